@@ -1,0 +1,179 @@
+#include "base/io.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/limits.h"
+
+ssize_t io_pread(int fd, void *buf, size_t n, off_t off) {
+    size_t done = 0;
+
+    while (done < n) {
+        ssize_t r = pread(fd, (char *)buf + done, n - done, off + (off_t)done);
+
+        if (r < 0 && errno == EINTR) {
+            continue;
+        }
+        if (r < 0) {
+            return -errno;
+        }
+        if (r == 0) {
+            break;
+        }
+        done += (size_t)r;
+    }
+    return (ssize_t)done;
+}
+
+ssize_t io_pwrite(int fd, const void *buf, size_t n, off_t off) {
+    size_t done = 0;
+
+    while (done < n) {
+        ssize_t r = pwrite(fd, (const char *)buf + done, n - done, off + (off_t)done);
+
+        if (r < 0 && errno == EINTR) {
+            continue;
+        }
+        if (r < 0 && done == 0) {
+            return -errno;
+        }
+        if (r <= 0) {
+            break;
+        }
+        done += (size_t)r;
+    }
+    return (ssize_t)done;
+}
+
+static int write_synced(int dirfd, const char *name, const void *data, size_t n, mode_t mode) {
+    scope_fd int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+    ssize_t w;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    w = io_pwrite(fd, data, n, 0);
+    if (w < 0) {
+        return (int)w;
+    }
+    if ((size_t)w != n) {
+        return -ENOSPC;
+    }
+    if (fchmod(fd, mode) < 0 || fsync(fd) < 0 || close(steal_fd(&fd)) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+int io_replace(int dirfd, const char *name, const void *data, size_t n, mode_t mode) {
+    char tmp[NAME_BYTES];
+    scope_fd int folder = -1;
+    int err;
+
+    if (snprintf(tmp, sizeof(tmp), "%s.new", name) >= (int)sizeof(tmp)) {
+        return -ENAMETOOLONG;
+    }
+    err = write_synced(dirfd, tmp, data, n, mode);
+    if (err == 0 && renameat(dirfd, tmp, dirfd, name) < 0) {
+        err = -errno;
+    }
+    if (err < 0) {
+        (void)unlinkat(dirfd, tmp, 0); /* what is left of a failed try */
+        return err;
+    }
+    folder = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0 || fsync(folder) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+int io_read_text(int dirfd, const char *name, char **ret_text) {
+    scope_fd int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    char *text;
+    ssize_t n;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st.st_mode) || st.st_size > 1 << 20) {
+        return -EFBIG;
+    }
+    text = malloc((size_t)st.st_size + 1);
+    if (!text) {
+        return -ENOMEM;
+    }
+    n = io_pread(fd, text, (size_t)st.st_size, 0);
+    if (n < 0) {
+        free(text);
+        return (int)n;
+    }
+    text[n] = '\0';
+    *ret_text = text;
+    return 0;
+}
+
+/* Depth is bounded: each level holds a descriptor. */
+static int remove_tree(int dirfd, const char *name, int depth) {
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+    int fd;
+
+    if (unlinkat(dirfd, name, 0) == 0) {
+        return 0;
+    }
+    if (errno != EISDIR && errno != EPERM) {
+        return -errno;
+    }
+    fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    d = fdopendir(fd);
+    if (!d) {
+        (void)close(fd); /* opened for reading only */
+        return -ENOMEM;
+    }
+    while ((e = readdir(d))) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            int err = depth > 0 ? remove_tree(fd, e->d_name, depth - 1) : -ELOOP;
+
+            if (err < 0) {
+                return err;
+            }
+        }
+    }
+    return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+int io_remove_tree(int dirfd, const char *name) {
+    return remove_tree(dirfd, name, TREE_DEPTH_MAX);
+}
+
+int io_make_path(const char *path, mode_t mode) {
+    char part[PATH_BYTES];
+
+    for (const char *p = path;; p++) {
+        if (*p == '/' || *p == '\0') {
+            size_t n = (size_t)(p - path);
+
+            if (n >= sizeof(part)) {
+                return -ENAMETOOLONG;
+            }
+            memcpy(part, path, n);
+            part[n] = '\0';
+            if (n > 0 && mkdir(part, mode) < 0 && errno != EEXIST) {
+                return -errno;
+            }
+        }
+        if (*p == '\0') {
+            return 0;
+        }
+    }
+}

@@ -1,0 +1,27 @@
+/* Every bound in Holdfast, with its unit and its reason. */
+#pragma once
+
+enum {
+    STORES_MAX = 8,            /* stores of a volume; the superblock's table has room for 16 */
+    LABEL_BYTES = 64,          /* a store's label with its final NUL */
+    VOLUME_NAME_BYTES = 64,    /* [A-Za-z][A-Za-z0-9_.-]{0,62} and a final NUL */
+    NAME_BYTES = 256,          /* NAME_MAX of Linux and a final NUL */
+    PATH_BYTES = 4096,         /* PATH_MAX: of stores and mount points, never of files inside */
+    TREE_DEPTH_MAX = 1024,     /* of a tree that is removed: each level holds a descriptor */
+    DIRFDS_MIN = 32,           /* cached directory descriptors of one store: at least */
+    DIRFDS_MAX = 1024,         /* and at most; between them a share of RLIMIT_NOFILE */
+    DIRFDS_SHARE = 8,          /* all caches together take 1/8 of RLIMIT_NOFILE */
+    THREADS_MAX = 64,          /* that serve requests; a request may sleep in a store's fsync */
+    THREADS_IDLE_MAX = 6,      /* kept waiting for work; more only costs memory */
+    WORKERS_MAX = 32,          /* that run the second store's fsync beside the first's */
+    IO_BYTES_MAX = 1 << 20,    /* of one read or write: what the kernel sends at most */
+    XATTR_BYTES_MAX = 1 << 16, /* XATTR_SIZE_MAX and XATTR_LIST_MAX of Linux */
+    EVENTS_MAX = 1024,         /* kept in memory for `status`; older ones are in the log */
+    DIRTY_DIRS_MAX = 4096,     /* directories whose times wait to be made equal */
+    CTL_LINE_BYTES = 1 << 16,  /* one request on the control socket */
+    CTL_TIMEOUT_MS = 5000,     /* for a client to say what it wants */
+    TICK_MS = 250,             /* the daemon's housekeeping */
+    DIR_TIMES_MS = 750,        /* a directory's times are equal on all stores after this long */
+    RETRY_OWN_MAX = 3,         /* tries when our own limits (EMFILE, ENOMEM) refuse */
+    PARALLEL_BYTES = 256 << 10 /* a write this large goes to stores on disks at once */
+};

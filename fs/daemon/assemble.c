@@ -1,0 +1,477 @@
+/* Which stores may serve. The states of what is found, and what is done with them:
+ *
+ *   found                                               done
+ *   ------------------------------------------------------------------------------------------
+ *   ONLINE in the newest record, same mount count       takes part [judge_member]
+ *   ... but not unmounted in order                      compared and made equal first [recover]
+ *   ONLINE, but not here                                `degraded`: recorded as lost; else refused
+ *   not ONLINE in the newest record, or of an older     `resync`: made equal, then takes part;
+ *     mount (a copy put back)                           `degraded`: left out; else refused
+ *   the witness knows a newer record                    refused: what is here is stale
+ *   generations that do not know each other             refused: split brain
+ */
+#include "daemon/assemble.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "heal/tree.h"
+#include "mirror/mirror.h"
+
+struct candidate {
+    const struct config_store *config;
+    struct store *store; /* NULL: not here */
+    struct why why;      /* why it is not here */
+    enum member_state state;
+    bool behind;         /* needs a full comparison before it may take part */
+};
+
+struct gather {
+    const struct config *config;
+    const struct mount_options *options;
+    struct events *events;
+    struct candidate c[STORES_MAX];
+    unsigned count;
+    struct super record; /* the newest there is, and then the one in force */
+    int newest;          /* whose it was */
+    struct witness *witness;
+};
+
+/* --- places --- */
+
+/* Is `inner` the folder `outer`, or below it? By identity, not by name: bind mounts count. */
+static bool is_inside(const char *inner, const char *outer) {
+    scope_fd int fd = open(inner, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat target, st, above;
+
+    if (fd < 0 || stat(outer, &target) < 0 || fstat(fd, &st) < 0) {
+        return false;
+    }
+    for (;;) {
+        int up;
+
+        if (st.st_dev == target.st_dev && st.st_ino == target.st_ino) {
+            return true;
+        }
+        up = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (up < 0 || fstat(up, &above) < 0) {
+            if (up >= 0) {
+                (void)close(up); /* opened for reading only */
+            }
+            return false;
+        }
+        (void)close(fd); /* opened for reading only */
+        fd = up;
+        if (above.st_dev == st.st_dev && above.st_ino == st.st_ino) {
+            return false; /* the root */
+        }
+        st = above;
+    }
+}
+
+int assemble_check_places(const struct config *config, const char *mount_point, struct why *why) {
+    for (unsigned i = 0; i < config->count; i++) {
+        const char *path = config->store[i].path;
+
+        for (unsigned k = 0; k < config->count; k++) {
+            if (k != i && is_inside(path, config->store[k].path)) {
+                return why_set(why, -HFE_UNSAFE,
+                               "the stores %s and %s are one folder, or one lies in the other: two copies there "
+                               "would be one. Give folders on different disks",
+                               config->store[k].path, path);
+            }
+        }
+        if (!mount_point) {
+            continue;
+        }
+        if (is_inside(mount_point, path)) {
+            return why_set(why, -HFE_UNSAFE, "the mount point %s lies in the store %s: the volume would contain itself. "
+                           "Mount it elsewhere", mount_point, path);
+        }
+        if (is_inside(path, mount_point)) {
+            return why_set(why, -HFE_UNSAFE, "the store %s lies below the mount point %s: mounting would hide it. Mount "
+                           "the volume elsewhere, or move the store", path, mount_point);
+        }
+    }
+    return 0;
+}
+
+/* --- who is there --- */
+
+static int open_stores(struct gather *g, struct why *why) {
+    for (unsigned i = 0; i < g->config->count; i++) {
+        struct candidate *c = &g->c[g->count++];
+        int err;
+
+        c->config = &g->config->store[i];
+        err = store_open(c->config->path, &c->why, &c->store);
+        if (err == -HFE_IN_USE || err == -HFE_FEATURE || err == -ENOMEM) {
+            return why_set(why, err, "%s", c->why.text);
+        }
+        if (err < 0) {
+            c->store = NULL;
+            continue;
+        }
+        if (!id_is_zero(&g->config->id) && !id_equal(&store_super(c->store)->volume_id, &g->config->id)) {
+            return why_set(why, -HFE_FOREIGN,
+                           "%s is a store of another volume (\"%s\"), not of \"%s\". Is another disk mounted there? "
+                           "`holdfast store probe %s` tells more",
+                           c->config->path, store_super(c->store)->volume_name, g->config->name, c->config->path);
+        }
+    }
+    return 0;
+}
+
+static bool knows(const struct super *s, const struct id *generation) {
+    if (id_equal(&s->generation, generation)) {
+        return true;
+    }
+    for (int i = 0; i < SUPER_HISTORY; i++) {
+        if (id_equal(&s->history[i], generation)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is record a newer than b? Call only if one knows the other's generation. */
+static bool newer(const struct super *a, const struct super *b) {
+    if (!id_equal(&a->generation, &b->generation)) {
+        return knows(a, &b->generation);
+    }
+    return a->mount_count > b->mount_count;
+}
+
+static int find_newest(struct gather *g, struct why *why) {
+    g->newest = -1;
+    for (unsigned i = 0; i < g->count; i++) {
+        const struct super *s = g->c[i].store ? store_super(g->c[i].store) : NULL;
+
+        if (!s) {
+            continue;
+        }
+        if (g->newest < 0) {
+            g->newest = (int)i;
+            continue;
+        }
+        if (!id_equal(&s->volume_id, &store_super(g->c[g->newest].store)->volume_id)) {
+            return why_set(why, -HFE_FOREIGN, "%s and %s are stores of different volumes", g->c[g->newest].config->path,
+                           g->c[i].config->path);
+        }
+        if (!knows(s, &store_super(g->c[g->newest].store)->generation) &&
+            !knows(store_super(g->c[g->newest].store), &s->generation)) {
+            return why_set(why, -HFE_UNSAFE,
+                           "split brain: %s and %s were each changed without the other. Decide which one has what you "
+                           "want to keep, take the other out of %s/%s.conf, and mount with -o degraded; the files of "
+                           "the other stay readable in its folder",
+                           g->c[g->newest].config->path, g->c[i].config->path, config_dir(), g->config->name);
+        }
+        if (newer(s, store_super(g->c[g->newest].store))) {
+            g->newest = (int)i;
+        }
+    }
+    if (g->newest < 0) {
+        return why_set(why, -HFE_MISSING, "no store can be opened. %s", g->c[0].why.text);
+    }
+    g->record = *store_super(g->c[g->newest].store);
+    return 0;
+}
+
+static int ask_witness(struct gather *g, struct why *why) {
+    struct super w;
+    unsigned missing = 0;
+    int err = witness_open(&g->record.volume_id, why, &g->witness);
+
+    if (err < 0) {
+        return err;
+    }
+    err = witness_read(g->witness, &w);
+    if (err == 0 && id_equal(&w.witness_id, &g->record.witness_id)) {
+        if (knows(&w, &g->record.generation) && newer(&w, &g->record) && !g->options->force) {
+            return why_set(why, -HFE_STALE,
+                           "the stores that are here are out of date: the volume was changed without them (%s). Bring "
+                           "back the store that was there then, or accept the loss with --force",
+                           g->c[g->newest].config->path);
+        }
+        return 0;
+    }
+    for (uint32_t i = 0; i < g->record.member_count; i++) {
+        bool here = false;
+
+        for (unsigned k = 0; k < g->count; k++) {
+            here = here || (g->c[k].store && id_equal(&store_super(g->c[k].store)->store_id, &g->record.member[i].id));
+        }
+        missing += g->record.member[i].state == MEMBER_ONLINE && !here;
+    }
+    if (missing > 0 && !g->options->force) {
+        return why_set(why, -HFE_UNSAFE,
+                       "%u of the volume's stores are missing, and this machine has no record that tells whether they "
+                       "hold newer changes. Bring them here, or accept that such changes are lost with --force",
+                       missing);
+    }
+    return 0;
+}
+
+/* --- what becomes of each --- */
+
+static int refuse_missing(const struct gather *g, const struct candidate *c, struct why *why) {
+    return why_set(why, -HFE_MISSING,
+                   "store \"%s\" is missing. %s. To go on without it (it must be copied anew then): holdfast mount %s "
+                   "-o degraded",
+                   c->config->label, c->why.text, g->config->name);
+}
+
+static int judge_member(struct gather *g, struct candidate *c, struct why *why) {
+    const struct super *s = store_super(c->store);
+    struct super_member *m = super_member_of(&g->record, &s->store_id);
+
+    if (!m || m->state == MEMBER_REMOVED) {
+        return why_set(why, -HFE_FOREIGN, "%s is not a store of volume \"%s\" any more; take it out of %s/%s.conf",
+                       c->config->path, g->config->name, config_dir(), g->config->name);
+    }
+    c->state = m->state;
+    c->behind = m->state != MEMBER_ONLINE || s->mount_count != g->record.mount_count ||
+                !id_equal(&s->generation, &g->record.generation);
+    if (c->behind && !g->options->resync && !g->options->degraded) {
+        return why_set(why, -HFE_STALE,
+                       "store \"%s\" (%s) is out of date: it missed changes. To copy them to it first: holdfast mount "
+                       "%s -o resync. To go on without it: -o degraded",
+                       c->config->label, c->config->path, g->config->name);
+    }
+    if (c->behind && !g->options->resync) {
+        c->state = MEMBER_STALE;
+    }
+    return 0;
+}
+
+static int judge(struct gather *g, struct why *why) {
+    unsigned online = 0;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        struct candidate *c = &g->c[i];
+        int err = 0;
+
+        for (unsigned k = 0; c->store && k < i; k++) {
+            if (g->c[k].store && id_equal(&store_super(g->c[k].store)->store_id, &store_super(c->store)->store_id)) {
+                return why_set(why, -HFE_UNSAFE, "%s and %s are the same store, or copies of it: take one out",
+                               g->c[k].config->path, c->config->path);
+            }
+        }
+        if (c->store) {
+            err = judge_member(g, c, why);
+        } else if (g->options->degraded) {
+            c->state = MEMBER_FAULTED;
+        } else {
+            err = refuse_missing(g, c, why);
+        }
+        if (err < 0) {
+            return err;
+        }
+        online += c->state == MEMBER_ONLINE && !c->behind;
+    }
+    if (online == 0) {
+        return why_set(why, -HFE_STALE, "no store of volume \"%s\" is up to date", g->config->name);
+    }
+    return 0;
+}
+
+/* --- making them equal --- */
+
+static int heal_one(struct gather *g, unsigned from, unsigned to, bool all_data, struct why *why) {
+    enum { CLOCK_SLACK_S = 2 };
+    struct heal_options options = {.all_data = all_data};
+    struct copy_stat stat;
+    int err;
+
+    options.since_s = g->record.mounted_s > CLOCK_SLACK_S ? g->record.mounted_s - CLOCK_SLACK_S : 0;
+    event_post(g->events, EVENT_INFO, "comparing store \"%s\" with \"%s\" (%s)", g->c[to].config->label,
+               g->c[from].config->label, all_data ? "it missed changes" : "the volume was not unmounted in order");
+    err = heal_tree(g->c[from].store, g->c[to].store, &options, &stat, why);
+    if (err == 0) {
+        event_post(g->events, EVENT_INFO, "store \"%s\" is equal now: %llu objects compared, %llu changed, %llu bytes copied",
+                   g->c[to].config->label, (unsigned long long)stat.objects_compared,
+                   (unsigned long long)stat.objects_changed, (unsigned long long)stat.bytes_copied);
+    }
+    return err;
+}
+
+/* One source for the whole volume: a mixture is a tree that never existed. */
+static int recover(struct gather *g, struct why *why) {
+    bool unclean = false;
+    int source = -1;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        unclean = unclean || (g->c[i].state == MEMBER_ONLINE && g->c[i].store && !store_super(g->c[i].store)->clean);
+        if (g->c[i].state == MEMBER_ONLINE && !g->c[i].behind && (source < 0 || store_is_remote(g->c[source].store))) {
+            source = (int)i;
+        }
+    }
+    for (unsigned i = 0; i < g->count; i++) {
+        struct candidate *c = &g->c[i];
+        bool copy = c->behind && c->state != MEMBER_STALE;
+        int err;
+
+        if ((int)i == source || !c->store || !(copy || (unclean && c->state == MEMBER_ONLINE))) {
+            continue;
+        }
+        err = heal_one(g, (unsigned)source, i, c->behind, why);
+        if (err < 0) {
+            return err;
+        }
+        c->behind = false;
+        c->state = MEMBER_ONLINE;
+    }
+    return 0;
+}
+
+/* --- the new record --- */
+
+static void note_states(struct gather *g) {
+    bool lost = false;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        const struct candidate *c = &g->c[i];
+        struct super_member *m = NULL;
+
+        if (c->store) {
+            m = super_member_of(&g->record, &store_super(c->store)->store_id);
+        } else {
+            for (uint32_t k = 0; k < g->record.member_count; k++) {
+                if (strcmp(g->record.member[k].label, c->config->label) == 0) {
+                    m = &g->record.member[k];
+                }
+            }
+        }
+        if (!m || m->state == c->state) {
+            continue;
+        }
+        lost = lost || m->state == MEMBER_ONLINE;
+        m->state = c->state;
+        m->since_s = clock_real_s();
+    }
+    if (lost) {
+        super_new_generation(&g->record);
+    }
+}
+
+static int record_mount(struct gather *g, struct why *why) {
+    note_states(g);
+    g->record.mount_count++;
+    g->record.clean = false;
+    g->record.boot_id = id_of_boot();
+    g->record.owner.machine_id = id_of_machine();
+    g->record.owner.boot_id = g->record.boot_id;
+    g->record.owner.nonce = (uint64_t)getpid();
+    g->record.mounted_s = clock_real_s();
+    if (id_is_zero(&g->record.witness_id) || g->options->force) {
+        g->record.witness_id = id_new();
+    }
+    for (unsigned i = 0; i < g->count; i++) {
+        int err = g->c[i].state == MEMBER_ONLINE ? store_write_super(g->c[i].store, &g->record) : 0;
+
+        if (err < 0) {
+            return why_set(why, err, "store \"%s\": its superblock cannot be written: %s. To go on without it, unmount "
+                           "its disk and use -o degraded", g->c[i].config->label, error_words(err));
+        }
+    }
+    if (witness_write(g->witness, &g->record) < 0) {
+        return why_set(why, -EIO, "the witness record in %s cannot be written; make room there", state_dir());
+    }
+    return 0;
+}
+
+static unsigned dirfds_for(unsigned stores) {
+    struct rlimit limit = {.rlim_cur = 1024};
+    unsigned long n;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* the lower limit will do */
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    n = limit.rlim_cur / DIRFDS_SHARE / stores;
+    return n < DIRFDS_MIN ? DIRFDS_MIN : n > DIRFDS_MAX ? DIRFDS_MAX : (unsigned)n;
+}
+
+static int build(struct gather *g, struct assembly *a, struct why *why) {
+    struct mirror_config mc = {.count = g->count, .min_stores = g->options->min_stores, .super = g->record,
+                               .events = g->events, .write_witness = witness_write, .witness_arg = g->witness,
+                               .dirfds_max = dirfds_for(g->count)};
+    int err;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        struct candidate *c = &g->c[i];
+        struct super_member *m = NULL;
+
+        for (uint32_t k = 0; k < g->record.member_count && !m; k++) {
+            const struct super_member *r = &g->record.member[k];
+
+            m = c->store ? super_member_of(&g->record, &store_super(c->store)->store_id)
+                : strcmp(r->label, c->config->label) == 0 ? &g->record.member[k]
+                                                          : NULL;
+        }
+        if (c->state != MEMBER_ONLINE) { /* let go: its disk can be unmounted */
+            store_close(c->store);
+            c->store = NULL;
+        }
+        mc.member[i] = (struct mirror_member_config){.store = c->store, .label = c->config->label, .state = c->state,
+                                                     .since_s = m ? m->since_s : 0};
+        if (m) {
+            mc.member[i].id = m->id;
+        }
+    }
+    err = mirror_new(&mc, why, &a->mirror);
+    for (unsigned i = 0; i < g->count; i++) {
+        g->c[i].store = NULL; /* the mirror's now, or closed by it */
+    }
+    if (err == 0) {
+        a->top = a->mirror;
+    }
+    return err;
+}
+
+int assemble(const struct config *config, const struct mount_options *options, struct events *events,
+             struct assembly *ret_assembly, struct why *why) {
+    struct gather *g = calloc(1, sizeof(*g));
+    struct assembly a = {0};
+    int err;
+
+    if (!g) {
+        return why_set(why, -ENOMEM, "out of memory");
+    }
+    g->config = config;
+    g->options = options;
+    g->events = events;
+    err = open_stores(g, why);
+    err = err < 0 ? err : find_newest(g, why);
+    err = err < 0 ? err : ask_witness(g, why);
+    err = err < 0 ? err : judge(g, why);
+    err = err < 0 ? err : recover(g, why);
+    err = err < 0 ? err : record_mount(g, why);
+    err = err < 0 ? err : build(g, &a, why);
+    for (unsigned i = 0; i < g->count; i++) {
+        store_close(g->c[i].store);
+    }
+    if (err < 0) {
+        witness_close(g->witness);
+    } else {
+        a.witness = g->witness;
+        (void)snprintf(a.volume_name, sizeof(a.volume_name), "%s", g->record.volume_name);
+        *ret_assembly = a;
+    }
+    free(g);
+    return err;
+}
+
+int disassemble(struct assembly *a, bool clean) {
+    int err = clean ? mirror_stop(mirror_of(a->mirror)) : 0;
+
+    vol_free(a->top);
+    witness_close(a->witness);
+    return err;
+}

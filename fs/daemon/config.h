@@ -1,0 +1,51 @@
+/* Where things are, and what the admin wrote down: /etc/holdfast/NAME.conf (holdfast.conf(5)), and
+ * mount options. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/id.h"
+#include "base/limits.h"
+
+struct config_store {
+    char label[LABEL_BYTES];
+    char path[PATH_BYTES];
+};
+
+struct config {
+    char name[VOLUME_NAME_BYTES];
+    struct id id;              /* of the volume; zero in a configuration without a file */
+    char mount_point[PATH_BYTES]; /* "" if none is set */
+    char options[1024];        /* mount options, comma separated */
+    unsigned count;
+    struct config_store store[STORES_MAX];
+};
+
+/* HOLDFAST_CONF_DIR or /etc/holdfast (a user other than root: below $XDG_CONFIG_HOME), and so on.
+ * The strings last as long as the process. */
+const char *config_dir(void);
+const char *state_dir(void);
+const char *run_dir(void);
+
+/* -ENOENT if there is no such volume; -HFE_USAGE for a mistake in the file, with its line. */
+int config_load(const char *name, struct config *ret_config, struct why *why) must_check;
+/* Writes the file, durably. */
+int config_save(const struct config *config, struct why *why) must_check;
+int config_remove(const char *name, struct why *why) must_check;
+/* The volumes that have a file, sorted. At most n; returns how many. */
+unsigned config_list(char (*ret_names)[VOLUME_NAME_BYTES], unsigned n);
+
+/* PATH or LABEL=PATH, appended to the stores; without a label the next free letter is taken. */
+int config_add_store(struct config *config, const char *text, struct why *why) must_check;
+
+struct mount_options {
+    bool degraded, force, resync, read_only, writeback, suid, dev;
+    unsigned min_stores;
+    char fsname[VOLUME_NAME_BYTES];
+    char for_kernel[256]; /* passed on as they are: noatime, sync ... */
+};
+
+/* Adds a comma separated list to `options` (which starts zeroed). What mount(8) passes on and means
+ * nothing to us is dropped; anything unknown is -HFE_USAGE. */
+int mount_options_parse(const char *list, struct mount_options *options, struct why *why) must_check;

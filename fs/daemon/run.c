@@ -1,0 +1,379 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <mntent.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "ctl/ctl.h"
+#include "daemon/assemble.h"
+#include "daemon/daemon.h"
+#include "fuse/front.h"
+#include "mirror/mirror.h"
+
+enum {
+    STOP_PATIENCE_MS = 10000 /* SIGTERM: open files may be closed for so long */
+};
+
+struct running {
+    const struct daemon_request *request;
+    struct events *events;
+    struct assembly assembly;
+    struct front *front;
+    struct ctl_server *ctl;
+    int report; /* pipe to the waiting parent; -1 once it was told */
+    _Atomic bool done, stop;
+};
+
+/* --- telling the parent --- */
+
+struct verdict {
+    int err;
+    struct why why;
+};
+
+static void tell(struct running *r, int err, const struct why *why) {
+    struct verdict v = {.err = err};
+
+    if (r->report < 0) {
+        return;
+    }
+    if (why) {
+        v.why = *why;
+    }
+    if (write(r->report, &v, sizeof(v)) != (ssize_t)sizeof(v)) {
+        syslog(LOG_WARNING, "the mount command is gone");
+    }
+    (void)close(r->report); /* a pipe */
+    r->report = -1;
+}
+
+/* --- events --- */
+
+static bool to_stderr;
+
+static void show_event(const struct event *e) {
+    static const int priority[] = {LOG_INFO, LOG_WARNING, LOG_ERR};
+
+    if (to_stderr) {
+        char when[32];
+
+        clock_text(e->real_s, when);
+        (void)fprintf(stderr, "%s %s: %s\n", when, event_level_name(e->level), e->text);
+    } else {
+        syslog(priority[e->level], "%s", e->text);
+    }
+}
+
+/* --- locks and places --- */
+
+static void run_path(const char *name, const char *suffix, char ret_path[PATH_BYTES]) {
+    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.%s", run_dir(), name, suffix); /* too long fails at open */
+}
+
+void daemon_socket_path(const char *name, char ret_path[PATH_BYTES]) {
+    run_path(name, "sock", ret_path);
+}
+
+static int open_lock(const char *name) {
+    char path[PATH_BYTES];
+    int fd;
+
+    run_path(name, "lock", path);
+    if (io_make_path(run_dir(), 0755) < 0) {
+        return -errno;
+    }
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    return fd < 0 ? -errno : fd;
+}
+
+int daemon_lock(const char *name, struct why *why) {
+    scope_fd int fd = open_lock(name);
+
+    if (fd < 0) {
+        return why_set(why, fd, "cannot open the lock in %s: %s", run_dir(), error_words(fd));
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        return why_set(why, -HFE_IN_USE, "volume \"%s\" is mounted, or another command works on it; see `holdfast status %s`",
+                       name, name);
+    }
+    return steal_fd(&fd);
+}
+
+bool daemon_is_running(const char *name) {
+    scope_fd int fd = open_lock(name);
+
+    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
+}
+
+int daemon_wait_gone(const char *name, int timeout_ms) {
+    int64_t deadline = clock_ms() + timeout_ms;
+
+    while (daemon_is_running(name)) {
+        if (clock_ms() >= deadline) {
+            return -ETIMEDOUT;
+        }
+        (void)poll(NULL, 0, 20); /* there is no call that waits for a lock with a limit */
+    }
+    return 0;
+}
+
+int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES], char ret_name[PATH_BYTES]) {
+    char real[PATH_BYTES], buf[3 * PATH_BYTES];
+    const char *path = strchr(what, '/') ? (realpath(what, real) ? real : what) : "";
+    FILE *f = setmntent("/proc/self/mounts", "re");
+    struct mntent e;
+    int err = -ENOENT;
+
+    if (!f) {
+        return -errno;
+    }
+    while (getmntent_r(f, &e, buf, sizeof(buf))) { /* the last one counts: it hides the others */
+        if (strcmp(e.mnt_type, "fuse.holdfast") == 0 && (strcmp(e.mnt_fsname, what) == 0 || strcmp(e.mnt_dir, path) == 0)) {
+            (void)snprintf(ret_mount_point, PATH_BYTES, "%s", e.mnt_dir);
+            (void)snprintf(ret_name, PATH_BYTES, "%s", e.mnt_fsname);
+            err = 0;
+        }
+    }
+    (void)endmntent(f); /* always 1 */
+    return err;
+}
+
+int daemon_unmount(const char *mount_point, const char *name, bool lazy, struct why *why) {
+    enum { FLUSH_MS = 3600 * 1000 }; /* flushing gigabytes to a slow disk takes its time */
+
+    if (umount2(mount_point, (lazy ? MNT_DETACH : 0) | UMOUNT_NOFOLLOW) < 0) {
+        return why_set(why, -errno, "cannot unmount %s: %s%s", mount_point, error_words(-errno),
+                       errno == EBUSY ? "; `fuser -vm` shows who uses it" : "");
+    }
+    if (!lazy && daemon_wait_gone(name, FLUSH_MS) < 0) {
+        return why_set(why, -ETIMEDOUT, "%s is unmounted, but its daemon still flushes; `holdfast status %s` shows it",
+                       mount_point, name);
+    }
+    return 0;
+}
+
+static int check_mount_point(const struct daemon_request *r, struct why *why) {
+    char other[PATH_BYTES], name[PATH_BYTES];
+    struct stat st;
+
+    if (stat(r->mount_point, &st) < 0) {
+        if (errno == ENOTCONN) {
+            return why_set(why, -ENOTCONN, "%s is the mount of a daemon that died: `umount %s` first", r->mount_point,
+                           r->mount_point);
+        }
+        return why_set(why, -errno, "the mount point %s: %s; create the folder first", r->mount_point, error_words(-errno));
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return why_set(why, -ENOTDIR, "the mount point %s is not a folder", r->mount_point);
+    }
+    if (daemon_find_mount(r->mount_point, other, name) == 0) {
+        return why_set(why, -HFE_IN_USE, "volume \"%s\" is already mounted at %s", name, r->mount_point);
+    }
+    return assemble_check_places(&r->config, r->mount_point, why);
+}
+
+/* --- serving --- */
+
+static void on_ready(void *arg) {
+    tell(arg, 0, NULL);
+}
+
+static void on_stop(void *arg) {
+    struct running *r = arg;
+
+    r->stop = true;
+}
+
+/* Asks for the mount to go; after a while, by force. */
+static void stop_step(struct running *r, int64_t *since) {
+    int64_t now = clock_ms();
+
+    if (*since == 0) {
+        *since = now;
+        if (front_unmount(r->front, false) < 0) {
+            event_post(r->events, EVENT_WARNING, "the volume is in use; it is detached now and ends when files are closed");
+            if (front_unmount(r->front, true) < 0) {
+                front_abort(r->front);
+            }
+        }
+    } else if (now - *since > STOP_PATIENCE_MS) {
+        event_post(r->events, EVENT_WARNING, "files are still open: cutting them off");
+        front_abort(r->front);
+        *since = now;
+    }
+}
+
+/* Housekeeping and signals, beside the threads that serve. */
+static void *tick_main(void *arg) {
+    struct running *r = arg;
+    int64_t stopping = 0;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    while (!r->done) {
+        struct timespec wait = {.tv_nsec = (long)TICK_MS * 1000000};
+        int sig = sigtimedwait(&set, NULL, &wait);
+
+        if (sig == SIGTERM || sig == SIGINT) {
+            r->stop = true;
+        }
+        if (r->stop) {
+            stop_step(r, &stopping);
+        }
+        mirror_tick(mirror_of(r->assembly.mirror));
+    }
+    return NULL;
+}
+
+static void kernel_options(const struct daemon_request *q, char *ret_list, size_t size) {
+    const struct mount_options *o = &q->options;
+    const char *root = geteuid() == 0 ? ",allow_other" : "";
+
+    (void)snprintf(ret_list, size, "fsname=%s,subtype=holdfast,default_permissions%s%s%s%s%s",
+                   o->fsname[0] ? o->fsname : q->config.name, root, o->suid ? ",suid" : ",nosuid",
+                   o->dev ? ",dev" : ",nodev", o->read_only ? ",ro" : "", o->for_kernel);
+}
+
+static int serve(struct running *r, struct why *why) {
+    const struct daemon_request *q = r->request;
+    char options[1024], socket_path[PATH_BYTES];
+    struct front_config fc = {.vol = r->assembly.top, .objs = mirror_objects(mirror_of(r->assembly.mirror)),
+                              .events = r->events, .mount_point = q->mount_point, .options = options,
+                              .writeback = q->options.writeback, .debug = q->debug, .ready = on_ready, .ready_arg = r};
+    struct ctl_volume cv = {.name = q->config.name, .mount_point = q->mount_point, .events = r->events,
+                            .mirror = mirror_of(r->assembly.mirror), .mounted_s = clock_real_s(), .stop = on_stop,
+                            .stop_arg = r};
+    pthread_t tick;
+    int err;
+
+    kernel_options(q, options, sizeof(options));
+    daemon_socket_path(q->config.name, socket_path);
+    err = ctl_start(socket_path, &cv, why, &r->ctl);
+    err = err < 0 ? err : front_mount(&fc, why, &r->front);
+    if (err < 0) {
+        return err;
+    }
+    if (pthread_create(&tick, NULL, tick_main, r) != 0) {
+        return why_set(why, -EAGAIN, "cannot start a thread");
+    }
+    front_serve(r->front);
+    r->done = true;
+    (void)pthread_join(tick, NULL); /* cannot fail for our own thread */
+    return 0;
+}
+
+static int run_volume(struct running *r, struct why *why) {
+    int err, ended;
+
+    err = events_new(show_event, &r->events);
+    if (err < 0) {
+        return why_set(why, err, "out of memory");
+    }
+    err = assemble(&r->request->config, &r->request->options, r->events, &r->assembly, why);
+    if (err < 0) {
+        events_free(r->events);
+        return err;
+    }
+    err = serve(r, why);
+    front_close(r->front);
+    ended = disassemble(&r->assembly, true);
+    if (err == 0 && ended < 0) {
+        err = why_set(why, ended, "the volume could not be flushed: %s; the next mount compares the stores", error_words(ended));
+        event_post(r->events, EVENT_ERROR, "%s", why->text);
+    }
+    ctl_stop(r->ctl);
+    events_free(r->events);
+    return err;
+}
+
+/* The child: holds the lock until it ends. */
+static int run_child(const struct daemon_request *request, int lock, int report, struct why *why) {
+    struct running r = {.request = request, .report = report};
+    sigset_t set;
+    int err;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGPIPE);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL); /* taken by the ticking thread; inherited by all */
+    to_stderr = request->foreground;
+    openlog("holdfast", LOG_PID, LOG_DAEMON);
+    umask(077);
+    err = run_volume(&r, why);
+    tell(&r, err, why);
+    (void)close(lock); /* the lock goes with it */
+    return err;
+}
+
+static void leave_terminal(void) {
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    (void)setsid(); /* fails only for a group leader, which a child is not */
+    if (chdir("/") < 0) {
+        syslog(LOG_WARNING, "cannot change to /");
+    }
+    for (int fd = 0; null >= 0 && fd <= 2; fd++) {
+        (void)dup2(null, fd);
+    }
+}
+
+static int wait_for_child(int report, struct why *why) {
+    struct verdict v;
+    ssize_t n;
+
+    do {
+        n = read(report, &v, sizeof(v));
+    } while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof(v)) {
+        return why_set(why, -EIO, "the daemon ended before it could serve; see the system log");
+    }
+    *why = v.why;
+    return v.err;
+}
+
+int daemon_run(const struct daemon_request *request, struct why *why) {
+    int lock, pipe_fd[2];
+    int err = check_mount_point(request, why);
+
+    lock = err < 0 ? err : daemon_lock(request->config.name, why);
+    if (lock < 0) {
+        return lock;
+    }
+    if (request->foreground) {
+        return run_child(request, lock, -1, why);
+    }
+    if (pipe2(pipe_fd, O_CLOEXEC) < 0) {
+        return why_set(why, -errno, "cannot make a pipe: %s", error_words(-errno));
+    }
+    switch (fork()) {
+    case -1:
+        return why_set(why, -errno, "cannot fork: %s", error_words(-errno));
+    case 0:
+        (void)close(pipe_fd[0]);
+        leave_terminal();
+        err = run_child(request, lock, pipe_fd[1], why);
+        _exit(err < 0);
+    default:
+        (void)close(pipe_fd[1]);
+        (void)close(lock); /* the child's copy holds it */
+        err = wait_for_child(pipe_fd[0], why);
+        (void)close(pipe_fd[0]);
+        return err;
+    }
+}

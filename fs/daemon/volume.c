@@ -1,0 +1,273 @@
+#include "daemon/volume.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "daemon/assemble.h"
+#include "daemon/daemon.h"
+#include "heal/tree.h"
+
+/* A create that was cut off left stores that no configuration names and nobody ever mounted. */
+static bool is_unfinished(const struct config *c, const char *path) {
+    struct super s;
+
+    return store_identify(path, &s, NULL) == 0 && s.mount_count == 0 && strcmp(s.volume_name, c->name) == 0;
+}
+
+static void new_record(const struct config *c, const uint32_t *caps, int adopt, struct super *ret) {
+    struct super s = {.kind = SUPER_STORE, .volume_id = c->id, .generation = id_new(), .generation_number = 1,
+                      .clean = true, .witness_id = id_new(), .created_s = clock_real_s(), .member_count = c->count};
+
+    memcpy(s.volume_name, c->name, sizeof(s.volume_name));
+    for (unsigned i = 0; i < c->count; i++) {
+        struct super_member *m = &s.member[i];
+
+        m->id = id_new();
+        memcpy(m->label, c->store[i].label, sizeof(m->label));
+        m->state = adopt >= 0 && (int)i != adopt ? MEMBER_SYNCING : MEMBER_ONLINE;
+        m->caps = caps[i];
+        m->since_s = s.created_s;
+    }
+    *ret = s;
+}
+
+static int probe_all(struct volume_create *vc, uint32_t *ret_caps, struct why *why) {
+    for (unsigned i = 0; i < vc->config.count; i++) {
+        const struct config_store *s = &vc->config.store[i];
+        int err = store_probe(s->path, &ret_caps[i], why);
+
+        if (err < 0) {
+            return err;
+        }
+        for (int k = 0; vc->notice && k < STORE_CAPS; k++) {
+            char text[PATH_BYTES + 256];
+
+            if (!(ret_caps[i] & (uint32_t)store_cap_table[k].cap) && store_cap_table[k].cap != STORE_REFLINK) {
+                (void)snprintf(text, sizeof(text), "store \"%s\" (%s) has no %s: %s", s->label, s->path,
+                               store_cap_table[k].name, store_cap_table[k].without);
+                vc->notice(vc->progress_arg, text);
+            }
+        }
+    }
+    return 0;
+}
+
+struct fill {
+    struct volume_create *vc;
+    uint64_t bytes, objects;   /* in all */
+    struct copy_stat finished; /* stores that are done */
+};
+
+static bool on_progress(void *arg, const struct copy_stat *stat) {
+    const struct fill *f = arg;
+    struct copy_stat sum = {.objects_compared = f->finished.objects_compared + stat->objects_compared,
+                            .bytes_copied = f->finished.bytes_copied + stat->bytes_copied};
+
+    return !f->vc->progress || f->vc->progress(f->vc->progress_arg, &sum, f->bytes, f->objects);
+}
+
+static int fill_one(struct fill *f, unsigned to, struct why *why) {
+    const struct config *c = &f->vc->config;
+    struct heal_options options = {.since_s = UINT64_MAX, .progress = on_progress, .progress_arg = f};
+    struct store *a = NULL, *b = NULL;
+    struct copy_stat stat;
+    int err = store_open(c->store[f->vc->adopt].path, why, &a);
+
+    err = err < 0 ? err : store_open(c->store[to].path, why, &b);
+    err = err < 0 ? err : heal_tree(a, b, &options, &stat, why);
+    store_close(a);
+    store_close(b);
+    if (err == 0) {
+        f->finished.objects_compared += stat.objects_compared;
+        f->finished.bytes_copied += stat.bytes_copied;
+    }
+    return err;
+}
+
+static int fill_all(struct volume_create *vc, struct why *why) {
+    struct fill f = {.vc = vc};
+    int err = heal_measure(vc->config.store[vc->adopt].path, &f.bytes, &f.objects);
+
+    if (err < 0) {
+        return why_set(why, err, "%s cannot be read: %s", vc->config.store[vc->adopt].path, error_words(err));
+    }
+    f.bytes *= vc->config.count - 1;
+    f.objects *= vc->config.count - 1;
+    for (unsigned i = 0; i < vc->config.count && err == 0; i++) {
+        err = (int)i == vc->adopt ? 0 : fill_one(&f, i, why);
+    }
+    return err;
+}
+
+static int write_final(const struct config *c, struct super *record, struct why *why) {
+    for (uint32_t i = 0; i < record->member_count; i++) {
+        record->member[i].state = MEMBER_ONLINE;
+    }
+    for (unsigned i = 0; i < c->count; i++) {
+        struct store *st;
+        int err = store_open(c->store[i].path, why, &st);
+
+        if (err < 0) {
+            return err;
+        }
+        err = store_write_super(st, record);
+        store_close(st);
+        if (err < 0) {
+            return why_set(why, err, "cannot write the superblock of %s: %s", c->store[i].path, error_words(err));
+        }
+    }
+    return 0;
+}
+
+/* All files of a folder that was empty when we came. */
+static void empty_again(const char *path) {
+    scope_dir DIR *d = opendir(path);
+    struct dirent *e;
+
+    while (d && (e = readdir(d))) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && strcmp(e->d_name, "lost+found") != 0 &&
+            io_remove_tree(dirfd(d), e->d_name) < 0) {
+            return; /* what is left shows; the error that led here is the one to tell */
+        }
+    }
+}
+
+static void undo(const struct volume_create *vc, unsigned formatted) {
+    for (unsigned i = 0; i < formatted; i++) {
+        if ((int)i == vc->adopt) {
+            struct why ignored;
+
+            if (store_unformat(vc->config.store[i].path, &ignored) < 0) {
+                continue; /* our folder stays beside the files: harmless */
+            }
+        } else {
+            empty_again(vc->config.store[i].path);
+        }
+    }
+}
+
+int volume_create(struct volume_create *vc, struct why *why) {
+    struct config *c = &vc->config;
+    uint32_t caps[STORES_MAX];
+    struct super record;
+    unsigned formatted = 0;
+    int err = assemble_check_places(c, c->mount_point[0] ? c->mount_point : NULL, why);
+
+    err = err < 0 ? err : probe_all(vc, caps, why);
+    if (err < 0) {
+        return err;
+    }
+    c->id = id_new();
+    new_record(c, caps, vc->adopt, &record);
+    for (; formatted < c->count && err == 0; formatted++) {
+        const char *path = c->store[formatted].path;
+        bool unfinished = is_unfinished(c, path);
+
+        err = unfinished ? store_unformat(path, why) : 0;
+        record.store_id = record.member[formatted].id;
+        err = err < 0 ? err : store_format(path, &record, unfinished || (int)formatted == vc->adopt, why);
+        if (err < 0) {
+            break; /* this one was not touched */
+        }
+    }
+    if (err == 0 && vc->adopt >= 0) {
+        err = fill_all(vc, why);
+    }
+    err = err < 0 ? err : write_final(c, &record, why);
+    err = err < 0 ? err : config_save(c, why);
+    if (err < 0) {
+        undo(vc, formatted);
+    }
+    return err;
+}
+
+int volume_identify(const char *const *paths, unsigned n, struct config *ret_config, struct why *why) {
+    struct config c = {0};
+    struct super first = {0}, s;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct super_member *m;
+        int err = store_identify(paths[i], &s, why);
+
+        if (err < 0) {
+            return err;
+        }
+        if (i == 0) {
+            first = s;
+            c.id = s.volume_id;
+            memcpy(c.name, s.volume_name, sizeof(c.name));
+        } else if (!id_equal(&first.volume_id, &s.volume_id)) {
+            return why_set(why, -HFE_FOREIGN, "%s is a store of volume \"%s\", %s of volume \"%s\": not the same volume",
+                           paths[0], first.volume_name, paths[i], s.volume_name);
+        }
+        m = super_member_of(&s, &s.store_id);
+        if (!m || !realpath(paths[i], c.store[c.count].path)) {
+            return why_set(why, -HFE_CORRUPT, "%s: its superblock does not name itself", paths[i]);
+        }
+        for (unsigned k = 0; k < c.count; k++) {
+            if (strcmp(c.store[k].label, m->label) == 0) {
+                return why_set(why, -HFE_UNSAFE, "%s and %s are the same store, or copies of it: give one", paths[k], paths[i]);
+            }
+        }
+        memcpy(c.store[c.count++].label, m->label, LABEL_BYTES);
+    }
+    *ret_config = c;
+    return 0;
+}
+
+/* A take-over is undone: the store DIR.store becomes DIR again. */
+static int move_back(const struct config *c, unsigned keep, struct why *why) {
+    char want[PATH_BYTES + 8];
+
+    (void)snprintf(want, sizeof(want), "%s.store", c->mount_point);
+    if (!c->mount_point[0] || strcmp(want, c->store[keep].path) != 0) {
+        return 0;
+    }
+    if (rmdir(c->mount_point) < 0 || rename(want, c->mount_point) < 0) {
+        return why_set(why, -errno, "%s could not be renamed back to %s: %s. Do so by hand", want, c->mount_point,
+                       error_words(-errno));
+    }
+    return 0;
+}
+
+int volume_dissolve(const struct config *c, unsigned keep, struct why *why) {
+    struct store *st;
+    struct super_member *m;
+    struct super s;
+    int err = store_open(c->store[keep].path, why, &st);
+
+    if (err < 0) {
+        return err;
+    }
+    s = *store_super(st);
+    store_close(st);
+    m = super_member_of(&s, &s.store_id);
+    if (!id_equal(&s.volume_id, &c->id)) {
+        return why_set(why, -HFE_FOREIGN, "%s is a store of another volume", c->store[keep].path);
+    }
+    if (!m || m->state != MEMBER_ONLINE || !s.clean) {
+        return why_set(why, -HFE_STALE, "store \"%s\" is not up to date, or the volume was not unmounted in order: mount "
+                       "and unmount it once, or keep another store", c->store[keep].label);
+    }
+    for (unsigned i = 0; i < c->count; i++) {
+        if (i != keep && store_identify(c->store[i].path, &s, NULL) == 0 && id_equal(&s.volume_id, &c->id)) {
+            err = store_unformat(c->store[i].path, why);
+            if (err < 0) {
+                return err;
+            }
+        }
+    }
+    err = store_unformat(c->store[keep].path, why);
+    err = err < 0 ? err : config_remove(c->name, why);
+    if (err == 0 && witness_remove(&c->id) < 0) {
+        err = why_set(why, -EIO, "the witness record in %s could not be removed", state_dir());
+    }
+    return err < 0 ? err : move_back(c, keep, why);
+}

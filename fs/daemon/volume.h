@@ -1,0 +1,27 @@
+/* Volumes while no daemon runs: made, taken over from other machines, given back. */
+#pragma once
+
+#include "daemon/config.h"
+#include "store/copy.h"
+
+struct volume_create {
+    struct config config; /* name, stores, mount point, options; the id is filled in */
+    int adopt;            /* index of the store whose files become the volume; -1: none */
+    /* While the other stores are filled; false stops. May be NULL. */
+    bool (*progress)(void *arg, const struct copy_stat *stat, uint64_t total_bytes, uint64_t total_objects);
+    void *progress_arg;
+    /* A notice about what a store cannot do. */
+    void (*notice)(void *arg, const char *text);
+};
+
+/* Makes the stores, fills them, writes the configuration. On an error, folders that were empty are
+ * empty again. */
+int volume_create(struct volume_create *create, struct why *why) must_check;
+
+/* The configuration of a volume that exists, from its stores alone. `paths` have no labels: they
+ * are in the superblocks. */
+int volume_identify(const char *const *paths, unsigned n, struct config *ret_config, struct why *why) must_check;
+
+/* Takes all that is ours away: from every store that can be reached, and from this machine. The
+ * files stay. `keep`: the store (index) that is the truth; it must be up to date. */
+int volume_dissolve(const struct config *config, unsigned keep, struct why *why) must_check;

@@ -1,0 +1,30 @@
+/* Shared by the files of this room. */
+#pragma once
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+
+#include "fuse/front.h"
+
+enum {
+    CACHE_S = 86400 /* names and attributes in the kernel: nobody but us changes them */
+};
+
+struct front {
+    /* constant after front_mount */
+    struct front_config config;
+    struct fuse_session *session;
+    struct vol *vol;
+    struct obj *root;
+    bool mounted;
+    /* guarded by mutex */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    unsigned threads, idle;
+};
+
+extern const struct fuse_lowlevel_ops front_ops;
+
+/* loop.c */
+void loop_run(struct front *front);

@@ -1,0 +1,317 @@
+#include "heal/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "base/io.h"
+
+/* Folders that wait, as paths from the root: no recursion, and no descriptor kept for each. */
+struct todo {
+    struct todo *next;
+    char path[];
+};
+
+/* The first name under which a file with several links was met. */
+struct first_name {
+    uint64_t from_ino; /* key */
+    uint64_t to_ino;
+    char *folder;
+    char name[NAME_BYTES];
+    UT_hash_handle hh;
+};
+
+struct walk {
+    struct store *from, *to;
+    const struct heal_options *options;
+    struct copy_stat *stat;
+    struct todo *todo;
+    struct first_name *links;
+    bool sync_each; /* the target has no syncfs: each file is synced by itself */
+    const char *folder; /* being looked at, for messages */
+    char name[NAME_BYTES];
+};
+
+/* Opens root/path, one component at a time, following no link. A path may be longer than PATH_MAX. */
+static int open_folder(int root, const char *path) {
+    scope_fd int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    while (fd >= 0 && *path) {
+        char name[NAME_BYTES];
+        const char *end = strchrnul(path, '/');
+        int below;
+
+        if (end - path >= NAME_BYTES) {
+            return -ENAMETOOLONG;
+        }
+        memcpy(name, path, (size_t)(end - path));
+        name[end - path] = '\0';
+        below = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (below < 0) {
+            return -errno;
+        }
+        (void)close(fd); /* opened for reading only */
+        fd = below;
+        path = *end ? end + 1 : end;
+    }
+    return fd < 0 ? -errno : steal_fd(&fd);
+}
+
+static int push(struct walk *w, const char *folder, const char *name) {
+    size_t size = strlen(folder) + strlen(name) + 2;
+    struct todo *t = malloc(sizeof(*t) + size);
+
+    if (!t) {
+        return -ENOMEM;
+    }
+    (void)snprintf(t->path, size, "%s%s%s", folder, *folder ? "/" : "", name); /* fits */
+    t->next = w->todo;
+    w->todo = t;
+    return 0;
+}
+
+static bool skipped(const char *folder, const char *name) {
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+           (!*folder && (strcmp(name, STORE_FOLDER) == 0 || strcmp(name, "lost+found") == 0));
+}
+
+static int sync_file(int dir, const char *name) {
+    scope_fd int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+
+    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+static bool was_recent(const struct walk *w, const struct stat *a, const struct stat *b) {
+    return (uint64_t)a->st_ctim.tv_sec >= w->options->since_s || (uint64_t)b->st_ctim.tv_sec >= w->options->since_s;
+}
+
+static int remember_link(struct walk *w, const struct stat *a, int to, const char *name) {
+    struct first_name *l;
+    struct stat b;
+
+    if (fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    l = calloc(1, sizeof(*l));
+    if (!l || !(l->folder = strdup(w->folder))) {
+        free(l);
+        return -ENOMEM;
+    }
+    l->from_ino = a->st_ino;
+    l->to_ino = b.st_ino;
+    (void)snprintf(l->name, sizeof(l->name), "%s", name); /* a name fits */
+    HASH_ADD(hh, w->links, from_ino, sizeof(l->from_ino), l);
+    return 0;
+}
+
+/* A further name of a file that was met before: it must be a link to the same file. */
+static int equalize_link(struct walk *w, const struct first_name *l, int to, const char *name) {
+    scope_fd int folder = open_folder(store_root_fd(w->to), l->folder);
+    struct stat b;
+
+    if (folder < 0) {
+        return folder;
+    }
+    if (fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (b.st_ino == l->to_ino) {
+            return 0;
+        }
+        if (io_remove_tree(to, name) < 0) {
+            return -errno;
+        }
+    }
+    w->stat->objects_changed++;
+    return linkat(folder, l->name, to, name, 0) < 0 ? -errno : 0;
+}
+
+static int equalize_entry(struct walk *w, int from, int to, const char *name, const struct stat *a) {
+    struct stat b;
+    bool there = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
+    int err = 0;
+
+    if (there && ((a->st_mode ^ b.st_mode) & S_IFMT)) {
+        err = io_remove_tree(to, name);
+        there = false;
+    }
+    if (err < 0) {
+        return err;
+    }
+    if (there) {
+        bool data = S_ISREG(a->st_mode) && (w->options->all_data || was_recent(w, a, &b));
+
+        return S_ISDIR(a->st_mode) ? 0 : copy_equalize(from, name, to, name, data, w->stat);
+    }
+    w->stat->objects_compared++;
+    err = copy_new(from, name, to, name, w->stat);
+    if (err == 0 && w->sync_each && S_ISREG(a->st_mode)) {
+        err = sync_file(to, name);
+    }
+    return err;
+}
+
+static int visit(struct walk *w, int from, int to, const char *name) {
+    struct first_name *link = NULL;
+    struct stat a;
+    bool linked;
+    int err;
+
+    (void)snprintf(w->name, sizeof(w->name), "%s", name); /* a name fits */
+    if (fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    linked = a.st_nlink > 1 && !S_ISDIR(a.st_mode);
+    if (linked) {
+        HASH_FIND(hh, w->links, &a.st_ino, sizeof(link->from_ino), link);
+        if (link) {
+            return equalize_link(w, link, to, name);
+        }
+    }
+    err = equalize_entry(w, from, to, name, &a);
+    if (err == 0 && linked) {
+        err = remember_link(w, &a, to, name);
+    }
+    if (err == 0 && S_ISDIR(a.st_mode)) {
+        err = push(w, w->folder, name);
+    }
+    if (err == 0 && w->options->progress && !w->options->progress(w->options->progress_arg, w->stat)) {
+        err = -EINTR;
+    }
+    return err;
+}
+
+static int each_name(struct walk *w, int folder, int (*fn)(struct walk *, int, int, const char *), int from, int to) {
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+    int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+
+    if (copy < 0) {
+        return -errno;
+    }
+    d = fdopendir(copy);
+    if (!d) {
+        (void)close(copy); /* opened for reading only */
+        return -ENOMEM;
+    }
+    while (err == 0 && (errno = 0, e = readdir(d))) {
+        err = skipped(w->folder, e->d_name) ? 0 : fn(w, from, to, e->d_name);
+    }
+    return err == 0 ? -errno : err;
+}
+
+/* What the source does not have goes. A store whose mount vanished does not get here: both were
+ * checked (store_check) when the walk began. */
+static int remove_extra(struct walk *w, int from, int to, const char *name) {
+    if (faccessat(from, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        return 0;
+    }
+    if (errno != ENOENT) {
+        return -errno;
+    }
+    w->stat->objects_changed++;
+    return io_remove_tree(to, name);
+}
+
+static int visit_folder(struct walk *w, const char *path) {
+    scope_fd int from = open_folder(store_root_fd(w->from), path);
+    scope_fd int to = open_folder(store_root_fd(w->to), path);
+    int err;
+
+    w->folder = path;
+    w->name[0] = '\0';
+    if (from < 0 || to < 0) {
+        return from < 0 ? from : to;
+    }
+    err = each_name(w, to, remove_extra, from, to);
+    err = err < 0 ? err : each_name(w, from, visit, from, to);
+    w->name[0] = '\0';
+    w->stat->objects_compared++;
+    err = err < 0 ? err : copy_attrs(from, ".", to, ".", w->stat);
+    if (err == 0 && w->sync_each && (store_caps(w->to) & STORE_FSYNC_DIR) && fsync(to) < 0) {
+        err = -errno;
+    }
+    return err;
+}
+
+static void free_walk(struct walk *w) {
+    struct first_name *l, *next;
+
+    while (w->todo) {
+        struct todo *t = w->todo;
+
+        w->todo = t->next;
+        free(t);
+    }
+    HASH_ITER(hh, w->links, l, next) {
+        HASH_DEL(w->links, l);
+        free(l->folder);
+        free(l);
+    }
+}
+
+int heal_tree(struct store *from, struct store *to, const struct heal_options *options, struct copy_stat *ret_stat,
+              struct why *why) {
+    struct copy_stat stat = {0};
+    struct walk w = {.from = from, .to = to, .options = options, .stat = &stat, .folder = "",
+                     .sync_each = !(store_caps(to) & STORE_SYNCFS)};
+    int err = store_check(from, why);
+
+    err = err < 0 ? err : store_check(to, why);
+    if (err < 0) {
+        return err;
+    }
+    err = push(&w, "", "");
+    while (err == 0 && w.todo) {
+        struct todo *t = w.todo;
+
+        w.todo = t->next;
+        err = visit_folder(&w, t->path);
+        if (err < 0) {
+            (void)why_set(why, err, "copying from %s to %s stopped at /%s%s%s: %s", store_path(from), store_path(to),
+                          t->path, *t->path ? "/" : "", w.name, error_words(err));
+        }
+        free(t);
+    }
+    if (err == 0 && syncfs(store_root_fd(to)) < 0) {
+        err = why_set(why, -errno, "%s cannot be synced: %s", store_path(to), error_words(-errno));
+    }
+    free_walk(&w);
+    *ret_stat = stat;
+    return err;
+}
+
+int heal_measure(const char *folder, uint64_t *ret_bytes, uint64_t *ret_objects) {
+    scope_fd int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct walk w = {.folder = ""};
+    uint64_t bytes = 0, objects = 0;
+    int err = root < 0 ? -errno : push(&w, "", "");
+
+    while (err == 0 && w.todo) {
+        struct todo *t = w.todo;
+        int fd = open_folder(root, t->path);
+        scope_dir DIR *d = fd < 0 ? NULL : fdopendir(fd);
+        struct dirent *e;
+
+        w.todo = t->next;
+        while (d && err == 0 && (e = readdir(d))) {
+            struct stat st;
+
+            if (skipped(t->path, e->d_name) || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+                continue;
+            }
+            objects++;
+            bytes += S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : 0;
+            err = S_ISDIR(st.st_mode) ? push(&w, t->path, e->d_name) : 0;
+        }
+        free(t);
+    }
+    free_walk(&w);
+    if (err == 0) {
+        *ret_bytes = bytes;
+        *ret_objects = objects;
+    }
+    return err;
+}

@@ -1,0 +1,275 @@
+/* Attributes: of objects, and of the whole. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "mirror/mirror_int.h"
+
+static int read_attr(struct mirror *m, struct obj *obj, struct mfile *f, struct stat *ret_attr) {
+    int i, err;
+
+    MIRROR_FIRST_ANSWER(m, i, err) {
+        struct vol *v = m->member[i].vol;
+        struct vol_handle h = {f ? atomic_load(&f->handle[i]) : UINT64_MAX};
+
+        err = v->ops->getattr(v, obj, h, ret_attr);
+    }
+    return err;
+}
+
+static struct mfile *file_or_null(struct vol_handle h) {
+    return vol_have(h) ? mfile_of(h) : NULL;
+}
+
+int mirror_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
+    struct mirror *m = mirror_of(v);
+    int err;
+
+    rwlock_read(&m->names);
+    err = read_attr(m, obj, file_or_null(h), ret_attr);
+    rwlock_read_done(&m->names);
+    if (err == -ENOENT && obj_last_attr(m->objs, obj, ret_attr)) {
+        return 0; /* removed, but somebody still knows it: what it was */
+    }
+    if (err == 0) {
+        present(m, obj, ret_attr);
+    }
+    return err;
+}
+
+struct attr_change {
+    struct change c;
+    struct obj *obj;
+    struct mfile *file;
+    const struct vol_attr *attr;
+    const char *key; /* of an xattr */
+    const void *value;
+    size_t size;
+    int flags;
+};
+
+static int setattr_apply(struct change *c, struct vol *v, unsigned i) {
+    struct attr_change *ac = (struct attr_change *)c;
+    struct vol_handle h = {ac->file ? atomic_load(&ac->file->handle[i]) : UINT64_MAX};
+
+    return v->ops->setattr(v, ac->obj, h, ac->attr, NULL);
+}
+
+static int setxattr_apply(struct change *c, struct vol *v, unsigned i) {
+    struct attr_change *ac = (struct attr_change *)c;
+
+    (void)i;
+    return v->ops->setxattr(v, ac->obj, ac->key, ac->value, ac->size, ac->flags);
+}
+
+static int removexattr_apply(struct change *c, struct vol *v, unsigned i) {
+    struct attr_change *ac = (struct attr_change *)c;
+
+    (void)i;
+    return v->ops->removexattr(v, ac->obj, ac->key);
+}
+
+/* Runs an attribute change with the object's name held. Under the gate and the namespace lock. */
+static int change_held(struct mirror *m, struct attr_change *ac) {
+    struct obj_hold hold;
+    int err = hold_obj(m, ac->obj, &hold);
+
+    if (err < 0) {
+        return err;
+    }
+    if (hold.where.parent) {
+        ac->c.name[0] = (struct change_name){hold.where.parent, hold.where.name};
+    }
+    err = mirror_change(m, &ac->c);
+    hold_done(m, &hold);
+    return err;
+}
+
+static bool has_privileges(const struct stat *st) {
+    return (st->st_mode & S_ISUID) || (st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+}
+
+int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) {
+    struct vol_attr attr = {.set = VOL_SET_MODE, .cred = &cred_self};
+    struct attr_change ac = {.c = {.what = "chmod", .apply = setattr_apply}, .obj = obj, .attr = &attr};
+    struct stat st;
+    int err;
+
+    if (cred->uid == 0 || (obj->flags & OBJ_NO_PRIVS)) {
+        return 0; /* file capabilities go by themselves: the kernel below drops them at any write */
+    }
+    err = read_attr(m, obj, NULL, &st);
+    if (err == 0 && has_privileges(&st)) {
+        attr.mode = st.st_mode & ~(mode_t)(S_ISUID | (st.st_mode & S_IXGRP ? S_ISGID : 0));
+        err = change_held(m, &ac);
+    }
+    if (err == 0) {
+        atomic_fetch_or(&obj->flags, OBJ_NO_PRIVS);
+    }
+    return err;
+}
+
+/* "Now" is one instant for all stores. */
+static void fix_times(struct vol_attr *attr) {
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+    if ((attr->set & VOL_SET_ATIME) && attr->atime.tv_nsec == UTIME_NOW) {
+        attr->atime = now;
+    }
+    if ((attr->set & VOL_SET_MTIME) && attr->mtime.tv_nsec == UTIME_NOW) {
+        attr->mtime = now;
+    }
+}
+
+static int set_held(struct mirror *m, struct attr_change *ac) {
+    struct range_hold hold;
+    bool size = (ac->attr->set & VOL_SET_SIZE) != 0;
+    int err = size ? drop_privileges(m, ac->obj, ac->attr->cred) : 0;
+
+    if (err < 0) {
+        return err;
+    }
+    if (size) {
+        range_lock(&m->ranges, &hold, ac->obj, 0, INT64_MAX);
+    }
+    /* By handle where there is one, and then no name can go away under us. */
+    err = ac->file ? mirror_change(m, &ac->c) : change_held(m, ac);
+    if (size) {
+        range_unlock(&m->ranges, &hold);
+    }
+    return err;
+}
+
+int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const struct vol_attr *attr,
+                   struct stat *ret_attr) {
+    struct mirror *m = mirror_of(v);
+    struct vol_attr set = *attr;
+    struct mfile *f = file_or_null(h);
+    struct attr_change ac = {.c = {.what = "setattr", .apply = setattr_apply}, .obj = obj, .attr = &set};
+    int err;
+
+    if (f && f->writable) {
+        ac.file = f;
+        err = mfile_on_all(m, f);
+        if (err < 0) {
+            return err;
+        }
+    }
+    fix_times(&set);
+    if (set.set & VOL_SET_MODE) {
+        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_NO_PRIVS);
+    }
+    gate_enter(&m->gate);
+    rwlock_read(&m->names);
+    err = set_held(m, &ac);
+    if (err == 0 && (set.set & VOL_SET_SIZE) && !(set.set & VOL_SET_MTIME)) {
+        if (f) {
+            f->times_dirty = true;
+        } else {
+            times_later(m, obj);
+        }
+    }
+    rwlock_read_done(&m->names);
+    gate_leave(&m->gate);
+    return err < 0 || !ret_attr ? err : mirror_getattr(v, obj, h, ret_attr);
+}
+
+ssize_t mirror_readlink(struct vol *v, struct obj *obj, char *buf, size_t size) {
+    struct mirror *m = mirror_of(v);
+    ssize_t n;
+    int i;
+
+    rwlock_read(&m->names);
+    MIRROR_FIRST_ANSWER(m, i, n) {
+        n = m->member[i].vol->ops->readlink(m->member[i].vol, obj, buf, size);
+    }
+    rwlock_read_done(&m->names);
+    return n;
+}
+
+ssize_t mirror_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size) {
+    struct mirror *m = mirror_of(v);
+    bool caps = strcmp(key, "security.capability") == 0;
+    ssize_t n;
+    int i;
+
+    if (caps && (obj->flags & OBJ_NO_CAPS)) {
+        return -ENODATA;
+    }
+    rwlock_read(&m->names);
+    MIRROR_FIRST_ANSWER(m, i, n) {
+        n = m->member[i].vol->ops->getxattr(m->member[i].vol, obj, key, buf, size);
+    }
+    rwlock_read_done(&m->names);
+    return n;
+}
+
+ssize_t mirror_listxattr(struct vol *v, struct obj *obj, char *buf, size_t size) {
+    struct mirror *m = mirror_of(v);
+    ssize_t n;
+    int i;
+
+    rwlock_read(&m->names);
+    MIRROR_FIRST_ANSWER(m, i, n) {
+        n = m->member[i].vol->ops->listxattr(m->member[i].vol, obj, buf, size);
+    }
+    rwlock_read_done(&m->names);
+    return n;
+}
+
+static int change_xattr(struct mirror *m, struct attr_change *ac) {
+    int err;
+
+    /* An ACL may change the mode. */
+    atomic_fetch_and(&ac->obj->flags, (uint8_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS));
+    gate_enter(&m->gate);
+    rwlock_read(&m->names);
+    err = change_held(m, ac);
+    rwlock_read_done(&m->names);
+    gate_leave(&m->gate);
+    return err;
+}
+
+int mirror_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size, int flags) {
+    struct attr_change ac = {.c = {.what = "setxattr", .apply = setxattr_apply, .allocates = true},
+                             .obj = obj, .key = key, .value = value, .size = size, .flags = flags};
+
+    return change_xattr(mirror_of(v), &ac);
+}
+
+int mirror_removexattr(struct vol *v, struct obj *obj, const char *key) {
+    struct attr_change ac = {.c = {.what = "removexattr", .apply = removexattr_apply}, .obj = obj, .key = key};
+
+    return change_xattr(mirror_of(v), &ac);
+}
+
+/* The smallest store speaks: what it has no room for, the volume has no room for. */
+int mirror_statfs(struct vol *v, struct statvfs *ret_stat) {
+    struct mirror *m = mirror_of(v);
+    struct statvfs st, least;
+    int err = -EIO;
+
+    for (unsigned i = 0; i < m->count; i++) {
+        struct vol *below = m->member[i].vol;
+        int e = is_online(m, i) ? below->ops->statfs(below, &st) : -ENODEV;
+
+        if (e < 0) {
+            continue; /* a broken store shows at the next change */
+        }
+        if (err < 0 || st.f_bavail * st.f_frsize < least.f_bavail * least.f_frsize) {
+            unsigned long names = err < 0 ? st.f_namemax : least.f_namemax;
+
+            least = st;
+            least.f_namemax = names;
+        }
+        if (st.f_namemax < least.f_namemax) {
+            least.f_namemax = st.f_namemax;
+        }
+        err = 0;
+    }
+    if (err == 0) {
+        *ret_stat = least;
+    }
+    return err;
+}

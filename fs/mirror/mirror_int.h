@@ -1,0 +1,198 @@
+/* Shared by the files of this room. Who does what:
+ *
+ *     answer.c   a change on all stores, and the one answer; reads with failover; fsync side by side
+ *     member.c   the states of stores, and how they are recorded
+ *     names.c    lookup, make, link, unlink, rename ...
+ *     attrs.c    getattr, setattr, xattrs, statfs
+ *     files.c    handles: open, close, open folders; files without a name
+ *     data.c     read, write, fsync, fallocate, copy, seek
+ *     times.c    mtimes made equal on all stores */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/rangelock.h"
+#include "mirror/mirror.h"
+#include "vol/gate.h"
+
+struct member {
+    /* constant */
+    struct store *store;
+    struct vol *vol;
+    struct id id;
+    char label[LABEL_BYTES];
+    /* atomic */
+    _Atomic int state; /* enum member_state; changed only by member.c */
+    _Atomic uint64_t read_errors, write_errors, total_bytes, free_bytes;
+    /* guarded by member_lock */
+    uint64_t since_s;
+    char reason[256];
+};
+
+struct mirror {
+    struct vol vol;
+    /* constant */
+    struct member member[STORES_MAX];
+    unsigned count, min_stores;
+    uint32_t caps; /* what all stores can do */
+    struct obj_table *objs;
+    struct obj *ours, *parked; /* .holdfast and .holdfast/open */
+    struct events *events;
+    struct workers *workers;
+    int (*write_witness)(void *, const struct super *);
+    void *witness_arg;
+    struct gate gate;
+    struct rwlock names;
+    struct rangelock ranges;
+    /* atomic */
+    _Atomic unsigned reader;   /* index of the store that serves reads */
+    _Atomic bool read_only;    /* the loss of a store could not be recorded */
+    _Atomic bool low_on_space; /* order allocating changes: fullest store first */
+    _Atomic bool renumbered;   /* reads come from another store than at first */
+    /* guarded by member_lock */
+    pthread_mutex_t member_lock;
+    struct super super;
+    /* guarded by times_lock */
+    pthread_mutex_t times_lock;
+    struct obj *times_list[DIRTY_DIRS_MAX];
+    unsigned times_count;
+    int64_t times_since_ms;
+    int64_t space_checked_ms; /* owned by the ticking thread */
+};
+
+/* --- answer.c --- */
+
+enum answer_class {
+    ANSWER_OK,
+    ANSWER_DEVICE,     /* the store is broken or gone */
+    ANSWER_LIMIT,      /* this store cannot hold it */
+    ANSWER_OWN,        /* our own resources */
+    ANSWER_CAPABILITY, /* the store never could: masked */
+    ANSWER_PLAIN,      /* an ordinary answer; if others differ: disagreement */
+};
+enum answer_class answer_class(int err);
+
+struct change_name {
+    struct obj *dir;
+    const char *name;
+};
+
+/* One change, on its way to all stores. Embedded in the op's own struct. */
+struct change {
+    const char *what; /* for messages: "write" */
+    int (*apply)(struct change *c, struct vol *v, unsigned i);
+    /* Takes it back on store i, which took it, because store c->failed could not. NULL: the names
+     * below are repaired from the failed store, which still holds the old state. */
+    int (*undo)(struct change *c, unsigned i);
+    struct mirror *m;
+    struct change_name name[2]; /* what is repaired if stores disagree; name[0].dir NULL: nothing */
+    bool allocates;
+    /* set while it runs */
+    int failed;   /* the store whose limit stopped it, or -1 */
+    bool fill;    /* apply() should keep attributes: the first that succeeds, or the reader */
+    uint32_t took; /* bit per store that has it */
+};
+/* The caller holds the gate and the locks. The answer; c->took says which stores have it. */
+int mirror_change(struct mirror *m, struct change *c) must_check;
+
+/* Reads: for (each ONLINE store, the preferred first) until one gives something other than a device
+ * error. The body sets err. */
+#define MIRROR_FIRST_ANSWER(m, i, err)                                                             \
+    for ((i) = reader_first(m), (err) = -EIO; (i) >= 0; (i) = reader_next((m), (i), (err) < 0 ? (int)(err) : 0))
+int reader_first(struct mirror *m);
+int reader_next(struct mirror *m, int i, int err);
+
+/* fsync of one handle on all ONLINE stores at once. */
+int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles, bool data_only);
+
+/* --- member.c --- */
+
+static inline bool is_online(const struct mirror *m, unsigned i) {
+    return atomic_load_explicit(&m->member[i].state, memory_order_acquire) == MEMBER_ONLINE;
+}
+unsigned online_count(const struct mirror *m);
+/* A device error while others did well. 0 when recorded; negative if the store is the last one. */
+int member_fault(struct mirror *m, unsigned i, int err, const char *what);
+void member_pick_reader(struct mirror *m);
+/* Writes the record to all ONLINE stores and the witness. Under member_lock. */
+int member_record_locked(struct mirror *m);
+
+/* --- files.c --- */
+
+/* An open file: a handle on each store, opened when first needed. */
+struct mfile {
+    struct obj *obj;
+    int flags;
+    bool writable;
+    _Atomic bool times_dirty;
+    pthread_mutex_t lock; /* opening */
+    _Atomic uint64_t handle[STORES_MAX]; /* VOL_NO_HANDLE.v: not open */
+};
+static inline struct mfile *mfile_of(struct vol_handle h) {
+    return (struct mfile *)(uintptr_t)h.v;
+}
+/* The handle on store i, opening it by name if it is not open yet. No data hold may be held. */
+int mfile_on(struct mirror *m, struct mfile *f, unsigned i, struct vol_handle *ret_handle) must_check;
+/* Opens it on all ONLINE stores; a store that fails is faulted. */
+int mfile_on_all(struct mirror *m, struct mfile *f) must_check;
+struct mfile *mfile_new(struct obj *obj, int flags);
+void mfile_close_handles(struct mirror *m, struct mfile *f);
+/* The name under which an open file without a name lives in .holdfast/open. */
+void parked_name(const struct obj *obj, char ret_name[NAME_BYTES]);
+
+/* --- names.c --- */
+
+/* A hold on one of the object's names, so that it cannot be renamed or removed meanwhile.
+ * -ENOENT if it has none. The root has no name: nothing is held. */
+struct obj_hold {
+    struct obj_where where; /* parent NULL: nothing held */
+    struct range_hold hold;
+};
+int hold_obj(struct mirror *m, struct obj *obj, struct obj_hold *ret_hold) must_check;
+void hold_done(struct mirror *m, struct obj_hold *hold);
+/* What users are told: the object's number, links without ours. */
+void present(struct mirror *m, const struct obj *obj, struct stat *attr);
+
+/* --- attrs.c --- */
+
+/* setuid, setgid and capabilities go when somebody other than root changes the data. Under the gate
+ * and the namespace lock (shared). */
+int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) must_check;
+
+/* --- times.c --- */
+
+void times_later(struct mirror *m, struct obj *obj);
+void times_now(struct mirror *m, struct obj *obj, struct mfile *f);
+void times_flush(struct mirror *m, bool all);
+
+extern struct vol_ops mirror_ops;
+#define DECLARE_OP(ret, name, ...) ret mirror_##name(struct vol *v, __VA_ARGS__)
+DECLARE_OP(int, lookup, struct obj *, const char *, struct vol_entry *);
+DECLARE_OP(int, make, struct obj *, const char *, const struct vol_new *, struct vol_entry *);
+DECLARE_OP(int, create, struct obj *, const char *, const struct vol_new *, int, struct vol_entry *,
+           struct vol_handle *);
+DECLARE_OP(int, link, struct obj *, struct obj *, const char *, struct vol_entry *);
+DECLARE_OP(int, unlink, struct obj *, const char *);
+DECLARE_OP(int, rmdir, struct obj *, const char *);
+DECLARE_OP(int, rename, struct obj *, const char *, struct obj *, const char *, unsigned);
+DECLARE_OP(int, getattr, struct obj *, struct vol_handle, struct stat *);
+DECLARE_OP(int, setattr, struct obj *, struct vol_handle, const struct vol_attr *, struct stat *);
+DECLARE_OP(ssize_t, readlink, struct obj *, char *, size_t);
+DECLARE_OP(ssize_t, getxattr, struct obj *, const char *, void *, size_t);
+DECLARE_OP(ssize_t, listxattr, struct obj *, char *, size_t);
+DECLARE_OP(int, setxattr, struct obj *, const char *, const void *, size_t, int);
+DECLARE_OP(int, removexattr, struct obj *, const char *);
+DECLARE_OP(int, open, struct obj *, int, const struct cred *, struct vol_handle *);
+DECLARE_OP(int, close, struct obj *, struct vol_handle);
+DECLARE_OP(ssize_t, read, struct obj *, struct vol_handle, void *, size_t, off_t);
+DECLARE_OP(ssize_t, write, struct obj *, struct vol_handle, const void *, size_t, off_t, const struct cred *);
+DECLARE_OP(int, fsync, struct obj *, struct vol_handle, bool);
+DECLARE_OP(int, fallocate, struct obj *, struct vol_handle, int, off_t, off_t, const struct cred *);
+DECLARE_OP(ssize_t, copy, struct obj *, struct vol_handle, off_t, struct obj *, struct vol_handle, off_t, size_t,
+           const struct cred *);
+DECLARE_OP(off_t, seek, struct obj *, struct vol_handle, off_t, int);
+DECLARE_OP(int, opendir, struct obj *, struct vol_handle *);
+DECLARE_OP(int, readdir, struct obj *, struct vol_handle, uint64_t, vol_dirent_fn *, void *);
+DECLARE_OP(int, closedir, struct obj *, struct vol_handle);
+DECLARE_OP(int, statfs, struct statvfs *);
+int mirror_sync(struct vol *v);

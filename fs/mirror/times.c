@@ -1,0 +1,96 @@
+/* Each store stamps its files by itself, microseconds apart. The read store's mtime is the one that
+ * counts, and is given to the others: for files when they are closed or synced, for folders within
+ * DIR_TIMES_MS, so that nothing jumps at a failover and the stores compare equal. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "mirror/mirror_int.h"
+
+/* Under the namespace lock (shared). `handles`: of an open file, or NULL. */
+static void equalize(struct mirror *m, struct obj *obj, struct mfile *f) {
+    struct vol_attr set = {.set = VOL_SET_MTIME, .cred = &cred_self};
+    struct stat attr;
+    int i, err;
+
+    MIRROR_FIRST_ANSWER(m, i, err) {
+        struct vol *v = m->member[i].vol;
+        struct vol_handle h = {f ? atomic_load(&f->handle[i]) : UINT64_MAX};
+
+        err = v->ops->getattr(v, obj, h, &attr);
+    }
+    if (err < 0) {
+        return; /* it was removed meanwhile */
+    }
+    set.mtime = attr.st_mtim;
+    for (unsigned k = 0; k < m->count; k++) {
+        struct vol *v = m->member[k].vol;
+        struct vol_handle h = {f ? atomic_load(&f->handle[k]) : UINT64_MAX};
+
+        if (k == (unsigned)reader_first(m) || !is_online(m, k)) {
+            continue;
+        }
+        err = v->ops->setattr(v, obj, h, &set, NULL);
+        if (answer_class(err) == ANSWER_DEVICE) {
+            (void)member_fault(m, k, err, "setting times"); /* the last one stays as it is */
+        }
+    }
+}
+
+void times_now(struct mirror *m, struct obj *obj, struct mfile *f) {
+    if (m->count > 1) {
+        rwlock_read(&m->names);
+        equalize(m, obj, f);
+        rwlock_read_done(&m->names);
+    }
+}
+
+/* True if the object is on the list now. */
+static bool put_on_list(struct mirror *m, struct obj *obj) {
+    bool on = true;
+
+    pthread_mutex_lock(&m->times_lock);
+    if (!(atomic_fetch_or(&obj->flags, OBJ_TIMES_WAIT) & OBJ_TIMES_WAIT)) {
+        if (m->times_count == 0) {
+            m->times_since_ms = clock_ms();
+        }
+        if (m->times_count < DIRTY_DIRS_MAX) {
+            obj_pin(m->objs, obj);
+            m->times_list[m->times_count++] = obj;
+        } else {
+            atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_TIMES_WAIT);
+            on = false;
+        }
+    }
+    pthread_mutex_unlock(&m->times_lock);
+    return on;
+}
+
+/* Under the namespace lock (shared or alone). */
+void times_later(struct mirror *m, struct obj *obj) {
+    if (m->count > 1 && !put_on_list(m, obj)) {
+        equalize(m, obj, NULL);
+    }
+}
+
+static struct obj *take_from_list(struct mirror *m, bool all) {
+    struct obj *obj = NULL;
+
+    pthread_mutex_lock(&m->times_lock);
+    if (m->times_count > 0 && (all || clock_ms() - m->times_since_ms >= DIR_TIMES_MS - TICK_MS)) {
+        obj = m->times_list[--m->times_count];
+        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_TIMES_WAIT);
+    }
+    pthread_mutex_unlock(&m->times_lock);
+    return obj;
+}
+
+void times_flush(struct mirror *m, bool all) {
+    struct obj *obj;
+
+    while ((obj = take_from_list(m, all))) {
+        rwlock_read(&m->names);
+        equalize(m, obj, NULL);
+        rwlock_read_done(&m->names);
+        obj_unpin(m->objs, obj);
+    }
+}

@@ -1,0 +1,351 @@
+#include "store/copy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/limits.h"
+
+enum {
+    CHUNK = 256 << 10
+};
+
+bool copy_same_stat(const struct stat *a, const struct stat *b) {
+    if (((a->st_mode ^ b->st_mode) & (S_IFMT | 07777)) || a->st_uid != b->st_uid || a->st_gid != b->st_gid ||
+        !clock_same(&a->st_mtim, &b->st_mtim)) {
+        return false;
+    }
+    switch (a->st_mode & S_IFMT) {
+    case S_IFDIR:
+        return true;
+    case S_IFCHR:
+    case S_IFBLK:
+        return a->st_rdev == b->st_rdev;
+    default:
+        return a->st_size == b->st_size;
+    }
+}
+
+static void proc_path(int dir, const char *name, char ret_path[NAME_BYTES + 40]) {
+    (void)snprintf(ret_path, NAME_BYTES + 40, "/proc/self/fd/%d/%s", dir, name);
+}
+
+static bool copied_xattr(const char *key) {
+    return strncmp(key, "trusted.SGI_ACL_", 16) != 0 && strncmp(key, "trusted.overlay.", 16) != 0 &&
+           strcmp(key, "security.selinux") != 0;
+}
+
+static bool in_list(const char *list, ssize_t n, const char *key) {
+    for (const char *k = list; k < list + n; k += strlen(k) + 1) {
+        if (strcmp(k, key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* 1 if anything was set. A store without xattrs takes none: said when it was made. */
+static int copy_xattrs(const char *from, const char *to) {
+    scope_free char *buf = malloc(4 * (size_t)XATTR_BYTES_MAX);
+    char *list = buf, *have = buf + XATTR_BYTES_MAX;
+    char *value = buf + 2 * XATTR_BYTES_MAX, *old = buf + 3 * XATTR_BYTES_MAX;
+    ssize_t n, have_n;
+    int changed = 0;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    n = llistxattr(from, list, XATTR_BYTES_MAX);
+    have_n = llistxattr(to, have, XATTR_BYTES_MAX);
+    if (n < 0 || have_n < 0) {
+        return errno == EOPNOTSUPP ? 0 : -errno;
+    }
+    for (const char *k = have; k < have + have_n; k += strlen(k) + 1) {
+        if (copied_xattr(k) && !in_list(list, n, k)) {
+            if (lremovexattr(to, k) < 0 && errno != ENODATA) {
+                return -errno;
+            }
+            changed = 1;
+        }
+    }
+    for (const char *k = list; k < list + n; k += strlen(k) + 1) {
+        ssize_t len, old_len;
+
+        if (!copied_xattr(k)) {
+            continue;
+        }
+        len = lgetxattr(from, k, value, XATTR_BYTES_MAX);
+        if (len < 0) {
+            return -errno;
+        }
+        old_len = lgetxattr(to, k, old, XATTR_BYTES_MAX);
+        if (old_len == len && memcmp(old, value, (size_t)len) == 0) {
+            continue;
+        }
+        if (lsetxattr(to, k, value, (size_t)len, 0) < 0 && errno != EOPNOTSUPP && errno != EPERM) {
+            return -errno;
+        }
+        changed = 1;
+    }
+    return changed;
+}
+
+static int chmod_nofollow(int dir, const char *name, mode_t mode) {
+    return fchmodat(dir, name, mode & 07777, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+/* The order matters: chown drops setuid bits and file capabilities, an ACL changes the mode, and
+ * everything changes the times. */
+int copy_attrs(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
+    char from_path[NAME_BYTES + 40], to_path[NAME_BYTES + 40];
+    struct stat src, dst;
+    struct timespec times[2];
+    bool chowned = false;
+    int changed;
+
+    if (fstatat(from, name, &src, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(to, to_name, &dst, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    if (src.st_uid != dst.st_uid || src.st_gid != dst.st_gid) {
+        if (fchownat(to, to_name, src.st_uid, src.st_gid, AT_SYMLINK_NOFOLLOW) < 0 && errno != EPERM) {
+            return -errno;
+        }
+        chowned = true;
+    }
+    proc_path(from, name, from_path);
+    proc_path(to, to_name, to_path);
+    changed = copy_xattrs(from_path, to_path);
+    if (changed < 0) {
+        return changed;
+    }
+    if (!S_ISLNK(src.st_mode) && (chowned || changed || ((src.st_mode ^ dst.st_mode) & 07777))) {
+        int err = chmod_nofollow(to, to_name, src.st_mode);
+
+        if (err < 0) {
+            return err;
+        }
+        changed = 1;
+    }
+    times[0] = src.st_atim;
+    times[1] = src.st_mtim;
+    if (changed || chowned || !clock_same(&src.st_mtim, &dst.st_mtim)) {
+        if (utimensat(to, to_name, times, AT_SYMLINK_NOFOLLOW) < 0) {
+            return -errno;
+        }
+        stat->objects_changed++;
+    }
+    return 0;
+}
+
+static int copy_range(int in, int out, off_t from, off_t to, char *buf, struct copy_stat *stat) {
+    while (from < to) {
+        size_t want = to - from < CHUNK ? (size_t)(to - from) : CHUNK;
+        ssize_t n = io_pread(in, buf, want, from), w;
+
+        if (n < 0) {
+            return (int)n;
+        }
+        if (n == 0) {
+            return 0;
+        }
+        w = io_pwrite(out, buf, (size_t)n, from);
+        if (w < n) {
+            return w < 0 ? (int)w : -ENOSPC;
+        }
+        stat->bytes_copied += (uint64_t)n;
+        from += n;
+    }
+    return 0;
+}
+
+/* Data into an empty file, holes staying holes. */
+static int copy_data(int in, int out, off_t size, struct copy_stat *stat) {
+    scope_free char *buf = malloc(CHUNK);
+    off_t at = 0;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    while (at < size) {
+        off_t data = lseek(in, at, SEEK_DATA), hole;
+        int err;
+
+        if (data < 0 && errno == ENXIO) {
+            break;
+        }
+        data = data < 0 ? at : data; /* no holes to be known there: all is data */
+        hole = lseek(in, data, SEEK_HOLE);
+        hole = hole < 0 ? size : hole;
+        err = copy_range(in, out, data, hole, buf, stat);
+        if (err < 0) {
+            return err;
+        }
+        at = hole;
+    }
+    return ftruncate(out, size) < 0 ? -errno : 0;
+}
+
+static int copy_file(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
+    scope_fd int in = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    scope_fd int out = -1;
+    struct stat st;
+    int err;
+
+    if (in < 0 || fstat(in, &st) < 0) {
+        return -errno;
+    }
+    out = openat(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (out < 0) {
+        return -errno;
+    }
+    err = copy_data(in, out, st.st_size, stat);
+    if (err == 0 && close(steal_fd(&out)) < 0) {
+        err = -errno;
+    }
+    return err;
+}
+
+static int copy_link(int from, const char *name, int to, const char *to_name) {
+    char target[PATH_BYTES];
+    ssize_t n = readlinkat(from, name, target, sizeof(target) - 1);
+
+    if (n < 0) {
+        return -errno;
+    }
+    target[n] = '\0';
+    return symlinkat(target, to, to_name) < 0 ? -errno : 0;
+}
+
+int copy_new(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
+    struct stat st, there;
+    int err;
+
+    if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    if (fstatat(to, to_name, &there, AT_SYMLINK_NOFOLLOW) == 0) {
+        return -EEXIST;
+    }
+    switch (st.st_mode & S_IFMT) {
+    case S_IFREG:
+        err = copy_file(from, name, to, to_name, stat);
+        break;
+    case S_IFDIR:
+        err = mkdirat(to, to_name, 0700) < 0 ? -errno : 0;
+        break;
+    case S_IFLNK:
+        err = copy_link(from, name, to, to_name);
+        break;
+    default:
+        err = mknodat(to, to_name, st.st_mode, st.st_rdev) < 0 ? -errno : 0;
+    }
+    if (err == 0) {
+        err = copy_attrs(from, name, to, to_name, stat);
+    }
+    if (err < 0) {
+        (void)unlinkat(to, to_name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0); /* a failed try */
+    }
+    return err;
+}
+
+/* Compares chunk by chunk and writes what differs. A hole in the source that is data in the target
+ * is compared as zeros and left as data: the same bytes. */
+static int equalize_data(int in, int out, off_t size, struct copy_stat *stat) {
+    scope_free char *buf = malloc(2 * (size_t)CHUNK);
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    for (off_t at = 0; at < size; at += CHUNK) {
+        ssize_t n = io_pread(in, buf, CHUNK, at), m;
+
+        if (n <= 0) {
+            return (int)n;
+        }
+        m = io_pread(out, buf + CHUNK, (size_t)n, at);
+        if (m < 0) {
+            return (int)m;
+        }
+        stat->bytes_compared += (uint64_t)n;
+        if (m != n || memcmp(buf, buf + CHUNK, (size_t)n) != 0) {
+            ssize_t w = io_pwrite(out, buf, (size_t)n, at);
+
+            if (w < n) {
+                return w < 0 ? (int)w : -ENOSPC;
+            }
+            stat->bytes_copied += (uint64_t)n;
+        }
+    }
+    return ftruncate(out, size) < 0 ? -errno : 0;
+}
+
+static int equalize_file(int from, const char *name, int to, const char *to_name, bool data,
+                         struct copy_stat *stat) {
+    scope_fd int in = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    scope_fd int out = openat(to, to_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    struct stat a, b;
+    int err;
+
+    if (in < 0 || out < 0 || fstat(in, &a) < 0 || fstat(out, &b) < 0) {
+        return -errno;
+    }
+    if (!data && a.st_size == b.st_size) {
+        return 0;
+    }
+    err = equalize_data(in, out, a.st_size, stat);
+    if (err == 0 && fdatasync(out) < 0) {
+        err = -errno;
+    }
+    if (err == 0 && close(steal_fd(&out)) < 0) {
+        err = -errno;
+    }
+    return err;
+}
+
+static bool same_target(int from, const char *name, int to, const char *to_name) {
+    char a[PATH_BYTES], b[PATH_BYTES];
+    ssize_t n = readlinkat(from, name, a, sizeof(a)), m = readlinkat(to, to_name, b, sizeof(b));
+
+    return n >= 0 && n == m && memcmp(a, b, (size_t)n) == 0;
+}
+
+static int replace_new(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
+    if (unlinkat(to, to_name, 0) < 0) {
+        return -errno;
+    }
+    return copy_new(from, name, to, to_name, stat);
+}
+
+int copy_equalize(int from, const char *name, int to, const char *to_name, bool data, struct copy_stat *stat) {
+    struct stat a, b;
+    int err = 0;
+
+    stat->objects_compared++;
+    if (fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(to, to_name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    switch (a.st_mode & S_IFMT) {
+    case S_IFREG:
+        err = equalize_file(from, name, to, to_name, data || !copy_same_stat(&a, &b), stat);
+        break;
+    case S_IFLNK:
+        if (!same_target(from, name, to, to_name)) {
+            return replace_new(from, name, to, to_name, stat);
+        }
+        break;
+    case S_IFCHR:
+    case S_IFBLK:
+        if (a.st_rdev != b.st_rdev) {
+            return replace_new(from, name, to, to_name, stat);
+        }
+        break;
+    default:
+        break;
+    }
+    return err < 0 ? err : copy_attrs(from, name, to, to_name, stat);
+}

@@ -1,0 +1,754 @@
+/* The operations of one store: each is one or a few *at() calls on the open folder and a name. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "store/store_int.h"
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+
+static struct store *store_of(struct vol *v) {
+    return (struct store *)v;
+}
+
+static int fd_of(struct vol_handle h) {
+    return (int)h.v;
+}
+
+/* An object's place: a descriptor and a name in it. */
+struct place {
+    int fd;
+    const char *name;
+    struct dir_ref ref;
+    struct obj_where where;
+};
+
+static int place_get(struct store *st, struct obj *obj, struct place *ret_place) {
+    int err;
+
+    ret_place->where.parent = NULL;
+    if (obj == obj_root(st->table)) {
+        ret_place->ref = (struct dir_ref){.fd = st->root};
+        ret_place->fd = st->root;
+        ret_place->name = ".";
+        return 0;
+    }
+    err = obj_where(st->table, obj, &ret_place->where);
+    if (err < 0) {
+        return err;
+    }
+    err = dirfds_get(st, ret_place->where.parent, &ret_place->ref);
+    if (err < 0) {
+        obj_unpin(st->table, ret_place->where.parent);
+        return err;
+    }
+    ret_place->fd = ret_place->ref.fd;
+    ret_place->name = ret_place->where.name;
+    return 0;
+}
+
+static void place_put(struct store *st, struct place *place) {
+    dirfds_put(st, &place->ref);
+    obj_unpin(st->table, place->where.parent);
+}
+
+static int result(int r) {
+    return r < 0 ? -errno : 0;
+}
+
+static int op_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_entry *ret_entry) {
+    struct store *st = store_of(v);
+    struct dir_ref ref;
+    struct stat attr;
+    int err = dirfds_get(st, dir, &ref);
+
+    if (err < 0) {
+        return err;
+    }
+    err = result(fstatat(ref.fd, name, &attr, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
+    dirfds_put(st, &ref);
+    if (err == 0 && S_ISDIR(attr.st_mode) && attr.st_dev != st->dev) {
+        return -EXDEV; /* another filesystem mounted inside the store is not part of it */
+    }
+    if (err == 0) {
+        *ret_entry = (struct vol_entry){.attr = attr};
+    }
+    return err;
+}
+
+static int make_one(int dirfd, const char *name, const struct vol_new *new) {
+    switch (new->mode & S_IFMT) {
+    case S_IFDIR:
+        return result(mkdirat(dirfd, name, new->mode & 07777));
+    case S_IFLNK:
+        return result(symlinkat(new->target, dirfd, name));
+    default:
+        return result(mknodat(dirfd, name, new->mode, new->rdev));
+    }
+}
+
+/* A setgid bit that the creator gives away needs its supplementary groups: see base/cred.h. */
+static bool gives_setgid(const struct vol_new *new) {
+    return (new->mode & S_ISGID) != 0;
+}
+
+static int op_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
+                   struct vol_entry *ret_entry) {
+    struct store *st = store_of(v);
+    struct dir_ref ref;
+    struct stat attr;
+    int err = dirfds_get(st, dir, &ref);
+
+    if (err < 0) {
+        return err;
+    }
+    cred_become(new->cred, gives_setgid(new));
+    err = make_one(ref.fd, name, new);
+    cred_back();
+    if (err == 0 && ret_entry) {
+        err = result(fstatat(ref.fd, name, &attr, AT_SYMLINK_NOFOLLOW));
+    }
+    dirfds_put(st, &ref);
+    if (err == 0 && ret_entry) {
+        *ret_entry = (struct vol_entry){.attr = attr};
+    }
+    return err;
+}
+
+/* Flags for the backing open. Never O_DIRECT or O_APPEND (DESIGN section 10): the kernel above
+ * already chose the offset, and its buffers are not aligned. Writers may read, for the kernel's
+ * cache fills partial pages. Syncing is the mirror's job. */
+static int backing_flags(int flags) {
+    int mode = (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR;
+
+    return mode | (flags & (O_TRUNC | O_DIRECTORY)) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY;
+}
+
+static int op_create(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
+                     int flags, struct vol_entry *ret_entry, struct vol_handle *ret_handle) {
+    struct store *st = store_of(v);
+    struct dir_ref ref;
+    struct stat attr;
+    int fd, err = dirfds_get(st, dir, &ref);
+
+    if (err < 0) {
+        return err;
+    }
+    cred_become(new->cred, gives_setgid(new));
+    fd = openat(ref.fd, name, backing_flags(flags) | O_RDWR | O_CREAT | O_EXCL, new->mode & 07777);
+    err = result(fd);
+    cred_back();
+    if (err == 0 && ret_entry && fstat(fd, &attr) < 0) {
+        err = -errno;
+        (void)close(fd); /* the file is empty: nothing to lose */
+        (void)unlinkat(ref.fd, name, 0);
+    }
+    dirfds_put(st, &ref);
+    if (err < 0) {
+        return err;
+    }
+    if (ret_entry) {
+        *ret_entry = (struct vol_entry){.attr = attr};
+    }
+    ret_handle->v = (uint64_t)fd;
+    return 0;
+}
+
+static int op_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name,
+                   struct vol_entry *ret_entry) {
+    struct store *st = store_of(v);
+    struct dir_ref ref;
+    struct place from;
+    struct stat attr;
+    int err = place_get(st, obj, &from);
+
+    if (err < 0) {
+        return err;
+    }
+    err = dirfds_get(st, dir, &ref);
+    if (err == 0) {
+        err = result(linkat(from.fd, from.name, ref.fd, name, 0));
+        if (err == 0 && ret_entry) {
+            err = result(fstatat(ref.fd, name, &attr, AT_SYMLINK_NOFOLLOW));
+        }
+        dirfds_put(st, &ref);
+    }
+    place_put(st, &from);
+    if (err == 0 && ret_entry) {
+        *ret_entry = (struct vol_entry){.attr = attr};
+    }
+    return err;
+}
+
+static int op_unlink(struct vol *v, struct obj *dir, const char *name) {
+    struct store *st = store_of(v);
+    struct dir_ref ref;
+    int err = dirfds_get(st, dir, &ref);
+
+    if (err == 0) {
+        err = result(unlinkat(ref.fd, name, 0));
+        dirfds_put(st, &ref);
+    }
+    return err;
+}
+
+/* A folder went away, by rmdir or by being replaced: its descriptor must not keep it. */
+static void drop_folder(struct store *st, struct obj *dir, const char *name) {
+    struct obj *gone = obj_find(st->table, dir, name);
+
+    if (gone && gone->type == DT_DIR) {
+        dirfds_drop(st, gone);
+    }
+    obj_unpin(st->table, gone);
+}
+
+static int op_rmdir(struct vol *v, struct obj *dir, const char *name) {
+    struct store *st = store_of(v);
+    struct dir_ref ref;
+    int err = dirfds_get(st, dir, &ref);
+
+    if (err == 0) {
+        err = result(unlinkat(ref.fd, name, AT_REMOVEDIR));
+        dirfds_put(st, &ref);
+    }
+    if (err == 0) {
+        drop_folder(st, dir, name);
+    }
+    return err;
+}
+
+static int op_rename(struct vol *v, struct obj *dir, const char *name, struct obj *new_dir,
+                     const char *new_name, unsigned flags) {
+    struct store *st = store_of(v);
+    struct dir_ref from, to;
+    int err = dirfds_get(st, dir, &from);
+
+    if (err < 0) {
+        return err;
+    }
+    err = dirfds_get(st, new_dir, &to);
+    if (err == 0) {
+        err = flags ? result(renameat2(from.fd, name, to.fd, new_name, flags))
+                    : result(renameat(from.fd, name, to.fd, new_name));
+        dirfds_put(st, &to);
+    }
+    dirfds_put(st, &from);
+    if (err == 0 && !(flags & RENAME_EXCHANGE)) {
+        drop_folder(st, new_dir, new_name);
+    }
+    return err;
+}
+
+static int op_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
+    struct store *st = store_of(v);
+    struct place p;
+    struct stat attr;
+    int err;
+
+    if (vol_have(h)) {
+        err = result(fstat(fd_of(h), &attr));
+    } else {
+        err = place_get(st, obj, &p);
+        if (err == 0) {
+            err = result(fstatat(p.fd, p.name, &attr, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
+            place_put(st, &p);
+        }
+    }
+    if (err == 0) {
+        *ret_attr = attr;
+    }
+    return err;
+}
+
+/* chmod that does not follow a symlink somebody planted: fchmodat2(2), Linux 6.6; before that
+ * glibc takes the way through /proc/self/fd. */
+static int chmod_at(int dirfd, const char *name, mode_t mode) {
+    if (syscall(SYS_fchmodat2, dirfd, name, mode, AT_SYMLINK_NOFOLLOW) == 0) {
+        return 0;
+    }
+    return errno == ENOSYS ? result(fchmodat(dirfd, name, mode, AT_SYMLINK_NOFOLLOW)) : -errno;
+}
+
+static int truncate_at(int dirfd, const char *name, off_t size) {
+    scope_fd int fd = openat(dirfd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+    return fd < 0 ? -errno : result(ftruncate(fd, size));
+}
+
+static struct timespec time_or_omit(unsigned set, unsigned which, struct timespec t) {
+    return set & which ? t : (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
+    int err = 0;
+
+    if (a->set & (VOL_SET_UID | VOL_SET_GID)) {
+        uid_t uid = a->set & VOL_SET_UID ? a->uid : (uid_t)-1;
+        gid_t gid = a->set & VOL_SET_GID ? a->gid : (gid_t)-1;
+
+        err = result(fd >= 0 ? fchown(fd, uid, gid)
+                             : fchownat(p->fd, p->name, uid, gid, AT_SYMLINK_NOFOLLOW));
+    }
+    if (err == 0 && (a->set & VOL_SET_SIZE)) {
+        err = fd >= 0 ? result(ftruncate(fd, a->size)) : truncate_at(p->fd, p->name, a->size);
+    }
+    if (err == 0 && (a->set & VOL_SET_MODE)) {
+        err = fd >= 0 ? result(fchmod(fd, a->mode & 07777)) : chmod_at(p->fd, p->name, a->mode & 07777);
+    }
+    if (err == 0 && (a->set & (VOL_SET_ATIME | VOL_SET_MTIME))) {
+        struct timespec t[2] = {time_or_omit(a->set, VOL_SET_ATIME, a->atime),
+                                time_or_omit(a->set, VOL_SET_MTIME, a->mtime)};
+
+        err = result(fd >= 0 ? futimens(fd, t) : utimensat(p->fd, p->name, t, AT_SYMLINK_NOFOLLOW));
+    }
+    return err;
+}
+
+static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const struct vol_attr *attr,
+                      struct stat *ret_attr) {
+    struct store *st = store_of(v);
+    struct vol_attr can = *attr;
+    struct place p;
+    int err;
+
+    if (!(st->caps & STORE_CHOWN)) {
+        can.set &= ~(unsigned)(VOL_SET_UID | VOL_SET_GID);
+    }
+    if (vol_have(h)) {
+        err = set_parts(&can, fd_of(h), NULL);
+    } else {
+        err = place_get(st, obj, &p);
+        if (err < 0) {
+            return err;
+        }
+        err = set_parts(&can, -1, &p);
+        place_put(st, &p);
+    }
+    if (err == 0 && ret_attr) {
+        err = op_getattr(v, obj, h, ret_attr);
+    }
+    return err;
+}
+
+static ssize_t op_readlink(struct vol *v, struct obj *obj, char *buf, size_t size) {
+    struct store *st = store_of(v);
+    struct place p;
+    ssize_t n = place_get(st, obj, &p);
+
+    if (n == 0) {
+        n = readlinkat(p.fd, p.name, buf, size);
+        n = n < 0 ? -errno : n;
+        place_put(st, &p);
+    }
+    return n;
+}
+
+/* There are no *at() calls for xattrs before Linux 6.13; /proc/self/fd is the way, and the l-calls
+ * do not follow the last component. */
+struct xattr_place {
+    struct place place;
+    char path[NAME_BYTES + 40];
+};
+
+static int xattr_place_get(struct store *st, struct obj *obj, struct xattr_place *ret) {
+    int err = place_get(st, obj, &ret->place);
+
+    if (err == 0) {
+        (void)snprintf(ret->path, sizeof(ret->path), "/proc/self/fd/%d/%s", ret->place.fd, ret->place.name);
+    }
+    return err;
+}
+
+static bool starts_with(const char *s, const char *prefix) {
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+/* XFS shows root each ACL a second time under its on-disk name. */
+static bool hidden_xattr(const char *key) {
+    return starts_with(key, "trusted.SGI_ACL_");
+}
+
+static uint32_t cap_for_xattr(const char *key) {
+    return starts_with(key, "system.posix_acl_") ? STORE_ACL
+           : starts_with(key, "user.")           ? STORE_XATTR_USER
+                                                 : STORE_XATTR_TRUSTED;
+}
+
+static ssize_t op_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size) {
+    struct store *st = store_of(v);
+    struct xattr_place p;
+    ssize_t n;
+
+    if (hidden_xattr(key)) {
+        return -ENODATA;
+    }
+    n = xattr_place_get(st, obj, &p);
+    if (n == 0) {
+        n = lgetxattr(p.path, key, buf, size);
+        n = n < 0 ? -errno : n;
+        place_put(st, &p.place);
+    }
+    return n;
+}
+
+static size_t drop_hidden(char *list, size_t n) {
+    size_t kept = 0;
+
+    for (size_t at = 0; at < n;) {
+        size_t len = strlen(list + at) + 1;
+
+        if (!hidden_xattr(list + at)) {
+            memmove(list + kept, list + at, len);
+            kept += len;
+        }
+        at += len;
+    }
+    return kept;
+}
+
+static ssize_t op_listxattr(struct vol *v, struct obj *obj, char *buf, size_t size) {
+    struct store *st = store_of(v);
+    scope_free char *all = malloc(XATTR_BYTES_MAX);
+    struct xattr_place p;
+    ssize_t n;
+
+    if (!all) {
+        return -ENOMEM;
+    }
+    n = xattr_place_get(st, obj, &p);
+    if (n < 0) {
+        return n;
+    }
+    n = llistxattr(p.path, all, XATTR_BYTES_MAX);
+    n = n < 0 ? -errno : (ssize_t)drop_hidden(all, (size_t)n);
+    place_put(st, &p.place);
+    if (n > 0 && size > 0) {
+        if ((size_t)n > size) {
+            return -ERANGE;
+        }
+        memcpy(buf, all, (size_t)n);
+    }
+    return n;
+}
+
+static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size,
+                       int flags) {
+    struct store *st = store_of(v);
+    struct xattr_place p;
+    int err;
+
+    if (hidden_xattr(key)) {
+        return -EPERM;
+    }
+    if (!(st->caps & cap_for_xattr(key))) {
+        return -HFE_CAPABILITY;
+    }
+    err = xattr_place_get(st, obj, &p);
+    if (err == 0) {
+        err = result(lsetxattr(p.path, key, value, size, flags));
+        place_put(st, &p.place);
+    }
+    return err;
+}
+
+static int op_removexattr(struct vol *v, struct obj *obj, const char *key) {
+    struct store *st = store_of(v);
+    struct xattr_place p;
+    int err;
+
+    if (!(st->caps & cap_for_xattr(key))) {
+        return -HFE_CAPABILITY;
+    }
+    err = xattr_place_get(st, obj, &p);
+    if (err == 0) {
+        err = result(lremovexattr(p.path, key));
+        place_put(st, &p.place);
+    }
+    return err;
+}
+
+static int op_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
+                   struct vol_handle *ret_handle) {
+    struct store *st = store_of(v);
+    struct place p;
+    int fd = -1, err = place_get(st, obj, &p);
+
+    (void)cred; /* permission was checked above */
+    if (err < 0) {
+        return err;
+    }
+    if ((flags & O_DIRECTORY) && !(st->caps & STORE_FSYNC_DIR)) {
+        err = -HFE_CAPABILITY;
+    } else {
+        fd = openat(p.fd, p.name, backing_flags(flags));
+        err = result(fd);
+    }
+    place_put(st, &p);
+    if (err == 0) {
+        ret_handle->v = (uint64_t)fd;
+    }
+    return err;
+}
+
+static int op_close(struct vol *v, struct obj *obj, struct vol_handle h) {
+    (void)v;
+    (void)obj;
+    return result(close(fd_of(h)));
+}
+
+static ssize_t op_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
+                       off_t off) {
+    (void)v;
+    (void)obj;
+    return io_pread(fd_of(h), buf, size, off);
+}
+
+static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf, size_t size,
+                        off_t off, const struct cred *cred) {
+    (void)v;
+    (void)obj;
+    (void)cred; /* setuid bits are the mirror's job */
+    return io_pwrite(fd_of(h), buf, size, off);
+}
+
+static int op_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool data_only) {
+    (void)v;
+    (void)obj;
+    return result(data_only ? fdatasync(fd_of(h)) : fsync(fd_of(h)));
+}
+
+static int op_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
+                        off_t len, const struct cred *cred) {
+    (void)v;
+    (void)obj;
+    (void)cred;
+    return result(fallocate(fd_of(h), mode, off, len));
+}
+
+/* Where the store cannot copy by itself: through memory. */
+static ssize_t copy_bytes(int from, off_t from_off, int to, off_t to_off, size_t len) {
+    enum { CHUNK = 256 << 10 };
+    scope_free char *buf = malloc(CHUNK);
+    size_t done = 0;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    while (done < len) {
+        size_t want = len - done < CHUNK ? len - done : CHUNK;
+        ssize_t n = io_pread(from, buf, want, from_off + (off_t)done), w;
+
+        if (n <= 0) {
+            return done > 0 ? (ssize_t)done : n;
+        }
+        w = io_pwrite(to, buf, (size_t)n, to_off + (off_t)done);
+        if (w < n) {
+            done += w > 0 ? (size_t)w : 0;
+            return done > 0 ? (ssize_t)done : w;
+        }
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off,
+                       struct obj *to, struct vol_handle ht, off_t to_off, size_t len,
+                       const struct cred *cred) {
+    size_t done = 0;
+
+    (void)v;
+    (void)from;
+    (void)to;
+    (void)cred;
+    while (done < len) {
+        off_t in = from_off + (off_t)done, out = to_off + (off_t)done;
+        ssize_t n = copy_file_range(fd_of(hf), &in, fd_of(ht), &out, len - done, 0);
+
+        if (n < 0 && (errno == EXDEV || errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) && done == 0) {
+            return copy_bytes(fd_of(hf), from_off, fd_of(ht), to_off, len);
+        }
+        if (n < 0) {
+            return done > 0 ? (ssize_t)done : -errno;
+        }
+        if (n == 0) {
+            break;
+        }
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+static off_t op_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t off, int whence) {
+    off_t at = lseek(fd_of(h), off, whence);
+
+    (void)v;
+    (void)obj;
+    return at < 0 ? -errno : at;
+}
+
+/* A folder's stream: its entries as they were when reading began, so that positions stay valid
+ * while entries come and go, and after this store was lost. */
+struct stream {
+    size_t len, room;
+    size_t next;   /* the last position that was handed out: known to be the start of a record */
+    char *records; /* struct linux_dirent64, as the kernel gave them */
+};
+
+static const struct dirent64 *record_at(const struct stream *s, size_t at) {
+    return (const struct dirent64 *)(s->records + at);
+}
+
+/* The first record at or behind `pos`, which may be anything: seekdir(3) takes any number. */
+static size_t record_start(const struct stream *s, uint64_t pos) {
+    size_t at = 0;
+
+    if (pos == s->next || pos >= s->len) {
+        return pos < s->len ? (size_t)pos : s->len;
+    }
+    while (at < pos) {
+        at += record_at(s, at)->d_reclen;
+    }
+    return at;
+}
+
+static int op_opendir(struct vol *v, struct obj *dir, struct vol_handle *ret_handle) {
+    struct stream *s = calloc(1, sizeof(*s));
+
+    (void)v;
+    (void)dir;
+    if (!s) {
+        return -ENOMEM;
+    }
+    ret_handle->v = (uint64_t)(uintptr_t)s;
+    return 0;
+}
+
+static int open_folder(struct store *st, struct obj *dir) {
+    struct dir_ref ref;
+    int fd, err = dirfds_get(st, dir, &ref);
+
+    if (err < 0) {
+        return err;
+    }
+    fd = openat(ref.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    err = result(fd);
+    dirfds_put(st, &ref);
+    return err < 0 ? err : fd;
+}
+
+static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
+    enum { CHUNK = 32 << 10 };
+    scope_fd int fd = open_folder(st, dir);
+
+    if (fd < 0) {
+        return fd;
+    }
+    s->len = 0;
+    for (;;) {
+        ssize_t n;
+
+        if (s->room - s->len < CHUNK) {
+            size_t room = s->room * 2 + CHUNK;
+            char *more = realloc(s->records, room);
+
+            if (!more) {
+                return -ENOMEM;
+            }
+            s->records = more;
+            s->room = room;
+        }
+        n = getdents64(fd, s->records + s->len, s->room - s->len);
+        if (n < 0) {
+            return -errno;
+        }
+        if (n == 0) {
+            return 0;
+        }
+        s->len += (size_t)n;
+    }
+}
+
+static int op_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
+                      vol_dirent_fn *fill, void *arg) {
+    struct stream *s = (struct stream *)(uintptr_t)h.v;
+    int err = pos == 0 ? stream_load(store_of(v), dir, s) : 0;
+    size_t at;
+
+    if (err < 0) {
+        return err;
+    }
+    at = record_start(s, pos);
+    while (at < s->len) {
+        const struct dirent64 *e = record_at(s, at);
+
+        if (!fill(arg, e->d_name, e->d_ino, e->d_type, at + e->d_reclen)) {
+            break;
+        }
+        at += e->d_reclen;
+    }
+    s->next = at;
+    return 0;
+}
+
+static int op_closedir(struct vol *v, struct obj *dir, struct vol_handle h) {
+    struct stream *s = (struct stream *)(uintptr_t)h.v;
+
+    (void)v;
+    (void)dir;
+    free(s->records);
+    free(s);
+    return 0;
+}
+
+static int op_statfs(struct vol *v, struct statvfs *ret_stat) {
+    return result(fstatvfs(store_of(v)->root, ret_stat));
+}
+
+static int op_sync(struct vol *v) {
+    return result(syncfs(store_of(v)->root));
+}
+
+static void op_free(struct vol *v) {
+    store_close(store_of(v));
+}
+
+const struct vol_ops store_ops = {
+    .name = "store",
+    .free = op_free,
+    .lookup = op_lookup,
+    .make = op_make,
+    .create = op_create,
+    .link = op_link,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
+    .rename = op_rename,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .readlink = op_readlink,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .setxattr = op_setxattr,
+    .removexattr = op_removexattr,
+    .open = op_open,
+    .close = op_close,
+    .read = op_read,
+    .write = op_write,
+    .fsync = op_fsync,
+    .fallocate = op_fallocate,
+    .copy = op_copy,
+    .seek = op_seek,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .closedir = op_closedir,
+    .statfs = op_statfs,
+    .sync = op_sync,
+};

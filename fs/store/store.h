@@ -1,0 +1,101 @@
+/* A store: one backing directory, and the only code that touches it.
+ *
+ *     STORE/              the volume's files, plain
+ *     STORE/.holdfast/    ours, 0700: super.0 super.1 (superblock), open/ (open files that have no
+ *                         name any more), lost/ (what a repair moved out of the way)
+ *
+ * A store is opened once. Its identity (device, mount instance, ids in its superblock) is taken
+ * then and compared again by store_check(), so that a bare directory below a mount that vanished is
+ * never taken for it. Everything afterwards goes through descriptors below its root.
+ *
+ *     store_open -> store_attach -> operations through store_vol() -> store_close
+ *
+ * Operations: any thread. The others: one thread at a time, except where said. */
+#pragma once
+
+#include "base/error.h"
+#include "format/super.h"
+#include "vol/vol.h"
+
+#define STORE_FOLDER      ".holdfast"
+#define STORE_OPEN_FOLDER "open"
+#define STORE_LOST_FOLDER "lost"
+
+/* What a store can do, found by store_probe(). Kept in superblocks: never renumber. */
+enum store_cap {
+    STORE_HARDLINK = 1 << 0,
+    STORE_XATTR_USER = 1 << 1,
+    STORE_XATTR_TRUSTED = 1 << 2,
+    STORE_ACL = 1 << 3,
+    STORE_STABLE_INO = 1 << 4, /* a file keeps its number after all descriptors are closed */
+    STORE_TIME_NS = 1 << 5,
+    STORE_CHOWN = 1 << 6,
+    STORE_MKNOD = 1 << 7,
+    STORE_PUNCH_HOLE = 1 << 8,
+    STORE_REFLINK = 1 << 9,
+    STORE_NOREPLACE = 1 << 10,
+    STORE_EXCHANGE = 1 << 11,
+    STORE_FSYNC_DIR = 1 << 12,
+    STORE_SYNCFS = 1 << 13, /* syncfs reaches the platter; on FUSE it does nothing */
+    STORE_RENAME_OVER = 1 << 14, /* required */
+    STORE_FSYNC = 1 << 15,       /* required */
+    STORE_CAPS = 16,
+    STORE_REQUIRED = STORE_RENAME_OVER | STORE_FSYNC,
+};
+
+struct store_cap_info {
+    enum store_cap cap;
+    const char *name;
+    const char *without; /* what it means for the data if it is missing */
+};
+extern const struct store_cap_info store_cap_table[STORE_CAPS];
+
+/* Makes files in `folder` and tries. Leaves nothing behind. Any thread. */
+int store_probe(const char *folder, uint32_t *ret_caps, struct why *why) must_check;
+
+struct store;
+
+/* Turns `path` into a store: our folder and both superblock slots. -HFE_UNSAFE if it already is a
+ * store, or holds anything and `adopt` is false. Undone by store_unformat(). */
+int store_format(const char *path, const struct super *super, bool adopt, struct why *why) must_check;
+/* Removes our folder and all in it. */
+int store_unformat(const char *path, struct why *why) must_check;
+/* The superblock at `path` without opening the store: who is it? */
+int store_identify(const char *path, struct super *ret_super, struct why *why) must_check;
+
+/* Opens the store at `path` and locks it against other daemons. -HFE_NO_STORE, -HFE_CORRUPT,
+ * -HFE_FEATURE, -HFE_IN_USE or an errno; `why` says what to do. */
+int store_open(const char *path, struct why *why, struct store **ret_store) must_check;
+/* Gives the store its number in the volume and the table its objects are in. */
+void store_attach(struct store *store, struct obj_table *table, uint8_t index, unsigned dirfds_max);
+/* Frees it; its volume must not be used any more. Accepts NULL. */
+void store_close(struct store *store);
+
+struct vol *store_vol(struct store *store);
+const char *store_path(const struct store *store);
+int store_root_fd(const struct store *store);
+uint64_t store_root_ino(const struct store *store);
+/* "ext4", "xfs", "fuse" ... and whether it is on another machine or behind FUSE. */
+const char *store_fs_name(const struct store *store);
+bool store_is_remote(const struct store *store);
+uint32_t store_caps(const struct store *store);
+/* For tests: takes capabilities away. */
+void store_mask_caps(struct store *store, uint32_t missing);
+
+const struct super *store_super(const struct store *store);
+/* Writes the superblock to the slot whose turn it is, durably; seq is raised. On an error the
+ * other slot still holds the last one. */
+int store_write_super(struct store *store, const struct super *super) must_check;
+
+/* Is this still the store that was opened? -HFE_NO_STORE if its mount is gone or another. */
+int store_check(struct store *store, struct why *why) must_check;
+/* Makes `to` hold under (dir, name) what `from` holds: copied, equalized, or, if it should not be
+ * there or is of another type, moved to our lost folder first. One object only: a folder that would
+ * need its contents copied gives -ENOTEMPTY. Under the namespace lock. */
+int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name) must_check;
+/* Makes bytes [off, off + len) and the size of obj on `to` what they are on `from`. */
+int store_repair_range(struct store *from, struct store *to, struct obj *obj, off_t off, off_t len) must_check;
+/* Removes what a crash left in our folder of open files. */
+int store_clear_open(struct store *store) must_check;
+/* Bytes in all and available to users. */
+int store_space(struct store *store, uint64_t *ret_total, uint64_t *ret_free) must_check;

@@ -1,0 +1,183 @@
+/* status and list: what the daemons say, or that none runs. Neither touches a store. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "ctl/ctl.h"
+#include "tool.h"
+
+enum {
+    ASK_TIMEOUT_MS = 5000,
+    VOLUMES_MAX = 256, /* of one machine, that are listed */
+};
+
+enum health {
+    HEALTH_GOOD = 0,
+    HEALTH_DEGRADED = 1,
+    HEALTH_UNUSABLE = 2,
+    HEALTH_UNKNOWN = 4,
+};
+
+static const char *text_of(const json_t *o, const char *key) {
+    const char *s = json_string_value(json_object_get(o, key));
+
+    return s ? s : "";
+}
+
+static long long number_of(const json_t *o, const char *key) {
+    return json_integer_value(json_object_get(o, key));
+}
+
+static enum health health_of(const json_t *status) {
+    const char *state = text_of(status, "state");
+
+    return strcmp(state, "HEALTHY") == 0 ? HEALTH_GOOD : strcmp(state, "DEGRADED") == 0 ? HEALTH_DEGRADED : HEALTH_UNUSABLE;
+}
+
+static int ask(const char *name, json_t **ret_status, struct why *why) {
+    char path[PATH_BYTES];
+
+    daemon_socket_path(name, path);
+    return ctl_call(path, "status", ASK_TIMEOUT_MS, ret_status, why);
+}
+
+static void print_store(const json_t *s, const struct args *a) {
+    char free_text[32], where[PATH_BYTES + 32];
+    bool online = strcmp(text_of(s, "state"), "ONLINE") == 0;
+
+    (void)snprintf(where, sizeof(where), "%s%s%s%s", *text_of(s, "path") ? text_of(s, "path") : "-",
+                   *text_of(s, "fs") ? " (" : "", text_of(s, "fs"), *text_of(s, "fs") ? ")" : "");
+    (void)printf("  %-10s %-8s %-34s %5lld %6lld %6lld %8s\n", text_of(s, "label"), text_of(s, "state"), where,
+                 number_of(s, "read_errors"), number_of(s, "write_errors"), number_of(s, "checksum_errors"),
+                 online ? size_text((uint64_t)number_of(s, "free_bytes"), a->exact, free_text) : "-");
+}
+
+static void print_status(const json_t *st, const struct args *a) {
+    json_t *stores = json_object_get(st, "stores"), *s;
+    char since[32];
+    size_t i;
+
+    clock_text((uint64_t)number_of(st, "mounted"), since);
+    (void)printf("volume:  %-36s mounted: %s (since %s)\n", text_of(st, "volume"), text_of(st, "mount"), since);
+    (void)printf("state:   %-12s generation: %-11lld stores: %lld of %lld online\n", text_of(st, "state"),
+                 number_of(st, "generation"), number_of(st, "online"), number_of(st, "count"));
+    (void)printf("status:  %s\n", text_of(st, "status"));
+    if (*text_of(st, "action")) {
+        (void)printf("action:  %s\n", text_of(st, "action"));
+    }
+    (void)printf("  %-10s %-8s %-34s %5s %6s %6s %8s\n", "STORE", "STATE", "WHERE", "READ", "WRITE", "CKSUM", "FREE");
+    json_array_foreach(stores, i, s) {
+        print_store(s, a);
+    }
+}
+
+/* One volume; adds to `all` with --json. */
+static enum health show_one(const char *name, const struct args *a, json_t *all) {
+    json_t *st = NULL;
+    struct why why = {""};
+    enum health h;
+    int err = ask(name, &st, &why);
+
+    if (err < 0) {
+        if (all) {
+            (void)json_array_append_new(all, json_pack("{s:s, s:s}", "volume", name, "state", "UNMOUNTED"));
+        } else if (!a->quiet) {
+            (void)printf("volume:  %s\nstate:   %s\naction:  holdfast mount %s\n", name,
+                         daemon_is_running(name) ? "the daemon does not answer" : "not mounted", name);
+        }
+        return HEALTH_UNKNOWN;
+    }
+    h = health_of(st);
+    if (all) {
+        (void)json_array_append(all, st);
+    } else if (!a->quiet && !(a->problems_only && h == HEALTH_GOOD)) {
+        print_status(st, a);
+    }
+    json_decref(st);
+    return h;
+}
+
+static enum health show_all(const struct args *a) {
+    static char names[VOLUMES_MAX][VOLUME_NAME_BYTES];
+    unsigned n = a->count > 0 ? 0 : config_list(names, VOLUMES_MAX);
+    json_t *all = a->json ? json_array() : NULL;
+    enum health worst = HEALTH_GOOD, h;
+
+    if (a->count > 0) {
+        worst = show_one(a->word[0], a, all);
+    } else if (n == 0 && !a->json) {
+        (void)printf("no volumes; `holdfast create` makes one\n");
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (i > 0 && !a->json && !a->quiet) {
+            (void)putchar('\n');
+        }
+        h = show_one(names[i], a, all);
+        worst = h > worst ? h : worst;
+    }
+    if (all && a->count > 0) {
+        print_json(json_incref(json_array_get(all, 0)));
+        json_decref(all);
+    } else if (all) {
+        print_json(json_pack("{s:i, s:o}", "schema", 1, "volumes", all));
+    }
+    return worst;
+}
+
+int cmd_status(const struct args *a) {
+    enum health h;
+
+    if (a->count > 0) {
+        struct config c;
+        struct why why = {""};
+
+        if (config_load(a->word[0], &c, &why) < 0 && !daemon_is_running(a->word[0])) {
+            (void)fail(-HFE_UNREACHABLE, &why);
+            return EXIT_UNREACHABLE;
+        }
+    }
+    for (;;) {
+        h = show_all(a);
+        if (a->watch_s <= 0 || fflush(stdout) != 0) {
+            break;
+        }
+        (void)sleep((unsigned)a->watch_s);
+        (void)putchar('\n');
+    }
+    return a->test || h == HEALTH_UNKNOWN ? (int)h : EXIT_OK;
+}
+
+int cmd_list(const struct args *a) {
+    static char names[VOLUMES_MAX][VOLUME_NAME_BYTES];
+    unsigned n = config_list(names, VOLUMES_MAX);
+    json_t *all = a->json ? json_array() : NULL;
+
+    if (!a->json && !a->no_header) {
+        (void)printf("%-20s %-10s %-6s %s\n", "NAME", "STATE", "STORES", "MOUNT");
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct config c;
+        struct why why = {""};
+        json_t *st = NULL;
+        const char *state;
+
+        if (config_load(names[i], &c, &why) < 0) {
+            (void)fprintf(stderr, "holdfast: %s\n", why.text);
+            continue;
+        }
+        state = ask(names[i], &st, &why) == 0 ? text_of(st, "state") : "UNMOUNTED";
+        if (all) {
+            (void)json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:s}", "volume", c.name, "state", state, "stores",
+                                                       (int)c.count, "mount", st ? text_of(st, "mount") : c.mount_point));
+        } else {
+            (void)printf(a->no_header ? "%s\t%s\t%u\t%s\n" : "%-20s %-10s %-6u %s\n", c.name, state, c.count,
+                         st ? text_of(st, "mount") : c.mount_point);
+        }
+        json_decref(st);
+    }
+    if (all) {
+        print_json(json_pack("{s:i, s:o}", "schema", 1, "volumes", all));
+    }
+    return EXIT_OK;
+}

@@ -1,0 +1,234 @@
+/* The holdfast command: finds the command in the table, parses options, runs it. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tool.h"
+
+const struct command commands[] = {
+    {"create", "NAME STORE STORE... [--adopt STORE | --take-over DIR] [--mount DIR] [-o OPTS] [--fstab]",
+     "make a volume out of folders", 2, STORES_MAX + 1, cmd_create},
+    {"import", "STORE...", "make a volume that exists known to this machine", 1, STORES_MAX, cmd_import},
+    {"dissolve", "NAME --keep STORE [--yes]", "give the plain folders back", 1, 1, cmd_dissolve},
+    {"mount", "NAME|STORE[:STORE...] [DIR] [-f] [-d] [-o OPTS] [--force]", "mount a volume", 1, 2, cmd_mount},
+    {"umount", "NAME|DIR [--lazy]", "unmount it, and wait until it is flushed", 1, 1, cmd_umount},
+    {"status", "[NAME] [-x] [-w SEC] [--json] [--test]", "how volumes are", 0, 1, cmd_status},
+    {"list", "[-H] [--json]", "the volumes of this machine", 0, 0, cmd_list},
+    {"doctor", "[NAME] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},
+    {"store probe", "FOLDER [--json]", "what a folder can do as a store", 1, 1, cmd_store_probe},
+};
+const unsigned command_count = sizeof(commands) / sizeof(commands[0]);
+
+int fail(int err, const struct why *why) {
+    (void)fprintf(stderr, "holdfast: %s\n", why->text[0] ? why->text : error_words(err));
+    switch (-err) {
+    case HFE_USAGE:
+        return EXIT_USAGE;
+    case HFE_UNREACHABLE:
+        return EXIT_UNREACHABLE;
+    case HFE_UNSAFE:
+    case HFE_STALE:
+    case HFE_MISSING:
+    case HFE_FOREIGN:
+        return EXIT_UNSAFE;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+bool confirmed(const struct args *args, const char *name, const char *what) {
+    char line[VOLUME_NAME_BYTES + 2];
+
+    if (args->yes) {
+        return true;
+    }
+    if (!isatty(STDIN_FILENO)) {
+        (void)fprintf(stderr, "holdfast: %s Without a terminal this needs --yes.\n", what);
+        return false;
+    }
+    (void)fprintf(stderr, "%s\nType the volume's name to go on: ", what);
+    if (!fgets(line, sizeof(line), stdin)) {
+        return false;
+    }
+    line[strcspn(line, "\n")] = '\0';
+    return strcmp(line, name) == 0;
+}
+
+void print_json(json_t *value) {
+    (void)json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)); /* a closed stdout shows below */
+    (void)putchar('\n');
+    json_decref(value);
+}
+
+const char *size_text(uint64_t bytes, bool exact, char ret_text[32]) {
+    static const char units[] = "BKMGTPE";
+    double value = (double)bytes;
+    int unit = 0;
+
+    while (!exact && value >= 1000 && unit < 6) {
+        value /= 1024;
+        unit++;
+    }
+    if (unit == 0) {
+        (void)snprintf(ret_text, 32, "%llu%s", (unsigned long long)bytes, exact ? "" : "B");
+    } else {
+        (void)snprintf(ret_text, 32, value < 10 ? "%.1f%c" : "%.0f%c", value, units[unit]);
+    }
+    return ret_text;
+}
+
+static void usage(FILE *to) {
+    (void)fprintf(to, "usage: holdfast COMMAND ...\n\n");
+    for (unsigned i = 0; i < command_count; i++) {
+        (void)fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
+    }
+    (void)fprintf(to, "\n`holdfast COMMAND --help` says more; holdfast(8) says all.\n");
+}
+
+/* Letters that must change to make one word of the other, up to a few: for "did you mean". */
+static unsigned distance(const char *a, const char *b) {
+    unsigned row[32], n = (unsigned)strnlen(b, 31);
+
+    for (unsigned k = 0; k <= n; k++) {
+        row[k] = k;
+    }
+    for (unsigned i = 0; a[i] && i < 31; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = i + 1;
+        for (unsigned k = 1; k <= n; k++) {
+            unsigned up = row[k], best = diagonal + (a[i] != b[k - 1]);
+
+            best = up + 1 < best ? up + 1 : best;
+            best = row[k - 1] + 1 < best ? row[k - 1] + 1 : best;
+            diagonal = up;
+            row[k] = best;
+        }
+    }
+    return row[n];
+}
+
+static int unknown(const char *word) {
+    const struct command *best = NULL;
+
+    for (unsigned i = 0; i < command_count; i++) {
+        if (distance(word, commands[i].name) <= 2) {
+            best = &commands[i];
+        }
+    }
+    (void)fprintf(stderr, "holdfast: there is no command \"%s\"%s%s%s\n", word, best ? "; did you mean \"" : "",
+                  best ? best->name : "", best ? "\"?" : "; `holdfast --help` lists them");
+    return EXIT_USAGE;
+}
+
+/* How many words of argv the command's name takes; 0: it is another one. */
+static int match(const struct command *c, int argc, char **argv) {
+    const char *space = strchr(c->name, ' ');
+
+    if (!space) {
+        return argc > 1 && strcmp(argv[1], c->name) == 0;
+    }
+    return argc > 2 && strncmp(argv[1], c->name, (size_t)(space - c->name)) == 0 && !argv[1][space - c->name] &&
+                   strcmp(argv[2], space + 1) == 0
+               ? 2
+               : 0;
+}
+
+enum {
+    OPT_ADOPT = 256, OPT_TAKE_OVER, OPT_MOUNT, OPT_FSTAB, OPT_KEEP, OPT_FORCE, OPT_LAZY, OPT_JSON, OPT_TEST, OPT_COLOR,
+};
+
+static const struct option long_options[] = {
+    {"adopt", required_argument, NULL, OPT_ADOPT}, {"take-over", required_argument, NULL, OPT_TAKE_OVER},
+    {"mount", required_argument, NULL, OPT_MOUNT}, {"fstab", no_argument, NULL, OPT_FSTAB},
+    {"keep", required_argument, NULL, OPT_KEEP},   {"force", no_argument, NULL, OPT_FORCE},
+    {"lazy", no_argument, NULL, OPT_LAZY},         {"json", no_argument, NULL, OPT_JSON},
+    {"test", no_argument, NULL, OPT_TEST},         {"yes", no_argument, NULL, 'y'},
+    {"quiet", no_argument, NULL, 'q'},             {"verbose", no_argument, NULL, 'v'},
+    {"dry-run", no_argument, NULL, 'n'},           {"help", no_argument, NULL, 'h'},
+    {"color", required_argument, NULL, OPT_COLOR}, {0},
+};
+
+static void take_option(int opt, struct args *a, const char *value) {
+    const struct {
+        int opt;
+        bool *flag;
+    } flags[] = {{OPT_FSTAB, &a->fstab}, {OPT_FORCE, &a->force}, {OPT_LAZY, &a->lazy}, {OPT_JSON, &a->json},
+                 {OPT_TEST, &a->test},   {'y', &a->yes},         {'q', &a->quiet},     {'v', &a->verbose},
+                 {'n', &a->dry_run},     {'h', &a->help},        {'f', &a->foreground}, {'d', &a->debug},
+                 {'H', &a->no_header},   {'p', &a->exact},       {'x', &a->problems_only}};
+    const struct {
+        int opt;
+        const char **value;
+    } values[] = {{OPT_ADOPT, &a->adopt}, {OPT_TAKE_OVER, &a->take_over}, {OPT_MOUNT, &a->mount}, {OPT_KEEP, &a->keep},
+                  {'o', &a->options}};
+
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        if (flags[i].opt == opt) {
+            *flags[i].flag = true;
+        }
+    }
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        if (values[i].opt == opt) {
+            *values[i].value = value;
+        }
+    }
+    if (opt == 'w') {
+        a->watch_s = strtol(value, NULL, 10);
+    }
+}
+
+static int run(const struct command *c, int argc, char **argv) {
+    struct args a = {0};
+    int opt;
+
+    while ((opt = getopt_long(argc, argv, "yqvnhfdHpxo:w:", long_options, NULL)) != -1) {
+        if (opt == '?') {
+            (void)fprintf(stderr, "usage: holdfast %s %s\n", c->name, c->synopsis);
+            return EXIT_USAGE;
+        }
+        take_option(opt, &a, optarg);
+    }
+    if (a.help) {
+        (void)printf("usage: holdfast %s %s\n\n%s. See holdfast(8).\n", c->name, c->synopsis, c->help);
+        return EXIT_OK;
+    }
+    a.count = argc - optind;
+    a.word = argv + optind;
+    if (a.count < c->words_min || a.count > c->words_max) {
+        (void)fprintf(stderr, "usage: holdfast %s %s\n", c->name, c->synopsis);
+        return EXIT_USAGE;
+    }
+    return c->run(&a);
+}
+
+int main(int argc, char **argv) {
+    int code = -1;
+
+    (void)signal(SIGPIPE, SIG_IGN); /* a closed stdout is noticed when it is flushed */
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        usage(argc < 2 ? stderr : stdout);
+        return argc < 2 ? EXIT_USAGE : EXIT_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        (void)printf("holdfast %s\n", HOLDFAST_VERSION);
+        return EXIT_OK;
+    }
+    for (unsigned i = 0; i < command_count && code < 0; i++) {
+        int words = match(&commands[i], argc, argv);
+
+        if (words > 0) {
+            code = run(&commands[i], argc - words, argv + words);
+        }
+    }
+    if (code < 0) {
+        return unknown(argv[1]);
+    }
+    if (fflush(stdout) != 0 && code == EXIT_OK) {
+        (void)fprintf(stderr, "holdfast: cannot write the output: %s\n", error_words(-errno));
+        return EXIT_FAILED;
+    }
+    return code;
+}

@@ -1,0 +1,56 @@
+/* The holdfast command: what its parts share. Exit codes and manners are those of docs/man/. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "daemon/config.h"
+#include "daemon/daemon.h"
+
+enum exit_code {
+    EXIT_OK = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_WARNINGS = 3,
+    EXIT_UNREACHABLE = 4,
+    EXIT_UNSAFE = 5,
+};
+
+/* The options most commands share, and each command's own. */
+struct args {
+    bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only, fstab, foreground, debug;
+    bool version, help;
+    const char *adopt, *take_over, *mount, *keep, *options;
+    long watch_s; /* 0: once */
+    int count;
+    char *const *word; /* operands, the command's own name not among them */
+};
+
+struct command {
+    const char *name;     /* "create", "store probe" */
+    const char *synopsis; /* of its operands and options */
+    const char *help;     /* one line */
+    int words_min, words_max;
+    int (*run)(const struct args *args);
+};
+extern const struct command commands[];
+extern const unsigned command_count;
+
+int cmd_create(const struct args *args);
+int cmd_import(const struct args *args);
+int cmd_dissolve(const struct args *args);
+int cmd_mount(const struct args *args);
+int cmd_umount(const struct args *args);
+int cmd_status(const struct args *args);
+int cmd_list(const struct args *args);
+int cmd_doctor(const struct args *args);
+int cmd_store_probe(const struct args *args);
+
+/* Prints "holdfast: ..." on stderr; returns the exit code that belongs to `err`. */
+int fail(int err, const struct why *why);
+/* True if the admin agrees: --yes, or the volume's name typed at the question. */
+bool confirmed(const struct args *args, const char *name, const char *what);
+void print_json(json_t *value); /* and frees it */
+/* "412G", or plain bytes with --exact. */
+const char *size_text(uint64_t bytes, bool exact, char ret_text[32]);
