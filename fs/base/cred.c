@@ -56,17 +56,16 @@ static void keep_override(void) {
     }
 }
 
-/* Raw calls: glibc's setgroups() would change every thread of the process. */
-static void take_groups(pid_t pid) {
+/* The supplementary groups of a process; none if it is gone. */
+static size_t read_groups(pid_t pid, gid_t list[GROUPS_MAX]) {
     char path[64], line[16384];
-    gid_t list[GROUPS_MAX];
     size_t n = 0;
     FILE *f;
 
     (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    f = fopen(path, "re");
+    f = pid > 0 ? fopen(path, "re") : NULL;
     if (!f) {
-        return; /* the caller is gone: it has no groups to give */
+        return 0;
     }
     while (fgets(line, sizeof(line), f)) {
         char *p = line + 7, *end;
@@ -84,7 +83,27 @@ static void take_groups(pid_t pid) {
         }
         break;
     }
-    (void)fclose(f);
+    (void)fclose(f); /* read only */
+    return n;
+}
+
+bool cred_in_group(const struct cred *who, gid_t gid) {
+    gid_t list[GROUPS_MAX];
+    size_t n = who->gid == gid ? 0 : read_groups(who->pid, list);
+
+    for (size_t i = 0; i < n; i++) {
+        if (list[i] == gid) {
+            return true;
+        }
+    }
+    return who->gid == gid;
+}
+
+/* A raw call: glibc's setgroups() would change every thread of the process. */
+static void take_groups(pid_t pid) {
+    gid_t list[GROUPS_MAX];
+    size_t n = read_groups(pid, list);
+
     if (syscall(SYS_setgroups, n, list) == 0) {
         me.groups = true;
     }
@@ -95,7 +114,7 @@ void cred_become(const struct cred *who, bool groups) {
     if (!cred_can_become() || (who->uid == 0 && who->gid == 0)) {
         return;
     }
-    if (groups && who->pid > 0) {
+    if (groups) {
         take_groups(who->pid);
     }
     (void)setfsgid(who->gid);

@@ -28,3 +28,6 @@ bool cred_can_become(void);
  * groups too (slow: they are read from /proc); needed where a setgid bit is about to be given. */
 void cred_become(const struct cred *who, bool groups);
 void cred_back(void);
+
+/* Is `gid` one of the caller's groups? The supplementary ones are read from /proc: slow. */
+bool cred_in_group(const struct cred *who, gid_t gid);

@@ -19,6 +19,7 @@
 #include "ctl/ctl.h"
 #include "daemon/assemble.h"
 #include "daemon/daemon.h"
+#include "daemon/utab.h"
 #include "fuse/front.h"
 #include "mirror/mirror.h"
 
@@ -187,7 +188,10 @@ static int check_mount_point(const struct daemon_request *r, struct why *why) {
 /* --- serving --- */
 
 static void on_ready(void *arg) {
-    tell(arg, 0, NULL);
+    struct running *r = arg;
+
+    utab_add(r->request->config.name, r->request->mount_point, "rw");
+    tell(r, 0, NULL);
 }
 
 static void on_stop(void *arg) {
@@ -272,6 +276,7 @@ static int serve(struct running *r, struct why *why) {
     }
     front_serve(r->front);
     r->done = true;
+    utab_remove(q->mount_point);
     (void)pthread_join(tick, NULL); /* cannot fail for our own thread */
     return 0;
 }
@@ -347,11 +352,22 @@ static int wait_for_child(int report, struct why *why) {
     return v.err;
 }
 
+/* A daemon that was just unmounted may still flush: wait for it. One that is mounted stays. */
+static int lock_for_mount(const char *name, struct why *why) {
+    enum { FLUSH_PATIENCE_MS = 30000 };
+    char mount_point[PATH_BYTES], other[PATH_BYTES];
+
+    if (daemon_find_mount(name, mount_point, other) < 0 && daemon_wait_gone(name, FLUSH_PATIENCE_MS) < 0) {
+        return why_set(why, -HFE_IN_USE, "the last daemon of volume \"%s\" still flushes; try again when it has ended", name);
+    }
+    return daemon_lock(name, why);
+}
+
 int daemon_run(const struct daemon_request *request, struct why *why) {
     int lock, pipe_fd[2];
     int err = check_mount_point(request, why);
 
-    lock = err < 0 ? err : daemon_lock(request->config.name, why);
+    lock = err < 0 ? err : lock_for_mount(request->config.name, why);
     if (lock < 0) {
         return lock;
     }

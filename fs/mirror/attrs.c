@@ -46,6 +46,7 @@ struct attr_change {
     const void *value;
     size_t size;
     int flags;
+    const struct cred *cred;
 };
 
 static int setattr_apply(struct change *c, struct vol *v, unsigned i) {
@@ -59,7 +60,7 @@ static int setxattr_apply(struct change *c, struct vol *v, unsigned i) {
     struct attr_change *ac = (struct attr_change *)c;
 
     (void)i;
-    return v->ops->setxattr(v, ac->obj, ac->key, ac->value, ac->size, ac->flags);
+    return v->ops->setxattr(v, ac->obj, ac->key, ac->value, ac->size, ac->flags, ac->cred);
 }
 
 static int removexattr_apply(struct change *c, struct vol *v, unsigned i) {
@@ -85,8 +86,15 @@ static int change_held(struct mirror *m, struct attr_change *ac) {
     return err;
 }
 
-static bool has_privileges(const struct stat *st) {
-    return (st->st_mode & S_ISUID) || (st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+/* The bits that go when `who` changes the data: setuid; setgid if the group may execute, or if the
+ * file's group is not one of his (setattr_should_drop_sgid() in Linux). */
+static mode_t dropped_bits(const struct stat *st, const struct cred *who) {
+    mode_t bits = st->st_mode & S_ISUID;
+
+    if ((st->st_mode & S_ISGID) && ((st->st_mode & S_IXGRP) || !cred_in_group(who, st->st_gid))) {
+        bits |= S_ISGID;
+    }
+    return bits;
 }
 
 int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) {
@@ -99,11 +107,10 @@ int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) 
         return 0; /* file capabilities go by themselves: the kernel below drops them at any write */
     }
     err = read_attr(m, obj, NULL, &st);
-    if (err == 0 && has_privileges(&st)) {
-        attr.mode = st.st_mode & ~(mode_t)(S_ISUID | (st.st_mode & S_IXGRP ? S_ISGID : 0));
+    if (err == 0 && dropped_bits(&st, cred)) {
+        attr.mode = st.st_mode & ~dropped_bits(&st, cred);
         err = change_held(m, &ac);
-    }
-    if (err == 0) {
+    } else if (err == 0 && !(st.st_mode & (S_ISUID | S_ISGID))) {
         atomic_fetch_or(&obj->flags, OBJ_NO_PRIVS);
     }
     return err;
@@ -231,9 +238,10 @@ static int change_xattr(struct mirror *m, struct attr_change *ac) {
     return err;
 }
 
-int mirror_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size, int flags) {
+int mirror_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size, int flags,
+                    const struct cred *cred) {
     struct attr_change ac = {.c = {.what = "setxattr", .apply = setxattr_apply, .allocates = true},
-                             .obj = obj, .key = key, .value = value, .size = size, .flags = flags};
+                             .obj = obj, .key = key, .value = value, .size = size, .flags = flags, .cred = cred};
 
     return change_xattr(mirror_of(v), &ac);
 }

@@ -180,7 +180,7 @@ DECLARE_OP(int, setattr, struct obj *, struct vol_handle, const struct vol_attr 
 DECLARE_OP(ssize_t, readlink, struct obj *, char *, size_t);
 DECLARE_OP(ssize_t, getxattr, struct obj *, const char *, void *, size_t);
 DECLARE_OP(ssize_t, listxattr, struct obj *, char *, size_t);
-DECLARE_OP(int, setxattr, struct obj *, const char *, const void *, size_t, int);
+DECLARE_OP(int, setxattr, struct obj *, const char *, const void *, size_t, int, const struct cred *);
 DECLARE_OP(int, removexattr, struct obj *, const char *);
 DECLARE_OP(int, open, struct obj *, int, const struct cred *, struct vol_handle *);
 DECLARE_OP(int, close, struct obj *, struct vol_handle);

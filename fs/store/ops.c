@@ -441,8 +441,9 @@ static ssize_t op_listxattr(struct vol *v, struct obj *obj, char *buf, size_t si
 }
 
 static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size,
-                       int flags) {
+                       int flags, const struct cred *cred) {
     struct store *st = store_of(v);
+    bool acl = strcmp(key, "system.posix_acl_access") == 0;
     struct xattr_place p;
     int err;
 
@@ -454,7 +455,13 @@ static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const vo
     }
     err = xattr_place_get(st, obj, &p);
     if (err == 0) {
+        if (acl) { /* as its owner, an ACL drops a setgid bit the owner may not give */
+            cred_become(cred, true);
+        }
         err = result(lsetxattr(p.path, key, value, size, flags));
+        if (acl) {
+            cred_back();
+        }
         place_put(st, &p.place);
     }
     return err;

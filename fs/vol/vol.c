@@ -42,8 +42,8 @@ static ssize_t pass_listxattr(struct vol *v, struct obj *obj, char *buf, size_t 
     return v->next->ops->listxattr(v->next, obj, buf, size);
 }
 static int pass_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value,
-                         size_t size, int flags) {
-    return v->next->ops->setxattr(v->next, obj, key, value, size, flags);
+                         size_t size, int flags, const struct cred *cred) {
+    return v->next->ops->setxattr(v->next, obj, key, value, size, flags, cred);
 }
 static int pass_removexattr(struct vol *v, struct obj *obj, const char *key) {
     return v->next->ops->removexattr(v->next, obj, key);

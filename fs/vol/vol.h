@@ -100,7 +100,7 @@ struct vol_ops {
     ssize_t (*getxattr)(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size);
     ssize_t (*listxattr)(struct vol *v, struct obj *obj, char *buf, size_t size);
     int (*setxattr)(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size,
-                    int flags);
+                    int flags, const struct cred *cred);
     int (*removexattr)(struct vol *v, struct obj *obj, const char *key);
 
     /* data. Flags of open: O_ACCMODE, O_TRUNC, O_SYNC, O_DSYNC, and O_DIRECTORY for a folder that is

@@ -1,0 +1,129 @@
+#include "rig.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/io.h"
+#include "tree.h"
+
+const struct cred rig_cred = {.umask = 022};
+
+static int write_witness(void *arg, const struct super *super) {
+    struct rig *r = arg;
+
+    if (r->witness_err < 0) {
+        return r->witness_err;
+    }
+    r->witnessed = *super;
+    r->witness_writes++;
+    return 0;
+}
+
+static struct super first_record(struct rig *r) {
+    struct super s = {.volume_id = id_new(), .generation = id_new(), .generation_number = 1, .mount_count = 1,
+                      .volume_name = "rig", .member_count = r->count};
+
+    for (unsigned i = 0; i < r->count; i++) {
+        s.member[i] = (struct super_member){.id = id_new(), .state = MEMBER_ONLINE, .label = {(char)('a' + i)}};
+    }
+    return s;
+}
+
+void rig_up(struct rig *r, unsigned stores) {
+    const char *base = getenv("TMPDIR");
+    struct mirror_config mc = {.count = stores, .dirfds_max = 32, .write_witness = write_witness, .witness_arg = r};
+    struct why why = {""};
+    int err;
+
+    memset(r, 0, sizeof(*r));
+    r->count = stores;
+    (void)snprintf(r->dir, sizeof(r->dir), "%s/holdfast-rig-XXXXXX", base && strlen(base) < 30 ? base : "/tmp");
+    if (!mkdtemp(r->dir)) {
+        abort();
+    }
+    err = events_new(NULL, &r->events);
+    assert(err == 0);
+    mc.events = r->events;
+    mc.super = first_record(r);
+    for (unsigned i = 0; i < stores; i++) {
+        struct super s = mc.super;
+
+        (void)snprintf(r->path[i], sizeof(r->path[i]), "%s/%c", r->dir, 'a' + (int)i);
+        err = mkdir(r->path[i], 0755);
+        assert(err == 0);
+        s.store_id = s.member[i].id;
+        err = store_probe(r->path[i], &s.member[i].caps, &why);
+        err = err < 0 ? err : store_format(r->path[i], &s, false, &why);
+        err = err < 0 ? err : store_open(r->path[i], &why, &mc.member[i].store);
+        err = err < 0 ? err : vol_fault_new(store_vol(mc.member[i].store), &r->fault[i]);
+        if (err < 0) {
+            (void)fprintf(stderr, "rig: %s\n", why.text);
+            abort();
+        }
+        mc.member[i].vol = r->fault[i];
+        mc.member[i].id = s.member[i].id;
+        mc.member[i].label = mc.super.member[i].label;
+        mc.member[i].state = MEMBER_ONLINE;
+    }
+    err = mirror_new(&mc, &why, &r->vol);
+    if (err < 0) {
+        (void)fprintf(stderr, "rig: %s\n", why.text);
+        abort();
+    }
+    r->objs = mirror_objects(mirror_of(r->vol));
+    r->root = obj_root(r->objs);
+}
+
+struct super rig_super(const struct rig *r, unsigned store) {
+    struct super s;
+    struct why why;
+
+    if (store_identify(r->path[store], &s, &why) < 0) {
+        abort();
+    }
+    return s;
+}
+
+long rig_differences(const struct rig *r, unsigned a, unsigned b) {
+    struct tree_options o = {.times = true, .differences_max = 20, .out = stderr};
+
+    return tree_compare(r->path[a], r->path[b], &o);
+}
+
+void rig_down(struct rig *r) {
+    char name[64];
+
+    vol_free(r->vol);
+    events_free(r->events);
+    (void)snprintf(name, sizeof(name), "%s", r->dir);
+    if (io_remove_tree(AT_FDCWD, name) < 0) {
+        (void)fprintf(stderr, "rig: %s could not be removed\n", name);
+    }
+}
+
+struct obj *rig_mkdir(struct rig *r, struct obj *dir, const char *name) {
+    struct vol_new new = {.mode = S_IFDIR | 0755, .cred = &rig_cred};
+    struct vol_entry e;
+    int err = r->vol->ops->make(r->vol, dir, name, &new, &e);
+
+    assert(err == 0);
+    return e.obj;
+}
+
+struct obj *rig_file(struct rig *r, struct obj *dir, const char *name, const char *content) {
+    struct vol_new new = {.mode = S_IFREG | 0644, .cred = &rig_cred};
+    struct vol_entry e;
+    struct vol_handle h;
+    int err = r->vol->ops->create(r->vol, dir, name, &new, O_RDWR, &e, &h);
+    ssize_t n;
+
+    assert(err == 0);
+    n = r->vol->ops->write(r->vol, e.obj, h, content, strlen(content), 0, &rig_cred);
+    assert(n == (ssize_t)strlen(content));
+    err = r->vol->ops->close(r->vol, e.obj, h);
+    assert(err == 0);
+    return e.obj;
+}

@@ -1,0 +1,34 @@
+/* A mirror over stores in temporary folders, each below a fault volume: what unit and model tests
+ * drive. Needs no root. */
+#pragma once
+
+#include "mirror/mirror.h"
+#include "vol_fault.h"
+
+struct rig {
+    char dir[64];
+    unsigned count;
+    char path[STORES_MAX][128];
+    struct vol *fault[STORES_MAX];
+    struct vol *vol; /* the mirror */
+    struct obj_table *objs;
+    struct obj *root;
+    struct events *events;
+    struct super witnessed; /* the last record the witness took */
+    unsigned witness_writes;
+    int witness_err; /* what the witness answers from now on */
+};
+
+/* New stores, formatted, and a mirror over them. Aborts on failure: a test cannot go on. */
+void rig_up(struct rig *rig, unsigned stores);
+/* The superblock that is on the disk of a store now. */
+struct super rig_super(const struct rig *rig, unsigned store);
+/* How many differences there are between the stores `a` and `b`, mtimes included. */
+long rig_differences(const struct rig *rig, unsigned a, unsigned b);
+/* Ends the mirror and removes everything. */
+void rig_down(struct rig *rig);
+
+/* Short forms that assert success. */
+struct obj *rig_mkdir(struct rig *rig, struct obj *dir, const char *name);
+struct obj *rig_file(struct rig *rig, struct obj *dir, const char *name, const char *content);
+extern const struct cred rig_cred;

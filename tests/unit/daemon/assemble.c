@@ -1,0 +1,218 @@
+/* Who may serve: stores that come and go between mounts. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "daemon/assemble.h"
+#include "daemon/volume.h"
+#include "mirror/mirror.h"
+#include "tree.h"
+
+static char dir[64];
+static struct config config;
+static struct events *events;
+static struct why why;
+
+static void up(void) {
+    static struct volume_create vc;
+    char path[128];
+
+    (void)snprintf(dir, sizeof(dir), "/tmp/holdfast-assemble-XXXXXX");
+    cr_assert(mkdtemp(dir));
+    cr_assert_eq(setenv("HOLDFAST_CONF_DIR", dir, 1), 0);
+    cr_assert_eq(setenv("HOLDFAST_STATE_DIR", dir, 1), 0);
+    memset(&vc, 0, sizeof(vc));
+    vc.adopt = -1;
+    (void)strcpy(vc.config.name, "crm");
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof(path), "%s/%c", dir, 'a' + i);
+        cr_assert_eq(mkdir(path, 0755), 0);
+        cr_assert_eq(config_add_store(&vc.config, path, &why), 0);
+    }
+    cr_assert_eq(volume_create(&vc, &why), 0, "%s", why.text);
+    config = vc.config;
+    cr_assert_eq(events_new(NULL, &events), 0);
+}
+
+static void down(void) {
+    events_free(events);
+    cr_assert_eq(io_remove_tree(AT_FDCWD, dir), 0);
+}
+TestSuite(assemble, .init = up, .fini = down);
+
+static int mount_with(const struct mount_options *o, struct assembly *a) {
+    return assemble(&config, o, events, a, &why);
+}
+
+static const struct mount_options plain, degraded = {.degraded = true}, resync = {.resync = true};
+
+static void make_folder(struct assembly *a, const char *name) {
+    struct vol_new new = {.mode = S_IFDIR | 0755, .cred = &cred_self};
+    struct vol_entry e;
+    struct vol *v = a->top;
+
+    cr_assert_eq(v->ops->make(v, obj_root(mirror_objects(mirror_of(a->mirror))), name, &new, &e), 0);
+}
+
+static bool has(struct assembly *a, const char *name) {
+    struct vol_entry e;
+    struct vol *v = a->top;
+
+    return v->ops->lookup(v, obj_root(mirror_objects(mirror_of(a->mirror))), name, &e) == 0;
+}
+
+static void hide(int store, bool back) {
+    char path[PATH_BYTES], other[PATH_BYTES + 8];
+
+    (void)snprintf(path, sizeof(path), "%s", config.store[store].path);
+    (void)snprintf(other, sizeof(other), "%s.gone", path);
+    cr_assert_eq(back ? rename(other, path) : rename(path, other), 0);
+}
+
+static void run_once(const struct mount_options *o, const char *make) {
+    struct assembly a;
+
+    cr_assert_eq(mount_with(o, &a), 0, "%s", why.text);
+    make_folder(&a, make);
+    cr_assert_eq(disassemble(&a, true), 0);
+}
+
+Test(assemble, a_volume_mounts_again_and_again) {
+    struct assembly a;
+
+    run_once(&plain, "one");
+    run_once(&plain, "two");
+    cr_assert_eq(mount_with(&plain, &a), 0);
+    cr_assert(has(&a, "one") && has(&a, "two"));
+    cr_assert_eq(disassemble(&a, true), 0);
+}
+
+Test(assemble, a_missing_store_needs_degraded) {
+    struct assembly a;
+
+    run_once(&plain, "one");
+    hide(1, false);
+    cr_assert_eq(mount_with(&plain, &a), -HFE_MISSING);
+    run_once(&degraded, "two");
+}
+
+Test(assemble, a_stale_store_never_serves_whichever_comes_first) {
+    struct assembly a;
+
+    run_once(&plain, "one");
+    hide(1, false);
+    run_once(&degraded, "two"); /* only on a */
+    hide(1, true);
+    hide(0, false); /* now only b is there, and by its own record it is whole */
+    cr_assert_eq(mount_with(&plain, &a), -HFE_STALE, "%s", why.text);
+    cr_assert_eq(mount_with(&degraded, &a), -HFE_STALE, "the witness knows better: %s", why.text);
+    hide(0, true);
+    cr_assert_eq(mount_with(&plain, &a), -HFE_STALE);
+    run_once(&degraded, "three");
+    cr_assert_eq(mount_with(&resync, &a), 0, "%s", why.text);
+    cr_assert(has(&a, "two") && has(&a, "three"));
+    cr_assert_eq(disassemble(&a, true), 0);
+    hide(0, false);
+    cr_assert_eq(mount_with(&degraded, &a), 0, "it is whole again: %s", why.text);
+    cr_assert(has(&a, "two") && has(&a, "three"));
+    cr_assert_eq(disassemble(&a, true), 0);
+}
+
+Test(assemble, without_a_witness_every_store_must_be_there) {
+    struct mount_options force = {.degraded = true, .force = true};
+    struct assembly a;
+
+    run_once(&plain, "one");
+    cr_assert_eq(witness_remove(&config.id), 0);
+    hide(0, false);
+    cr_assert_eq(mount_with(&degraded, &a), -HFE_UNSAFE);
+    cr_assert_eq(mount_with(&force, &a), 0, "%s", why.text);
+    cr_assert_eq(disassemble(&a, true), 0);
+    hide(0, true);
+    cr_assert_eq(mount_with(&plain, &a), -HFE_STALE);
+}
+
+Test(assemble, two_histories_are_a_split_brain) {
+    struct mount_options force = {.degraded = true, .force = true};
+    struct assembly a;
+
+    run_once(&plain, "one");
+    for (int i = 0; i < 2; i++) { /* each alone, as on two machines */
+        cr_assert_eq(witness_remove(&config.id), 0);
+        hide(1 - i, false);
+        run_once(&force, i ? "left" : "right");
+        hide(1 - i, true);
+    }
+    cr_assert_eq(mount_with(&plain, &a), -HFE_UNSAFE);
+    cr_assert(strstr(why.text, "split brain"), "%s", why.text);
+}
+
+Test(assemble, a_copy_from_last_week_is_not_taken_for_current) {
+    char cmd[3 * PATH_BYTES];
+    struct assembly a;
+
+    run_once(&plain, "one");
+    (void)snprintf(cmd, sizeof(cmd), "cp -a %s %s.old", config.store[1].path, config.store[1].path);
+    cr_assert_eq(system(cmd), 0);
+    run_once(&plain, "two");
+    (void)snprintf(cmd, sizeof(cmd), "rm -r %s && mv %s.old %s", config.store[1].path, config.store[1].path,
+                   config.store[1].path);
+    cr_assert_eq(system(cmd), 0);
+    cr_assert_eq(mount_with(&plain, &a), -HFE_STALE, "%s", why.text);
+    hide(0, false);
+    cr_assert_eq(mount_with(&degraded, &a), -HFE_STALE, "alone it must not serve either");
+}
+
+Test(assemble, after_a_crash_the_stores_are_equal_again) {
+    struct tree_options t = {.times = true, .differences_max = 10, .out = stderr};
+    struct assembly a;
+    char path[PATH_BYTES + 16];
+    int fd;
+
+    run_once(&plain, "one");
+    cr_assert_eq(mount_with(&plain, &a), 0);
+    make_folder(&a, "two");
+    cr_assert_eq(disassemble(&a, false), 0); /* no goodbye */
+    (void)snprintf(path, sizeof(path), "%s/half", config.store[1].path);
+    fd = open(path, O_CREAT | O_WRONLY, 0600); /* what a change in flight leaves on one store */
+    cr_assert_eq(write(fd, "x", 1), 1);
+    cr_assert_eq(close(fd), 0);
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    cr_assert_eq(disassemble(&a, true), 0);
+    cr_assert_eq(tree_compare(config.store[0].path, config.store[1].path, &t), 0);
+}
+
+Test(assemble, two_daemons_on_one_store_are_refused) {
+    struct assembly a, b;
+
+    cr_assert_eq(mount_with(&plain, &a), 0);
+    cr_assert_eq(mount_with(&plain, &b), -HFE_IN_USE);
+    cr_assert_eq(disassemble(&a, true), 0);
+}
+
+Test(assemble, stores_in_each_other_or_around_the_mount_are_refused) {
+    struct config c = config;
+    char inside[PATH_BYTES];
+
+    (void)snprintf(inside, sizeof(inside), "%s/a/inside", dir);
+    cr_assert_eq(mkdir(inside, 0755), 0);
+    cr_assert_eq(assemble_check_places(&c, inside, &why), -HFE_UNSAFE);
+    cr_assert_eq(assemble_check_places(&c, dir, &why), -HFE_UNSAFE);
+    (void)strcpy(c.store[1].path, inside);
+    cr_assert_eq(assemble_check_places(&c, NULL, &why), -HFE_UNSAFE);
+    c.store[1] = c.store[0];
+    cr_assert_eq(assemble_check_places(&c, NULL, &why), -HFE_UNSAFE);
+}
+
+Test(assemble, another_volumes_store_is_refused) {
+    struct assembly a;
+    struct config c = config;
+
+    c.id = id_new();
+    cr_assert_eq(assemble(&c, &plain, events, &a, &why), -HFE_FOREIGN);
+}

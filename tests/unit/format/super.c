@@ -1,0 +1,104 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "format/super.h"
+
+static struct super sample(void) {
+    struct super s = {.volume_id = {{1, 2, 3}}, .store_id = {{4}}, .seq = 7, .mount_count = 12, .generation = {{5}},
+                      .generation_number = 3, .history = {{{6}}}, .end_position = 99, .clean = true, .boot_id = {{7}},
+                      .owner = {.machine_id = {{8}}, .boot_id = {{9}}, .nonce = 10, .heartbeat = 11},
+                      .witness_id = {{12}}, .created_s = 1700000000, .mounted_s = 1700000001, .volume_name = "crm",
+                      .member_count = 2,
+                      .member = {{.id = {{4}}, .label = "a", .state = MEMBER_ONLINE, .caps = 0xffff, .position = 5},
+                                 {.id = {{13}}, .label = "nas1", .state = MEMBER_FAULTED, .since_s = 1700000002}}};
+    return s;
+}
+
+static void golden_path(char *path, size_t size) {
+    const char *dir = getenv("HOLDFAST_TEST_DATA");
+
+    (void)snprintf(path, size, "%s/super.bin", dir ? dir : "tests/golden");
+}
+
+Test(super, decodes_what_it_encoded) {
+    struct super s = sample(), back;
+    uint8_t bytes[SUPER_BYTES];
+
+    super_encode(&s, bytes);
+    cr_assert_eq(super_decode(bytes, &back), 0);
+    cr_assert_eq(memcmp(&s, &back, sizeof(s)), 0);
+}
+
+Test(super, bytes_are_those_of_the_golden_file) {
+    struct super s = sample();
+    uint8_t bytes[SUPER_BYTES], golden[SUPER_BYTES];
+    char path[512];
+    FILE *f;
+
+    golden_path(path, sizeof(path));
+    super_encode(&s, bytes);
+    if (getenv("HOLDFAST_WRITE_GOLDEN")) {
+        f = fopen(path, "we");
+        cr_assert(f);
+        cr_assert_eq(fwrite(bytes, 1, sizeof(bytes), f), sizeof(bytes));
+        cr_assert_eq(fclose(f), 0);
+    }
+    f = fopen(path, "re");
+    cr_assert(f, "%s is missing", path);
+    cr_assert_eq(fread(golden, 1, sizeof(golden), f), sizeof(golden));
+    cr_assert_eq(fclose(f), 0);
+    cr_assert_eq(memcmp(bytes, golden, sizeof(bytes)), 0, "the format changed: that breaks every store there is");
+}
+
+Test(super, every_flipped_bit_is_noticed) {
+    struct super s = sample(), back;
+    uint8_t bytes[SUPER_BYTES];
+
+    super_encode(&s, bytes);
+    for (size_t i = 0; i < SUPER_BYTES; i++) {
+        for (int bit = 0; bit < 8; bit++) {
+            bytes[i] ^= (uint8_t)(1 << bit);
+            cr_assert_lt(super_decode(bytes, &back), 0, "byte %zu bit %d", i, bit);
+            bytes[i] ^= (uint8_t)(1 << bit);
+        }
+    }
+}
+
+Test(super, a_block_that_was_cut_anywhere_is_refused) {
+    struct super s = sample(), back;
+    uint8_t bytes[SUPER_BYTES], cut[SUPER_BYTES];
+
+    super_encode(&s, bytes);
+    for (size_t n = 0; n < SUPER_BYTES; n++) {
+        memset(cut, 0, sizeof(cut));
+        memcpy(cut, bytes, n);
+        if (memcmp(cut, bytes, sizeof(cut)) != 0) {
+            cr_assert_lt(super_decode(cut, &back), 0, "cut at %zu", n);
+        }
+    }
+}
+
+Test(super, a_new_generation_keeps_the_old_one_in_its_history) {
+    struct super s = sample();
+    struct id old = s.generation, older = s.history[0];
+
+    super_new_generation(&s);
+    cr_assert(!id_equal(&s.generation, &old));
+    cr_assert(id_equal(&s.history[0], &old));
+    cr_assert(id_equal(&s.history[1], &older));
+    cr_assert_eq(s.generation_number, 4);
+}
+
+Test(super, names_follow_the_rule) {
+    cr_assert(super_name_ok("crm"));
+    cr_assert(super_name_ok("A1_.-"));
+    cr_assert(!super_name_ok(""));
+    cr_assert(!super_name_ok("1a"));
+    cr_assert(!super_name_ok("a/b"));
+    cr_assert(!super_name_ok("a b"));
+    cr_assert(super_name_ok("a23456789012345678901234567890123456789012345678901234567890123"));
+    cr_assert(!super_name_ok("a234567890123456789012345678901234567890123456789012345678901234"));
+}

@@ -1,0 +1,166 @@
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "heal/tree.h"
+#include "tree.h"
+
+static char dir[64], path[2][128];
+static struct store *store[2];
+
+static void put(int s, const char *name, const char *content) {
+    char p[300];
+    FILE *f;
+
+    (void)snprintf(p, sizeof(p), "%s/%s", path[s], name);
+    f = fopen(p, "we");
+    cr_assert(f, "%s", p);
+    (void)fputs(content, f);
+    cr_assert_eq(fclose(f), 0);
+}
+
+static void folder(int s, const char *name) {
+    char p[300];
+
+    (void)snprintf(p, sizeof(p), "%s/%s", path[s], name);
+    cr_assert_eq(mkdir(p, 0755), 0);
+}
+
+static void up(void) {
+    struct super s = {.volume_id = id_new(), .volume_name = "t", .member_count = 1, .store_id = id_new()};
+    struct why why;
+
+    s.member[0] = (struct super_member){.id = s.store_id, .label = "a", .state = MEMBER_ONLINE};
+    (void)snprintf(dir, sizeof(dir), "/tmp/holdfast-heal-XXXXXX");
+    cr_assert(mkdtemp(dir));
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path[i], sizeof(path[i]), "%s/%d", dir, i);
+        cr_assert_eq(mkdir(path[i], 0755), 0);
+        cr_assert_eq(store_probe(path[i], &s.member[0].caps, &why), 0);
+        cr_assert_eq(store_format(path[i], &s, true, &why), 0);
+        cr_assert_eq(store_open(path[i], &why, &store[i]), 0, "%s", why.text);
+    }
+}
+
+static void down(void) {
+    store_close(store[0]);
+    store_close(store[1]);
+    cr_assert_eq(io_remove_tree(AT_FDCWD, dir), 0);
+}
+
+TestSuite(heal, .init = up, .fini = down);
+
+static struct copy_stat heal(bool all_data) {
+    struct heal_options o = {.all_data = all_data, .since_s = UINT64_MAX};
+    struct tree_options t = {.times = true, .holes = true, .differences_max = 10, .out = stderr};
+    struct copy_stat stat;
+    struct why why = {""};
+
+    cr_assert_eq(heal_tree(store[0], store[1], &o, &stat, &why), 0, "%s", why.text);
+    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+    return stat;
+}
+
+Test(heal, an_empty_store_is_filled_with_everything) {
+    char p[300], q[300];
+    int fd;
+
+    folder(0, "d");
+    put(0, "d/f", "hello");
+    (void)snprintf(p, sizeof(p), "%s/d/f", path[0]);
+    (void)snprintf(q, sizeof(q), "%s/link", path[0]);
+    cr_assert_eq(link(p, q), 0);
+    (void)snprintf(q, sizeof(q), "%s/sym", path[0]);
+    cr_assert_eq(symlink("/nowhere/at all", q), 0);
+    (void)snprintf(q, sizeof(q), "%s/fifo", path[0]);
+    cr_assert_eq(mkfifo(q, 0640), 0);
+    (void)snprintf(q, sizeof(q), "%s/sparse", path[0]);
+    fd = open(q, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    cr_assert_eq(ftruncate(fd, 64 << 20), 0);
+    cr_assert_eq(pwrite(fd, "end", 3, 32 << 20), 3);
+    cr_assert_eq(close(fd), 0);
+    (void)setxattr(p, "user.k", "v", 1, 0); /* not every filesystem has them */
+    (void)heal(false);
+}
+
+Test(heal, a_second_run_copies_nothing) {
+    struct copy_stat stat;
+
+    put(0, "f", "hello");
+    (void)heal(false);
+    stat = heal(false);
+    cr_assert_eq(stat.bytes_copied, 0);
+    cr_assert_eq(stat.objects_changed, 0);
+    cr_assert_eq(stat.objects_compared, 2);
+}
+
+Test(heal, what_the_source_does_not_have_goes) {
+    folder(1, "old");
+    put(1, "old/f", "x");
+    put(1, "stray", "y");
+    (void)heal(false);
+}
+
+Test(heal, a_name_of_another_type_is_replaced) {
+    put(0, "x", "file");
+    folder(1, "x");
+    put(1, "x/inside", "z");
+    folder(0, "y");
+    put(1, "y", "file");
+    (void)heal(false);
+}
+
+Test(heal, links_become_links_again) {
+    char p[300], q[300];
+
+    put(0, "a", "same");
+    (void)snprintf(p, sizeof(p), "%s/a", path[0]);
+    (void)snprintf(q, sizeof(q), "%s/b", path[0]);
+    cr_assert_eq(link(p, q), 0);
+    put(1, "a", "same");
+    put(1, "b", "same");
+    (void)heal(true);
+}
+
+Test(heal, equal_attributes_hide_a_difference_unless_all_bytes_are_asked_for) {
+    struct tree_options t = {.differences_max = 0};
+    struct timespec when[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    struct heal_options o = {.since_s = UINT64_MAX};
+    struct copy_stat stat;
+    struct why why;
+
+    for (int i = 0; i < 2; i++) {
+        char p[300];
+
+        put(i, "f", i ? "AAAA" : "BBBB");
+        (void)snprintf(p, sizeof(p), "%s/f", path[i]);
+        cr_assert_eq(utimensat(AT_FDCWD, p, when, 0), 0);
+    }
+    cr_assert_eq(heal_tree(store[0], store[1], &o, &stat, &why), 0);
+    cr_assert_gt(tree_compare(path[0], path[1], &t), 0);
+    stat = heal(true);
+    cr_assert_eq(stat.bytes_copied, 4);
+}
+
+Test(heal, files_changed_since_the_mount_are_compared_by_content) {
+    struct heal_options o = {.since_s = 1};
+    struct tree_options t = {.differences_max = 0};
+    struct timespec when[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    struct copy_stat stat;
+    struct why why;
+
+    for (int i = 0; i < 2; i++) {
+        char p[300];
+
+        put(i, "f", i ? "AAAA" : "BBBB");
+        (void)snprintf(p, sizeof(p), "%s/f", path[i]);
+        cr_assert_eq(utimensat(AT_FDCWD, p, when, 0), 0);
+    }
+    cr_assert_eq(heal_tree(store[0], store[1], &o, &stat, &why), 0);
+    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+}

@@ -1,0 +1,315 @@
+/* What the mirror says when stores disagree: DESIGN section 4. Real stores below fault volumes. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "rig.h"
+
+static struct rig rig;
+
+static void up(void) {
+    rig_up(&rig, 2);
+}
+static void down(void) {
+    rig_down(&rig);
+}
+TestSuite(mirror, .init = up, .fini = down);
+
+#define OP(name, ...) rig.vol->ops->name(rig.vol, __VA_ARGS__)
+
+static enum member_state state_of(unsigned i) {
+    struct mirror_status s;
+
+    mirror_status(mirror_of(rig.vol), &s);
+    return s.member[i].state;
+}
+
+static void plan(unsigned store, enum fault_op op, int err, unsigned times) {
+    vol_fault_set(rig.fault[store], &(struct fault_plan){.op = op, .err = err, .times = times});
+}
+
+static int make_file(const char *name) {
+    struct vol_new new = {.mode = S_IFREG | 0644, .cred = &rig_cred};
+    struct vol_entry e;
+    struct vol_handle h;
+    int err = OP(create, rig.root, name, &new, O_RDWR, &e, &h);
+
+    return err < 0 ? err : OP(close, e.obj, h);
+}
+
+static bool on_disk(unsigned store, const char *name) {
+    char path[300];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", rig.path[store], name);
+    return access(path, F_OK) == 0;
+}
+
+Test(mirror, every_change_is_on_both_stores_times_included) {
+    struct obj *d = rig_mkdir(&rig, rig.root, "d");
+
+    (void)rig_file(&rig, d, "f", "hello");
+    cr_assert_eq(OP(rename, d, "f", rig.root, "g", 0), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+    cr_assert(rig_super(&rig, 0).clean && rig_super(&rig, 1).clean);
+}
+
+Test(mirror, a_device_error_on_one_store_faults_it_durably_before_the_answer) {
+    plan(1, FAULT_CREATE, -EIO, 0);
+    cr_assert_eq(make_file("f"), 0);
+    cr_assert_eq(state_of(1), MEMBER_FAULTED);
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(rig_super(&rig, 0).member[1].state, MEMBER_FAULTED);
+    cr_assert_eq(rig_super(&rig, 1).member[1].state, MEMBER_ONLINE, "the lost store is not asked to accuse itself");
+    cr_assert_eq(rig.witnessed.member[1].state, MEMBER_FAULTED);
+    cr_assert_eq(rig_super(&rig, 0).generation_number, 2);
+}
+
+Test(mirror, the_preferred_store_may_be_the_one_that_fails) {
+    plan(0, FAULT_CREATE, -EIO, 0);
+    cr_assert_eq(make_file("f"), 0);
+    cr_assert_eq(state_of(0), MEMBER_FAULTED);
+    cr_assert(on_disk(1, "f"));
+}
+
+Test(mirror, an_object_keeps_its_number_after_failover) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "hello");
+    struct stat before, after;
+
+    cr_assert_eq(OP(getattr, f, VOL_NO_HANDLE, &before), 0);
+    plan(0, FAULT_ALL, -EIO, 0);
+    cr_assert_eq(OP(getattr, f, VOL_NO_HANDLE, &after), 0);
+    cr_assert_eq(state_of(0), MEMBER_FAULTED);
+    cr_assert_eq(before.st_ino, after.st_ino);
+    cr_assert_eq(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+}
+
+Test(mirror, a_limit_of_one_store_is_undone_and_ejects_nobody) {
+    plan(1, FAULT_CREATE, -ENOSPC, 0);
+    cr_assert_eq(make_file("f"), -ENOSPC);
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert(!on_disk(0, "f") && !on_disk(1, "f"));
+}
+
+Test(mirror, a_rename_that_one_store_cannot_do_is_undone) {
+    (void)rig_file(&rig, rig.root, "f", "new");
+    (void)rig_file(&rig, rig.root, "g", "old");
+    plan(1, FAULT_RENAME, -ENOSPC, 1);
+    cr_assert_eq(OP(rename, rig.root, "f", rig.root, "g", 0), -ENOSPC);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+    cr_assert(on_disk(0, "f") && on_disk(0, "g"));
+}
+
+Test(mirror, a_write_that_one_store_has_no_room_for_leaves_the_old_bytes_on_both) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "old bytes");
+    struct vol_handle h;
+    char buf[32] = "";
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(1, FAULT_WRITE, -ENOSPC, 1);
+    cr_assert_eq(OP(write, f, h, "NEW", 3, 4, &rig_cred), -ENOSPC);
+    cr_assert_eq(OP(read, f, h, buf, sizeof(buf), 0), 9);
+    cr_assert_str_eq(buf, "old bytes");
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+Test(mirror, a_short_write_on_one_store_is_the_answer_and_both_are_equal) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "0123456789");
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    vol_fault_set(rig.fault[1], &(struct fault_plan){.op = FAULT_WRITE, .short_by = 3});
+    cr_assert_eq(OP(write, f, h, "abcdefghijklm", 13, 0, &rig_cred), 10);
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+Test(mirror, the_same_error_everywhere_is_the_answer_and_blames_nobody) {
+    plan(0, FAULT_CREATE, -EIO, 0);
+    plan(1, FAULT_CREATE, -EIO, 0);
+    cr_assert_eq(make_file("f"), -EIO);
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+}
+
+Test(mirror, our_own_shortage_is_retried) {
+    plan(1, FAULT_CREATE, -EMFILE, 2);
+    cr_assert_eq(make_file("f"), 0);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+Test(mirror, a_failed_fsync_faults_the_store_and_is_not_tried_again) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "x");
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(1, FAULT_FSYNC, -EIO, 1);
+    cr_assert_eq(OP(fsync, f, h, false), 0);
+    cr_assert_eq(vol_fault_calls(rig.fault[1]), 1);
+    cr_assert_eq(state_of(1), MEMBER_FAULTED);
+    cr_assert_eq(OP(close, f, h), 0);
+}
+
+Test(mirror, an_fsync_that_fails_on_all_is_an_error) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "x");
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(0, FAULT_FSYNC, -EIO, 1);
+    plan(1, FAULT_FSYNC, -ENOSPC, 1);
+    cr_assert_eq(OP(fsync, f, h, false), -EIO);
+    cr_assert_eq(OP(close, f, h), 0);
+}
+
+Test(mirror, data_that_one_store_cannot_read_is_mended_from_the_other) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "precious");
+    struct vol_handle h;
+    char buf[16] = "";
+
+    cr_assert_eq(OP(open, f, O_RDONLY, &rig_cred, &h), 0);
+    plan(0, FAULT_READ, -EIO, 1);
+    cr_assert_eq(OP(read, f, h, buf, 8, 0), 8);
+    cr_assert_str_eq(buf, "precious");
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(OP(close, f, h), 0);
+}
+
+Test(mirror, a_store_that_is_gone_is_faulted_by_a_read) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "precious");
+    struct vol_handle h;
+    char buf[16] = "";
+
+    cr_assert_eq(OP(open, f, O_RDONLY, &rig_cred, &h), 0);
+    plan(0, FAULT_ALL, -ENOTCONN, 0);
+    cr_assert_eq(OP(read, f, h, buf, 8, 0), 8);
+    cr_assert_str_eq(buf, "precious");
+    cr_assert_eq(state_of(0), MEMBER_FAULTED);
+    cr_assert_eq(OP(close, f, h), 0);
+}
+
+Test(mirror, a_loss_that_cannot_be_recorded_is_not_acknowledged) {
+    rig.witness_err = -ENOSPC;
+    plan(1, FAULT_CREATE, -EIO, 0);
+    cr_assert_eq(make_file("f"), -EIO);
+    cr_assert_eq(make_file("g"), -EROFS, "the volume is read-only then");
+}
+
+Test(mirror, the_last_store_is_never_faulted) {
+    plan(1, FAULT_CREATE, -EIO, 0);
+    cr_assert_eq(make_file("f"), 0);
+    plan(0, FAULT_CREATE, -EIO, 1);
+    cr_assert_eq(make_file("g"), -EIO);
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(make_file("h"), 0);
+}
+
+Test(mirror, a_stray_object_on_one_store_is_moved_aside_and_repaired) {
+    char path[300];
+
+    (void)snprintf(path, sizeof(path), "%s/f", rig.path[1]);
+    cr_assert_eq(mkdir(path, 0755), 0);
+    cr_assert_eq(make_file("f"), 0);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+    cr_assert(on_disk(1, ".holdfast/lost/0.f"), "nothing is deleted by a repair");
+}
+
+Test(mirror, an_object_that_one_store_lacks_is_copied_back) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "hello");
+    struct vol_attr attr = {.set = VOL_SET_MODE, .mode = 0600, .cred = &rig_cred};
+    char path[300];
+
+    (void)snprintf(path, sizeof(path), "%s/f", rig.path[1]);
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(OP(setattr, f, VOL_NO_HANDLE, &attr, NULL), 0);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+Test(mirror, an_open_file_without_a_name_is_kept_on_both_stores_until_it_is_closed) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "hello");
+    struct vol_handle h;
+    struct stat st;
+    char buf[8] = "", name[64];
+
+    cr_assert_eq(OP(open, f, O_RDONLY, &rig_cred, &h), 0);
+    cr_assert_eq(OP(unlink, rig.root, "f"), 0);
+    (void)snprintf(name, sizeof(name), ".holdfast/open/%llu", (unsigned long long)f->id);
+    cr_assert(on_disk(0, name) && on_disk(1, name));
+    cr_assert_eq(OP(getattr, f, h, &st), 0);
+    cr_assert_eq(st.st_nlink, 0);
+    plan(0, FAULT_ALL, -EIO, 0); /* the handle was only open there */
+    cr_assert_eq(OP(read, f, h, buf, 5, 0), 5);
+    cr_assert_str_eq(buf, "hello");
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert(!on_disk(1, name));
+}
+
+Test(mirror, our_folder_is_not_there_for_users) {
+    struct vol_new new = {.mode = S_IFDIR | 0755, .cred = &rig_cred};
+    struct vol_entry e;
+
+    cr_assert_eq(OP(lookup, rig.root, STORE_FOLDER, &e), -ENOENT);
+    cr_assert_eq(OP(make, rig.root, STORE_FOLDER, &new, &e), -EPERM);
+    cr_assert_eq(OP(rmdir, rig.root, STORE_FOLDER), -EPERM);
+    cr_assert_eq(OP(rename, rig.root, STORE_FOLDER, rig.root, "x", 0), -EPERM);
+}
+
+Test(mirror, folders_deeper_than_the_descriptor_cache_work) {
+    enum { DEPTH = 200 }; /* the rig caches 32 */
+    struct obj *d = rig.root, *f;
+    struct stat st;
+
+    for (int i = 0; i < DEPTH; i++) {
+        d = rig_mkdir(&rig, d, "d");
+    }
+    f = rig_file(&rig, d, "f", "deep");
+    (void)rig_mkdir(&rig, rig.root, "e");
+    cr_assert_eq(OP(getattr, f, VOL_NO_HANDLE, &st), 0);
+    cr_assert_eq(st.st_size, 4);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+static bool collect(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
+    uint64_t *at = arg;
+
+    (void)name;
+    (void)ino;
+    (void)type;
+    at[0] = next;
+    return --at[1] > 0;
+}
+
+Test(mirror, a_folder_being_read_keeps_its_positions_while_names_come_and_go) {
+    struct vol_handle h;
+    uint64_t at[2] = {0, 10}, seen = 10;
+    char name[32];
+
+    for (int i = 0; i < 100; i++) {
+        (void)snprintf(name, sizeof(name), "f%d", i);
+        cr_assert_eq(make_file(name), 0);
+    }
+    cr_assert_eq(OP(opendir, rig.root, &h), 0);
+    cr_assert_eq(OP(readdir, rig.root, h, 0, collect, at), 0);
+    for (int i = 0; i < 100; i++) {
+        (void)snprintf(name, sizeof(name), "f%d", i);
+        cr_assert_eq(OP(unlink, rig.root, name), 0);
+    }
+    plan(0, FAULT_ALL, -EIO, 0); /* and the store it was read from goes away */
+    for (uint64_t last = 0; at[0] != last; seen += 1000 - at[1]) {
+        last = at[0];
+        at[1] = 1000;
+        cr_assert_eq(OP(readdir, rig.root, h, at[0], collect, at), 0);
+    }
+    cr_assert_eq(seen, 102, "100 files, . and .., each once");
+    cr_assert_eq(OP(closedir, rig.root, h), 0);
+}
