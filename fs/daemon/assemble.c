@@ -313,7 +313,7 @@ static int recover(struct gather *g, struct why *why) {
     }
     for (unsigned i = 0; i < g->count; i++) {
         struct candidate *c = &g->c[i];
-        bool copy = c->behind && c->state != MEMBER_STALE;
+        bool copy = c->behind && g->options->resync;
         int err;
 
         if ((int)i == source || !c->store || !(copy || (unclean && c->state == MEMBER_ONLINE))) {

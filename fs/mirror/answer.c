@@ -34,15 +34,7 @@ enum answer_class answer_class(int err) {
 }
 
 static int apply_once(struct mirror *m, struct change *c, unsigned i) {
-    int err = 0;
-
-    for (int try = 0; try < RETRY_OWN_MAX; try++) {
-        err = c->apply(c, m->member[i].vol, i);
-        if (answer_class(err) != ANSWER_OWN) {
-            break;
-        }
-    }
-    return err;
+    return (int)RETRY_OWN(c->apply(c, m->member[i].vol, i));
 }
 
 /* The order of stores: the reader first; near the end of space the fullest first, so that there is
@@ -207,15 +199,20 @@ int reader_first(struct mirror *m) {
     return (int)atomic_load_explicit(&m->reader, memory_order_relaxed);
 }
 
-int reader_next(struct mirror *m, int i, int err) {
-    if (answer_class(err) != ANSWER_DEVICE) {
+int reader_failed(struct mirror *m, unsigned i, int err) {
+    m->member[i].read_errors++;
+    return member_fault(m, i, err, "read");
+}
+
+int reader_next(struct mirror *m, int i, int err, int *tries) {
+    switch (answer_class(err)) {
+    case ANSWER_OWN:
+        return ++*tries < RETRY_OWN_MAX ? i : -1;
+    case ANSWER_DEVICE: /* the last one's error is the answer */
+        return reader_failed(m, (unsigned)i, err) < 0 ? -1 : reader_first(m);
+    default:
         return -1;
     }
-    m->member[i].read_errors++;
-    if (member_fault(m, (unsigned)i, err, "read") < 0) {
-        return -1; /* the last one: its error is the answer */
-    }
-    return reader_first(m);
 }
 
 struct sync_item {
@@ -230,7 +227,7 @@ struct sync_item {
 static void sync_run(struct work *work) {
     struct sync_item *s = (struct sync_item *)work;
 
-    s->err = s->vol->ops->fsync(s->vol, s->obj, s->handle, s->data_only);
+    s->err = (int)RETRY_OWN(s->vol->ops->fsync(s->vol, s->obj, s->handle, s->data_only));
 }
 
 /* Any error of fsync is a failed fsync: what the kernel below dropped is not there any more, and a

@@ -42,7 +42,7 @@ static ssize_t read_from(struct mirror *m, struct mfile *f, unsigned i, void *bu
     struct vol_handle h;
     int err = mfile_on(m, f, i, &h);
 
-    return err < 0 ? err : m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off);
+    return err < 0 ? err : RETRY_OWN(m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off));
 }
 
 /* The preferred store could not read: the others, and then the first again. */

@@ -51,7 +51,7 @@ int mfile_on(struct mirror *m, struct mfile *f, unsigned i, struct vol_handle *r
         if (!vol_have(h)) {
             struct vol *v = m->member[i].vol;
 
-            err = v->ops->open(v, f->obj, f->flags, &cred_self, &h);
+            err = (int)RETRY_OWN(v->ops->open(v, f->obj, f->flags, &cred_self, &h));
             if (err == 0) {
                 atomic_store_explicit(&f->handle[i], h.v, memory_order_release);
             }
@@ -172,7 +172,7 @@ static void remove_parked(struct mirror *m, struct obj *obj) {
     parked_name(obj, name);
     for (unsigned i = 0; i < m->count; i++) {
         struct vol *v = m->member[i].vol;
-        int err = is_online(m, i) ? v->ops->unlink(v, m->parked, name) : 0;
+        int err = is_online(m, i) ? (int)RETRY_OWN(v->ops->unlink(v, m->parked, name)) : 0;
 
         if (answer_class(err) == ANSWER_DEVICE) {
             (void)member_fault(m, i, err, "unlink"); /* the last one: the next mount clears it */
@@ -280,12 +280,12 @@ int mirror_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t
     struct mirror *m = mirror_of(v);
     struct mfolder *d = (struct mfolder *)(uintptr_t)h.v;
     struct fill_filter ff = {.m = m, .dir = dir, .fill = fill, .arg = arg};
-    int i, err;
+    int err;
 
     rwlock_read(&m->names);
-    MIRROR_FIRST_ANSWER(m, i, err) {
-        err = read_stream(m, dir, d, pos, &ff);
-    }
+    do { /* from the start, another store may be asked; later entries are in memory already */
+        err = (int)RETRY_OWN(read_stream(m, dir, d, pos, &ff));
+    } while (pos == 0 && answer_class(err) == ANSWER_DEVICE && reader_failed(m, d->member, err) == 0);
     rwlock_read_done(&m->names);
     return err;
 }

@@ -95,12 +95,29 @@ struct change {
 /* The caller holds the gate and the locks. The answer; c->took says which stores have it. */
 int mirror_change(struct mirror *m, struct change *c) must_check;
 
+/* A call again, while it fails for want of our own resources. */
+#define RETRY_OWN(call)                                                                            \
+    ({                                                                                             \
+        long retry_result_ = 0;                                                                    \
+        for (int retry_ = 0; retry_ < RETRY_OWN_MAX; retry_++) {                                   \
+            retry_result_ = (call);                                                                \
+            if (retry_result_ >= 0 || answer_class((int)retry_result_) != ANSWER_OWN) {            \
+                break;                                                                             \
+            }                                                                                      \
+        }                                                                                          \
+        retry_result_;                                                                             \
+    })
+
 /* Reads: for (each ONLINE store, the preferred first) until one gives something other than a device
- * error. The body sets err. */
+ * error; the same one again if we were short of something. The body sets err. */
 #define MIRROR_FIRST_ANSWER(m, i, err)                                                             \
-    for ((i) = reader_first(m), (err) = -EIO; (i) >= 0; (i) = reader_next((m), (i), (err) < 0 ? (int)(err) : 0))
+    (i) = reader_first(m);                                                                         \
+    (err) = -EIO;                                                                                  \
+    for (int tries_ = 0; (i) >= 0; (i) = reader_next((m), (i), (err) < 0 ? (int)(err) : 0, &tries_))
 int reader_first(struct mirror *m);
-int reader_next(struct mirror *m, int i, int err);
+int reader_next(struct mirror *m, int i, int err, int *tries);
+/* A read failed on store i with a device error: 0 when it is faulted, so that another is asked. */
+int reader_failed(struct mirror *m, unsigned i, int err);
 
 /* fsync of one handle on all ONLINE stores at once. */
 int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles, bool data_only);

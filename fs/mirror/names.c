@@ -89,6 +89,29 @@ static int look(struct mirror *m, struct obj *dir, const char *name, struct stat
     return err;
 }
 
+/* An object with several names is tied to its inodes on the other stores, by the name at hand. Under
+ * the namespace lock and a hold on the name. */
+static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const char *name, const struct stat *attr) {
+    if (S_ISDIR(attr->st_mode) || attr->st_nlink < 2 || (atomic_fetch_or(&obj->flags, OBJ_BOUND) & OBJ_BOUND)) {
+        return;
+    }
+    for (unsigned i = 0; i < m->count; i++) {
+        struct vol *v = m->member[i].vol;
+        struct vol_entry e;
+        int err;
+
+        if (i == obj->from || !is_online(m, i) || !(store_caps(m->member[i].store) & STORE_STABLE_INO)) {
+            continue;
+        }
+        err = (int)RETRY_OWN(v->ops->lookup(v, dir, name, &e));
+        if (answer_class(err) == ANSWER_DEVICE) {
+            (void)reader_failed(m, i, err); /* the others have the object */
+        } else if (err < 0 || obj_bind(m->objs, obj, (uint8_t)i, e.attr.st_ino) < 0) {
+            atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_BOUND); /* at its next lookup */
+        }
+    }
+}
+
 int mirror_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_entry *ret_entry) {
     struct mirror *m = mirror_of(v);
     struct range_hold hold;
@@ -104,6 +127,9 @@ int mirror_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_e
     err = look(m, dir, name, &attr, &from);
     if (err == 0) {
         err = obj_enter(m->objs, dir, name, from, &attr, true, &ret_entry->obj);
+    }
+    if (err == 0) {
+        bind_links(m, ret_entry->obj, dir, name, &attr);
     }
     range_unlock(&m->ranges, &hold);
     rwlock_read_done(&m->names);
@@ -174,10 +200,16 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
     if (err < 0) {
         return err;
     }
-    err = obj_enter(m->objs, mc->dir, mc->name, mc->from, &mc->entry.attr, true, &mc->entry.obj);
+    if (mc->obj) {
+        mc->entry.obj = mc->obj;
+        err = obj_name_added(m->objs, mc->obj, mc->dir, mc->name, true);
+    } else {
+        err = obj_enter(m->objs, mc->dir, mc->name, mc->from, &mc->entry.attr, true, &mc->entry.obj);
+    }
     if (err < 0) {
         return err; /* it exists, but we have no memory to tell: the next lookup finds it */
     }
+    bind_links(m, mc->entry.obj, mc->dir, mc->name, &mc->entry.attr);
     present(m, mc->entry.obj, &mc->entry.attr);
     *ret_entry = mc->entry;
     times_later(m, mc->dir);
@@ -454,7 +486,7 @@ static int park_target(struct mirror *m, struct obj *obj, bool *ret_parked) {
     mc.c.name[0] = (struct change_name){mc.dir, mc.name};
     err = mirror_change(m, &mc.c);
     if (err == 0) {
-        err = obj_name_added(m->objs, obj, m->parked, parked);
+        err = obj_name_added(m->objs, obj, m->parked, parked, false);
         atomic_fetch_or(&obj->flags, OBJ_PARKED);
         *ret_parked = true;
     }
@@ -485,8 +517,9 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
     }
     nc->replaces = err == 0 && !(nc->flags & RENAME_EXCHANGE);
     err = 0;
-    if (source == target) {
-        goto out; /* two names of one file: rename(2) does nothing then */
+    if (source == target) { /* two names of one file: rename(2) does nothing then */
+        err = nc->flags & RENAME_NOREPLACE ? -EEXIST : 0;
+        goto out;
     }
     if (nc->replaces && !(nc->flags & RENAME_NOREPLACE) && must_park(m, target)) {
         err = park_target(m, target, &parked);

@@ -29,7 +29,7 @@ static void equalize(struct mirror *m, struct obj *obj, struct mfile *f) {
         if (k == (unsigned)reader_first(m) || !is_online(m, k)) {
             continue;
         }
-        err = v->ops->setattr(v, obj, h, &set, NULL);
+        err = (int)RETRY_OWN(v->ops->setattr(v, obj, h, &set, NULL));
         if (answer_class(err) == ANSWER_DEVICE) {
             (void)member_fault(m, k, err, "setting times"); /* the last one stays as it is */
         }

@@ -16,11 +16,23 @@ enum {
     TRIM_COUNT = 100000, /* objects that went before memory is handed back to the kernel */
 };
 
+struct obj_bind {
+    struct obj_bind *bucket_next, *next;
+    struct obj *obj;
+    uint64_t store_ino;
+    uint8_t from;
+};
+
+enum {
+    BIND_BUCKETS = 4096 /* objects with several names are few; more only makes chains longer */
+};
+
 struct obj_table {
     pthread_mutex_t mutex;
     struct obj root; /* id and store_ino constant */
     /* guarded by mutex */
     struct obj **objs;
+    struct obj_bind *binds[BIND_BUCKETS];
     struct obj_name **names;
     uint64_t buckets; /* of each of the two; a power of two */
     uint64_t count, name_count, next_id, freed_since_trim;
@@ -65,6 +77,12 @@ int obj_table_new(uint64_t root_ino, uint8_t from, struct obj_table **ret_table)
 void obj_table_free(struct obj_table *t) {
     if (!t) {
         return;
+    }
+    for (uint64_t i = 0; i < BIND_BUCKETS; i++) {
+        for (struct obj_bind *b = t->binds[i], *next; b; b = next) {
+            next = b->bucket_next;
+            free(b);
+        }
     }
     for (uint64_t i = 0; i < t->buckets; i++) {
         for (struct obj *o = t->objs[i], *next; o; o = next) {
@@ -140,7 +158,28 @@ static struct obj *by_ino_locked(struct obj_table *t, uint64_t ino, uint8_t from
     while (o && !(o->store_ino == ino && o->from == from)) {
         o = o->bucket_next;
     }
+    if (!o) {
+        struct obj_bind *b = t->binds[ino_hash(ino, from) % BIND_BUCKETS];
+
+        while (b && !(b->store_ino == ino && b->from == from)) {
+            b = b->bucket_next;
+        }
+        o = b ? b->obj : NULL;
+    }
     return o;
+}
+
+static void unbind_locked(struct obj_table *t, struct obj *obj) {
+    while (obj->binds) {
+        struct obj_bind *b = obj->binds, **at = &t->binds[ino_hash(b->store_ino, b->from) % BIND_BUCKETS];
+
+        while (*at != b) {
+            at = &(*at)->bucket_next;
+        }
+        *at = b->bucket_next;
+        obj->binds = b->next;
+        free(b);
+    }
 }
 
 static void unhash_obj_locked(struct obj_table *t, struct obj *obj) {
@@ -152,6 +191,7 @@ static void unhash_obj_locked(struct obj_table *t, struct obj *obj) {
     if (*at) {
         *at = obj->bucket_next;
     }
+    unbind_locked(t, obj);
 }
 
 /* Takes the name in `slot` out of the table and off its object. Its pin on the folder stays. */
@@ -327,6 +367,20 @@ int obj_enter(struct obj_table *t, struct obj *parent, const char *name, uint8_t
     return err;
 }
 
+int obj_bind(struct obj_table *t, struct obj *obj, uint8_t from, uint64_t store_ino) {
+    struct obj_bind *b = malloc(sizeof(*b)), **bucket = &t->binds[ino_hash(store_ino, from) % BIND_BUCKETS];
+
+    if (!b) {
+        return -ENOMEM;
+    }
+    pthread_mutex_lock(&t->mutex);
+    *b = (struct obj_bind){.obj = obj, .store_ino = store_ino, .from = from, .next = obj->binds, .bucket_next = *bucket};
+    *bucket = b;
+    obj->binds = b;
+    pthread_mutex_unlock(&t->mutex);
+    return 0;
+}
+
 struct obj *obj_find(struct obj_table *t, struct obj *parent, const char *name) {
     struct obj_name *n;
     struct obj *obj = NULL;
@@ -475,13 +529,14 @@ void obj_name_exchanged(struct obj_table *t, struct obj *parent, const char *nam
     pthread_mutex_unlock(&t->mutex);
 }
 
-int obj_name_added(struct obj_table *t, struct obj *obj, struct obj *parent, const char *name) {
+int obj_name_added(struct obj_table *t, struct obj *obj, struct obj *parent, const char *name, bool count) {
     int err = 0;
 
     pthread_mutex_lock(&t->mutex);
     if (!*name_slot_locked(t, parent, name)) {
         err = add_name_locked(t, obj, parent, name);
     }
+    obj->nlookup += count && err == 0;
     pthread_mutex_unlock(&t->mutex);
     return err;
 }

@@ -37,6 +37,7 @@ struct obj_name {
 
 enum obj_flags {
     OBJ_NO_PRIVS = 1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
+    OBJ_BOUND = 16, /* bound on all ONLINE stores (obj_bind) */
     OBJ_NO_CAPS = 8, /* known to have no file capabilities: the kernel asks before each first write */
     OBJ_TIMES_WAIT = 4, /* on the mirror's list of objects whose times are made equal soon */
     OBJ_PARKED = 2,   /* its last name went while it was open: it lives in .holdfast/open */
@@ -48,6 +49,7 @@ struct obj {
     uint64_t store_ino;       /* its inode on the store `from` */
     struct obj_name *names;   /* see above */
     uint64_t nlookup;         /* guarded by the table */
+    struct obj_bind *binds;   /* of an object with several names: its inodes on other stores */
     struct stat *last;        /* once the last name is gone: what getattr still answers */
     uint32_t pins, nopen;     /* guarded by the table */
     uint8_t from;             /* the store that gave it its number */
@@ -69,6 +71,9 @@ uint64_t obj_number(const struct obj *obj);
  * asked. Counts one nlookup for the caller if `count`, else one pin. -ENOMEM. */
 int obj_enter(struct obj_table *table, struct obj *parent, const char *name, uint8_t from,
               const struct stat *st, bool count, struct obj **ret_obj) must_check;
+/* Ties an object to its inode on a further store. Done for objects with several names, so that all of
+ * them are still one object when they are first looked up after a failover. */
+int obj_bind(struct obj_table *table, struct obj *obj, uint8_t from, uint64_t store_ino) must_check;
 /* The object known as (parent, name), pinned, or NULL. */
 struct obj *obj_find(struct obj_table *table, struct obj *parent, const char *name);
 void obj_pin(struct obj_table *table, struct obj *obj);
@@ -88,7 +93,8 @@ int obj_name_moved(struct obj_table *table, struct obj *parent, const char *name
                    struct obj *new_parent, const char *new_name) must_check;
 void obj_name_exchanged(struct obj_table *table, struct obj *parent, const char *name,
                         struct obj *new_parent, const char *new_name);
-int obj_name_added(struct obj_table *table, struct obj *obj, struct obj *parent, const char *name) must_check;
+/* `count`: and counts one nlookup for the caller. */
+int obj_name_added(struct obj_table *table, struct obj *obj, struct obj *parent, const char *name, bool count) must_check;
 
 /* A copy of one of the object's names; `parent` is pinned, give it back with obj_unpin().
  * -ENOENT if it has none (any more), or is the root. */

@@ -51,6 +51,12 @@ static unsigned rnd(unsigned below) {
 }
 
 static void die(const char *what, long real, long model) {
+    struct event *e = calloc(64, sizeof(*e));
+    unsigned n = e ? events_since(rig.events, 0, e, 64) : 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        (void)printf("event: %s\n", e[i].text);
+    }
     (void)printf("step %lu: %s: the mirror says %ld, the model %ld\n", step, what, real, model);
     exit(1);
 }

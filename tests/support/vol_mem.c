@@ -264,15 +264,15 @@ static int mem_rename(struct vol *v, struct obj *dir, const char *name, struct o
         return -ENOENT;
     }
     n = m->node[e->ino];
-    if (S_ISDIR(n->attr.st_mode) && is_below(m, to, n)) {
-        return n->attr.st_ino == (there ? there->ino : 0) ? 0 : -EINVAL;
-    }
-    if (!there && (flags & RENAME_EXCHANGE)) {
-        return -ENOENT;
-    }
     old = there ? m->node[there->ino] : NULL;
     if (old && (flags & RENAME_NOREPLACE)) {
         return -EEXIST;
+    }
+    if (!old && (flags & RENAME_EXCHANGE)) {
+        return -ENOENT;
+    }
+    if (S_ISDIR(n->attr.st_mode) && is_below(m, to, n)) {
+        return -EINVAL;
     }
     if (old && S_ISDIR(old->attr.st_mode) && is_below(m, from, old)) {
         return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;

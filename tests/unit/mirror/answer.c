@@ -115,6 +115,7 @@ Test(mirror, a_write_that_one_store_has_no_room_for_leaves_the_old_bytes_on_both
     cr_assert_eq(OP(read, f, h, buf, sizeof(buf), 0), 9);
     cr_assert_str_eq(buf, "old bytes");
     cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
     cr_assert_eq(rig_differences(&rig, 0, 1), 0);
 }
 
@@ -127,6 +128,7 @@ Test(mirror, a_short_write_on_one_store_is_the_answer_and_both_are_equal) {
     cr_assert_eq(OP(write, f, h, "abcdefghijklm", 13, 0, &rig_cred), 10);
     cr_assert_eq(OP(close, f, h), 0);
     cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
     cr_assert_eq(rig_differences(&rig, 0, 1), 0);
 }
 
@@ -142,6 +144,7 @@ Test(mirror, our_own_shortage_is_retried) {
     plan(1, FAULT_CREATE, -EMFILE, 2);
     cr_assert_eq(make_file("f"), 0);
     cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
     cr_assert_eq(rig_differences(&rig, 0, 1), 0);
 }
 
@@ -217,6 +220,7 @@ Test(mirror, a_stray_object_on_one_store_is_moved_aside_and_repaired) {
     cr_assert_eq(mkdir(path, 0755), 0);
     cr_assert_eq(make_file("f"), 0);
     cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
     cr_assert_eq(rig_differences(&rig, 0, 1), 0);
     cr_assert(on_disk(1, ".holdfast/lost/0.f"), "nothing is deleted by a repair");
 }
