@@ -390,8 +390,8 @@ int store_write_super(struct store *st, const struct super *super) {
 int store_check(struct store *st, struct why *why) {
     scope_fd int now = open_root(st->path, why);
     struct super super;
-    uint64_t ino, mount;
-    dev_t dev;
+    uint64_t ino = 0, mount = 0;
+    dev_t dev = 0;
     int err;
 
     if (now < 0) {

@@ -1,0 +1,76 @@
+# A disk that dies under load, a full store, a read-only one, a killed FUSE store.
+. "$(dirname "$0")/lib.sh"
+volume
+( i=0; while [ ! -e "$lab/stop" ]; do i=$((i + 1)); echo "$i" >"$mnt/f$((i % 50))" || { echo "$i" >"$lab/error"; break; }; done ) &
+writer=$!
+pids+=($writer)
+sleep 0.5
+xfs_io -x -c shutdown "$lab/b" # the disk is gone
+wait_for bash -c '[ "$('"$bin"' status crm --json | grep -c FAULTED)" -gt 0 ]'
+sleep 0.3
+touch "$lab/stop"
+wait $writer || true
+[ ! -e "$lab/error" ] || die "the application saw an error at write $(cat "$lab/error")"
+rc=0
+hf status crm --test >/dev/null || rc=$?
+[ $rc = 1 ] || die "degraded gives 1, not $rc"
+hf status crm | grep -q 'DEGRADED' || die "status"
+hf umount crm
+umount -c "$lab/b"
+refused 5 "is missing" hf mount crm "$mnt"
+mount -o loop "$lab/b.img" "$lab/b"
+refused 5 "is out of date" hf mount crm "$mnt"
+hf mount crm "$mnt" -o resync
+[ "$(state_of b)" = ONLINE ] || die "after resync"
+hf umount crm
+same
+
+# The other order: the preferred store dies, reads and writes go on.
+hf mount crm "$mnt"
+exec 5<"$mnt/f1"
+xfs_io -x -c shutdown "$lab/a"
+cat <&5 >/dev/null
+exec 5<&-
+echo more >"$mnt/more"
+[ "$(cat "$mnt/more")" = more ] || die "read after failover"
+[ "$(state_of a)" = FAULTED ] || die "a is FAULTED"
+hf umount crm
+umount -c "$lab/a"
+mount -o loop "$lab/a.img" "$lab/a"
+hf mount crm "$mnt" -o resync
+[ "$(cat "$mnt/more")" = more ] || die "resync went the wrong way"
+
+# A read-only store is a lost store.
+mount -o remount,ro "$lab/b"
+echo ro >"$mnt/ro"
+[ "$(state_of b)" = FAULTED ] || die "b is FAULTED"
+hf umount crm
+mount -o remount,rw "$lab/b"
+hf mount crm "$mnt" -o resync
+hf umount crm
+same
+
+# A store that is full: the error is the application's, both stays equal, nobody is ejected.
+disk small 300M
+hf create full "$lab/small/s" "$lab/a/s2" -q 2>/dev/null || { mkdir "$lab/a/s2"; hf create full "$lab/small/s" "$lab/a/s2" -q; }
+hf mount full "$mnt"
+! dd if=/dev/zero of="$mnt/big" bs=1M count=400 status=none 2>/dev/null || die "it fitted"
+! hf status full --json | grep -q FAULTED || die "a full store was ejected"
+hf umount full
+"$treecmp" "$lab/small/s" "$lab/a/s2" || die "full: the stores differ"
+
+# A FUSE store that is killed.
+mkdir "$lab/far" "$lab/a/behind" "$lab/b/near"
+bindfs -f "$lab/a/behind" "$lab/far" & 
+bind=$!
+pids+=($bind)
+wait_for mountpoint -q "$lab/far"
+hf create remote "$lab/b/near" "$lab/far" -q
+hf mount remote "$mnt"
+echo one >"$mnt/one"
+kill -KILL $bind
+echo two >"$mnt/two"
+[ "$(cat "$mnt/one")" = one ] || die "read"
+hf status remote --json | grep -q FAULTED || die "the killed store is FAULTED"
+hf umount remote
+umount -l "$lab/far"

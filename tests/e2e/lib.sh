@@ -1,0 +1,76 @@
+# For tests that mount for real. Sourced first; gives each test a lab of its own: a folder with disk
+# images, configuration and run folders, all gone afterwards, also when it fails.
+set -euo pipefail
+bin=$HOLDFAST_PREFIX/bin/holdfast
+treecmp=$HOLDFAST_BUILD/treecmp
+shm=/dev/shm
+[ "$(df --output=avail -m /dev/shm | tail -1)" -gt 3000 ] || shm=/var/tmp
+lab=$(mktemp -d $shm/holdfast-e2e-XXXXXX)
+chmod 755 "$lab"
+mnt=$lab/mnt
+mkdir "$mnt" "$lab/etc" "$lab/state" "$lab/run" "$lab/asan"
+export HOLDFAST_CONF_DIR=$lab/etc HOLDFAST_STATE_DIR=$lab/state HOLDFAST_RUN_DIR=$lab/run
+export ASAN_OPTIONS=log_path=$lab/asan/log:detect_leaks=1
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$lab/asan/ub
+pids=()
+
+cleanup() {
+    local rc=$? m
+    set +e
+    trap - EXIT
+    for pid in "${pids[@]}"; do kill -CONT "$pid"; kill -KILL "$pid"; done 2>/dev/null
+    for _ in 1 2 3; do # mounts in mounts: innermost first
+        grep -F " $lab/" /proc/self/mountinfo | cut -d' ' -f5 | sort -r | while read -r m; do
+            umount -c "$m" 2>/dev/null || umount -c -l "$m" 2>/dev/null
+        done
+    done
+    losetup -l -n -O NAME,BACK-FILE | grep -F "$lab/" | cut -d' ' -f1 | while read -r m; do losetup -d "$m"; done
+    if ls "$lab"/asan/* >/dev/null 2>&1; then
+        echo "the sanitizers complain:"
+        head -60 "$lab"/asan/*
+        rc=1
+    fi
+    chattr -R -i "$mnt" 2>/dev/null
+    rm -rf --one-file-system "$lab"
+    exit $rc
+}
+trap cleanup EXIT
+
+die() { echo "FAILED at line ${BASH_LINENO[0]}: $*"; exit 1; }
+hf() { "$bin" "$@"; }
+# disk NAME [SIZE [mkfs...]]: a filesystem image at $lab/NAME
+disk() {
+    local name=$1 size=${2:-512M}
+    shift; shift || true
+    truncate -s "$size" "$lab/$name.img"
+    "${@:-mkfs.xfs}" -q "$lab/$name.img" >/dev/null
+    mkdir -p "$lab/$name"
+    mount -o loop "$lab/$name.img" "$lab/$name"
+    mkdir "$lab/$name/s"
+}
+# volume [OPTS]: two XFS stores a and b, created and mounted
+volume() {
+    disk a
+    disk b
+    hf create crm "$lab/a/s" "$lab/b/s" -q
+    hf mount crm "$mnt" -o suid,dev"${1:+,$1}"
+}
+# refused CODE WORDS COMMAND...: it must fail with this code and say these words
+refused() {
+    local code=$1 words=$2 rc=0
+    shift 2
+    "$@" >"$lab/said" 2>&1 || rc=$?
+    [ $rc = "$code" ] || { cat "$lab/said"; die "$* gave $rc, not $code"; }
+    grep -qF -- "$words" "$lab/said" || { cat "$lab/said"; die "$* did not say \"$words\""; }
+}
+# same: unmounted, both stores are equal in everything
+same() { "$treecmp" "$lab/a/s" "$lab/b/s" || die "the stores differ"; }
+daemon_pid() { hf status crm --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pid"])'; }
+state_of() { hf status crm --json | python3 -c 'import json,sys
+for s in json.load(sys.stdin)["stores"]:
+    if s["label"] == sys.argv[1]: print(s["state"])' "$1"; }
+# wait_for COMMAND...: until it succeeds, at most 20 s
+wait_for() {
+    for _ in $(seq 200); do "$@" && return 0; sleep 0.1; done
+    die "waited in vain for: $*"
+}
