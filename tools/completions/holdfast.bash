@@ -1,0 +1,30 @@
+# bash completion for holdfast
+_holdfast() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    if [ "$COMP_CWORD" = 1 ]; then
+        mapfile -t COMPREPLY < <(compgen -W "create import dissolve mount umount status list doctor store" -- "$cur")
+        return
+    fi
+    if [ "${COMP_WORDS[1]}" = store ] && [ "$COMP_CWORD" = 2 ]; then
+        mapfile -t COMPREPLY < <(compgen -W "probe" -- "$cur")
+        return
+    fi
+    case $prev in
+    --adopt | --take-over | --mount | --keep) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
+    -o) mapfile -t COMPREPLY < <(compgen -W "degraded resync min-stores= cache=writeback ro suid dev noatime" -- "$cur"); return ;;
+    esac
+    case ${COMP_WORDS[1]}:$cur in
+    create:-*) mapfile -t COMPREPLY < <(compgen -W "--adopt --take-over --mount --fstab -o --dry-run --quiet --help" -- "$cur") ;;
+    dissolve:-*) mapfile -t COMPREPLY < <(compgen -W "--keep --yes --help" -- "$cur") ;;
+    mount:-*) mapfile -t COMPREPLY < <(compgen -W "-f -d -o --force --help" -- "$cur") ;;
+    umount:-*) mapfile -t COMPREPLY < <(compgen -W "--lazy --help" -- "$cur") ;;
+    status:-*) mapfile -t COMPREPLY < <(compgen -W "-x -w -p --quiet --json --test --help" -- "$cur") ;;
+    list:-*) mapfile -t COMPREPLY < <(compgen -W "-H --json --help" -- "$cur") ;;
+    doctor:-* | store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;
+    mount:* | umount:* | status:* | doctor:* | dissolve:*)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -W "$(holdfast list -H 2>/dev/null | cut -f1)" -- "$cur"; compgen -d -- "$cur") ;;
+    *) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+    esac
+}
+complete -F _holdfast holdfast

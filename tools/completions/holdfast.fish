@@ -1,0 +1,15 @@
+# fish completion for holdfast
+set -l commands create import dissolve mount umount status list doctor store
+complete -c holdfast -n "not __fish_seen_subcommand_from $commands" -f -a "$commands"
+complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a probe
+complete -c holdfast -n "__fish_seen_subcommand_from mount umount status doctor dissolve" -a "(holdfast list -H 2>/dev/null | cut -f1)"
+complete -c holdfast -n "__fish_seen_subcommand_from create" -l adopt -r -d "store whose files become the volume"
+complete -c holdfast -n "__fish_seen_subcommand_from create" -l take-over -r -d "live folder to take over"
+complete -c holdfast -n "__fish_seen_subcommand_from create" -l mount -r -d "mount point"
+complete -c holdfast -n "__fish_seen_subcommand_from create" -l fstab -d "add the line to /etc/fstab"
+complete -c holdfast -n "__fish_seen_subcommand_from dissolve" -l keep -r -d "store that stays"
+complete -c holdfast -n "__fish_seen_subcommand_from dissolve" -l yes
+complete -c holdfast -n "__fish_seen_subcommand_from mount" -l force
+complete -c holdfast -n "__fish_seen_subcommand_from umount" -l lazy
+complete -c holdfast -n "__fish_seen_subcommand_from status list doctor store" -l json
+complete -c holdfast -n "__fish_seen_subcommand_from status" -l test
