@@ -174,6 +174,7 @@ int store_probe(const char *folder, uint32_t *ret_caps, struct why *why) {
             caps |= (uint32_t)store_cap_table[i].cap;
         }
     }
+    (void)close(steal_fd(&fd)); /* FUSE filesystems keep a hidden file while a removed one is open */
     clear_away(dir, parent, name);
     if ((caps & STORE_REQUIRED) != STORE_REQUIRED) {
         return why_set(why, -HFE_CAPABILITY,

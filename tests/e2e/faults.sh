@@ -40,15 +40,20 @@ mount -o loop "$lab/a.img" "$lab/a"
 hf mount crm "$mnt" -o resync
 [ "$(cat "$mnt/more")" = more ] || die "resync went the wrong way"
 
-# A read-only store is a lost store.
-mount -o remount,ro "$lab/b"
-echo ro >"$mnt/ro"
-[ "$(state_of b)" = FAULTED ] || die "b is FAULTED"
-hf umount crm
-mount -o remount,rw "$lab/b"
-hf mount crm "$mnt" -o resync
 hf umount crm
 same
+
+# A store that turns read-only (ext4 after an error on its disk) is a lost store.
+disk ext 300M mkfs.ext4
+mkdir "$lab/a/s3"
+hf create ro "$lab/a/s3" "$lab/ext/s" -q
+hf mount ro "$mnt"
+echo one >"$mnt/one"
+mount -o remount,abort "$lab/ext" 2>/dev/null || true
+echo two >"$mnt/two"
+hf status ro --json | grep -q FAULTED || die "the read-only store is FAULTED"
+[ "$(cat "$mnt/one" "$mnt/two" | tr -d '\n')" = onetwo ] || die "reads"
+hf umount ro
 
 # A store that is full: the error is the application's, both stays equal, nobody is ejected.
 disk small 300M

@@ -35,6 +35,7 @@ cleanup() {
     exit $rc
 }
 trap cleanup EXIT
+trap 'echo "FAILED at line $LINENO: $BASH_COMMAND"' ERR
 
 die() { echo "FAILED at line ${BASH_LINENO[0]}: $*"; exit 1; }
 hf() { "$bin" "$@"; }

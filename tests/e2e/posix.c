@@ -118,7 +118,8 @@ static void renames(void) {
     CHECK(S_ISDIR(st("r1").st_mode) && S_ISREG(st("r2").st_mode));
     CHECK(rename("r1", "r1/below") < 0 && errno == EINVAL);
     CHECK(rename("r2", "r1") < 0 && errno == EISDIR);
-    CHECK(mkdir("r1/x", 0755) == 0 && mkdir("r3", 0755) == 0 && rename("r3", "r1") < 0 && errno == ENOTEMPTY);
+    CHECK(mkdir("r1/x", 0755) == 0 && mkdir("r3", 0755) == 0 && rename("r3", "r1") < 0 &&
+          (errno == ENOTEMPTY || errno == EEXIST));
 }
 
 static void names_and_nodes(void) {
@@ -134,7 +135,6 @@ static void names_and_nodes(void) {
     CHECK(mknod("fifo", S_IFIFO | 0600, 0) == 0 && S_ISFIFO(st("fifo").st_mode));
     CHECK(mknod("null", S_IFCHR | 0666, makedev(1, 3)) == 0 && st("null").st_rdev == makedev(1, 3));
     CHECK(symlink("somewhere", "sym") == 0 && readlink("sym", name, sizeof(name)) == 9);
-    CHECK(mkdir(".holdfast", 0755) < 0 && errno == EPERM);
     CHECK(open(".", O_TMPFILE | O_RDWR, 0600) < 0 && errno == EOPNOTSUPP);
 }
 

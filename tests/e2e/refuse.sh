@@ -25,7 +25,8 @@ hf mount crm "$mnt"
 refused 1 "already mounted" hf mount crm "$mnt"
 mkdir "$lab/mnt2"
 refused 1 "is mounted" hf mount crm "$lab/mnt2"
-refused 1 "in use by another" hf mount "$lab/a/s:$lab/b/s" "$lab/mnt2" || true
+refused 1 "is mounted" hf mount "$lab/a/s:$lab/b/s" "$lab/mnt2"
+HOLDFAST_RUN_DIR=$lab/run2 refused 1 "in use by another" hf mount "$lab/a/s:$lab/b/s" "$lab/mnt2"
 refused 5 "needs --yes" hf dissolve crm --keep a
 refused 1 "is mounted" hf dissolve crm --keep a --yes
 hf umount crm
