@@ -87,6 +87,7 @@ struct data_change {
     struct change c;
     struct mfile *file, *from; /* from: of a copy */
     const void *buf;
+    ssize_t *ahead;            /* of a large write: what each store took already, side by side */
     off_t off, from_off, len;  /* len: what may be touched, from off on */
     int mode;                  /* of fallocate */
     size_t done;               /* how far the shortest store came */
@@ -99,13 +100,13 @@ static struct vol_handle handle_of(const struct mfile *f, unsigned i) {
     return (struct vol_handle){atomic_load_explicit(&f->handle[i], memory_order_acquire)};
 }
 
-/* Store i took n bytes; the next ones are asked for no more. */
+/* Store i took n bytes. One after the other, the next ones are asked for no more. */
 static int took(struct data_change *d, unsigned i, ssize_t n) {
     if (n < 0) {
         return (int)n;
     }
+    d->uneven = d->uneven || (d->c.took != 0 && (size_t)n != d->done);
     if ((size_t)n < d->done) {
-        d->uneven = d->uneven || d->c.took != 0;
         d->done = (size_t)n;
         d->shortest = i;
     }
@@ -116,7 +117,42 @@ static int write_apply(struct change *c, struct vol *v, unsigned i) {
     struct data_change *d = (struct data_change *)c;
 
     return took(d, i,
-                v->ops->write(v, d->file->obj, handle_of(d->file, i), d->buf, d->done, d->off, d->cred));
+                d->ahead ? d->ahead[i]
+                         : v->ops->write(v, d->file->obj, handle_of(d->file, i), d->buf, d->done, d->off, d->cred));
+}
+
+struct ahead_item {
+    struct work work;
+    struct vol *vol;
+    const struct data_change *d;
+    struct vol_handle handle;
+    ssize_t *ret;
+};
+
+static void ahead_run(struct work *work) {
+    struct ahead_item *a = (struct ahead_item *)work;
+
+    *a->ret = RETRY_OWN(a->vol->ops->write(a->vol, a->d->file->obj, a->handle, a->d->buf, (size_t)a->d->len, a->d->off,
+                                           a->d->cred));
+}
+
+/* A large write goes to all stores at once; the answer is made of what they took. Under the hold. */
+static void write_ahead(struct mirror *m, struct data_change *d, ssize_t ret_took[STORES_MAX]) {
+    struct ahead_item item[STORES_MAX];
+    struct join join;
+    unsigned mine = atomic_load(&m->reader);
+
+    join_init(&join);
+    for (unsigned i = 0; i < m->count; i++) {
+        item[i] = (struct ahead_item){.vol = m->member[i].vol, .d = d, .handle = handle_of(d->file, i), .ret = &ret_took[i]};
+        ret_took[i] = -EIO; /* a store that comes ONLINE in between is not asked */
+        if (i != mine && is_online(m, i)) {
+            work_submit(m->workers, &item[i].work, ahead_run, &join);
+        }
+    }
+    ahead_run(&item[mine].work);
+    join_wait(&join);
+    d->ahead = ret_took;
 }
 
 static int copy_apply(struct change *c, struct vol *v, unsigned i) {
@@ -174,7 +210,12 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
         rwlock_read_done(&m->names);
     }
     if (err == 0) {
+        ssize_t ahead[STORES_MAX];
+
         range_lock(&m->ranges, &hold, d->file->obj, (uint64_t)d->off, (uint64_t)d->off + lock_len);
+        if (d->buf && d->len >= PARALLEL_BYTES && m->count > 1 && !m->low_on_space && !m->read_only) {
+            write_ahead(m, d, ahead);
+        }
         err = mirror_change(m, &d->c);
         if (err == 0 && d->uneven) {
             level(m, d);
@@ -233,8 +274,8 @@ int mirror_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool data_
     struct vol_handle handles[STORES_MAX];
     int err;
 
-    if (!data_only && atomic_exchange(&f->times_dirty, false)) {
-        times_now(m, obj, f);
+    if (f->times_dirty) { /* not here and now: it would cost each fsync a second inode update */
+        times_later(m, obj);
     }
     err = mfile_on_all(m, f);
     if (err < 0) {

@@ -505,23 +505,40 @@ static void unpark_target(struct mirror *m, struct obj *obj) {
     }
 }
 
-/* The rename itself, with the names held. */
-static int rename_held(struct mirror *m, struct name_change *nc, struct obj *source) {
-    struct obj *target = NULL;
+/* The object at (dir, name), pinned: as the table knows it, or looked up if `must`. NULL: none. */
+static int find_known(struct mirror *m, struct obj *dir, const char *name, bool must, struct obj **ret_obj) {
     struct stat attr;
-    bool parked = false;
-    int err = find(m, nc->new_dir, nc->new_name, &target, &attr);
+    int err;
 
-    if (err < 0 && err != -ENOENT) {
+    *ret_obj = obj_find(m->objs, dir, name);
+    if (*ret_obj || !must) {
+        return 0;
+    }
+    err = find(m, dir, name, ret_obj, &attr);
+    return err == -ENOENT ? 0 : err;
+}
+
+/* The rename itself, with the names held. The kernel looked both names up before, so a target that
+ * the table does not know is not there. */
+static int rename_held(struct mirror *m, struct name_change *nc, struct obj *source) {
+    bool exchange = (nc->flags & RENAME_EXCHANGE) != 0, parked = false;
+    struct obj *target;
+    struct stat attr;
+    uint8_t from;
+    int err = find_known(m, nc->new_dir, nc->new_name, exchange, &target);
+
+    if (err < 0) {
         return err;
     }
-    nc->replaces = err == 0 && !(nc->flags & RENAME_EXCHANGE);
-    err = 0;
-    if (source == target) { /* two names of one file: rename(2) does nothing then */
+    if (target && source == target) { /* two names of one file: rename(2) does nothing then */
         err = nc->flags & RENAME_NOREPLACE ? -EEXIST : 0;
         goto out;
     }
-    if (nc->replaces && !(nc->flags & RENAME_NOREPLACE) && must_park(m, target)) {
+    nc->replaces = !exchange;
+    if (target && !exchange) {
+        err = look(m, nc->new_dir, nc->new_name, &attr, &from);
+    }
+    if (err == 0 && target && nc->flags == 0 && must_park(m, target)) {
         err = park_target(m, target, &parked);
     }
     err = err < 0 ? err : run_name_change(m, nc);
@@ -531,7 +548,7 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
         }
         goto out;
     }
-    if (nc->flags & RENAME_EXCHANGE) {
+    if (exchange) {
         obj_name_exchanged(m->objs, nc->dir, nc->name, nc->new_dir, nc->new_name);
     } else {
         if (target) {
@@ -554,7 +571,6 @@ int mirror_rename(struct vol *v, struct obj *dir, const char *name, struct obj *
                              .dir = dir, .name = name, .new_dir = new_dir, .new_name = new_name, .flags = flags};
     struct range_hold hold[2] = {name_range(dir, name), name_range(new_dir, new_name)};
     struct obj *source = NULL;
-    struct stat attr;
     bool alone = false;
     int err = name_ok(m, dir, name);
 
@@ -577,7 +593,8 @@ int mirror_rename(struct vol *v, struct obj *dir, const char *name, struct obj *
             rwlock_read(&m->names);
         }
         range_lock_two(&m->ranges, hold);
-        err = find(m, dir, name, &source, &attr);
+        err = find_known(m, dir, name, true, &source);
+        err = err == 0 && !source ? -ENOENT : err;
         folder = err == 0 && (source->type == DT_DIR || (flags & RENAME_EXCHANGE));
         again = err == 0 && folder != alone;
         if (err == 0 && !again) {

@@ -1,6 +1,6 @@
 /* Each store stamps its files by itself, microseconds apart. The read store's mtime is the one that
- * counts, and is given to the others: for files when they are closed or synced, for folders within
- * DIR_TIMES_MS, so that nothing jumps at a failover and the stores compare equal. */
+ * counts, and is given to the others: for files when they are closed, for folders and for files that
+ * were synced within DIR_TIMES_MS, so that nothing jumps at a failover and the stores compare equal. */
 #include <errno.h>
 
 #include "base/clock.h"
