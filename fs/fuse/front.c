@@ -1,62 +1,14 @@
 #include "fuse/front.h"
 
 #include <errno.h>
-#include <linux/fuse.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/sysmacros.h>
-#include <sys/uio.h>
 
 #include "base/limits.h"
 #include "fuse/front_int.h"
 
-/* libfuse 3.14 cannot ask for FUSE_HANDLE_KILLPRIV_V2, which lets the kernel remember that a file
- * has no capabilities; without it each write(2) is preceded by a getxattr request. The answer to
- * INIT passes here on its way to the kernel, and the flag is added. The duty it brings is met by
- * the mirror in any case: setuid and setgid go at write, truncate and chown (drop_privileges),
- * capabilities by the kernel below. */
-static void add_init_flags(const struct iovec *iov, int count) {
-    const struct fuse_out_header *head = iov[0].iov_base;
-    struct fuse_init_out *out;
-
-    if (count != 2 || head->error != 0 || iov[1].iov_len < sizeof(*out)) {
-        return;
-    }
-    out = iov[1].iov_base;
-    out->flags |= FUSE_HANDLE_KILLPRIV_V2;
-}
-
-static _Atomic uint64_t init_unique; /* of the INIT request; one front per process */
-
-static ssize_t front_writev(int fd, struct iovec *iov, int count, void *data) {
-    const struct fuse_out_header *head = iov[0].iov_base;
-
-    (void)data;
-    if (head->unique == init_unique && head->unique != 0) {
-        init_unique = 0;
-        add_init_flags(iov, count);
-    }
-    return writev(fd, iov, count);
-}
-
-static ssize_t front_read(int fd, void *buf, size_t size, void *data) {
-    ssize_t n = read(fd, buf, size);
-    const struct fuse_in_header *head = buf;
-
-    (void)data;
-    if (n >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_init_in)) && head->opcode == FUSE_INIT) {
-        const struct fuse_init_in *in = (const struct fuse_init_in *)(head + 1);
-
-        if (in->flags & FUSE_HANDLE_KILLPRIV_V2) {
-            init_unique = head->unique;
-        }
-    }
-    return n;
-}
-
 static int set_up_session(struct front *f, struct why *why) {
-    static const struct fuse_custom_io io = {.writev = front_writev, .read = front_read};
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
     int err = 0;
 
@@ -76,7 +28,7 @@ static int set_up_session(struct front *f, struct why *why) {
         goto out;
     }
     f->mounted = true;
-    err = fuse_session_custom_io(f->session, &io, fuse_session_fd(f->session));
+    err = channel_open(f);
     if (err < 0) {
         err = why_set(why, err, "cannot set up the FUSE session: %s", error_words(err));
     }
@@ -95,6 +47,7 @@ int front_mount(const struct front_config *config, struct why *why, struct front
     f->config = *config;
     f->vol = config->vol;
     f->root = obj_root(config->objs);
+    f->eager_fd = -1;
     pthread_mutex_init(&f->mutex, NULL);
     pthread_cond_init(&f->changed, NULL);
     err = set_up_session(f, why);
@@ -155,6 +108,7 @@ void front_close(struct front *f) {
         }
         fuse_session_destroy(f->session);
     }
+    cleanup_fd(&f->eager_fd);
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->mutex);
     free(f);

@@ -18,6 +18,10 @@ struct front {
     struct vol *vol;
     struct obj *root;
     bool mounted;
+    int eager_fd; /* the connection a second time, not blocking; -1: none */
+    /* atomic */
+    _Atomic bool eager_taken;
+    _Atomic uint64_t init_unique; /* of the INIT request, until it is answered */
     /* guarded by mutex */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -25,6 +29,9 @@ struct front {
 };
 
 extern const struct fuse_lowlevel_ops front_ops;
+
+/* channel.c: after the mount, before the first request */
+int channel_open(struct front *front) must_check;
 
 /* loop.c */
 void loop_run(struct front *front);

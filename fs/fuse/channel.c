@@ -1,0 +1,111 @@
+/* The channel to the kernel: how requests are read and replies written, where libfuse's way is not the
+ * best for us.
+ *
+ * Waiting. Most requests come one right after the other, from a caller who waits for each. Going to
+ * sleep in between and being woken costs more than the work itself. So one thread at a time asks
+ * again and again for EAGER_US before it sleeps, through a second descriptor of the connection that
+ * does not block (FUSE_DEV_IOC_CLONE). The kernel wants a reply through the descriptor that the
+ * request was read from; requests are answered by the thread that read them.
+ *
+ * INIT. libfuse 3.14 cannot ask for FUSE_HANDLE_KILLPRIV_V2, which lets the kernel remember that a
+ * file has no capabilities; without it each write(2) is preceded by a getxattr request. The answer to
+ * INIT passes here, and the flag is added. The duty it brings is met by the mirror in any case:
+ * setuid and setgid go at write, truncate and chown (drop_privileges), capabilities by the kernel
+ * below. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fuse/front_int.h"
+
+enum {
+    EAGER_US = 20 /* about what being woken costs; longer gains nothing (tests/bench/run) */
+};
+
+static _Thread_local int reply_fd = -1; /* where this thread's request came from */
+
+static int64_t now_us(void) {
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static ssize_t read_eagerly(const struct front *f, void *buf, size_t size) {
+    int64_t until = now_us() + EAGER_US;
+    ssize_t n;
+
+    do {
+        n = read(f->eager_fd, buf, size);
+    } while (n < 0 && errno == EAGAIN && now_us() < until);
+    return n;
+}
+
+static ssize_t read_request(struct front *f, int fd, void *buf, size_t size) {
+    if (f->eager_fd >= 0 && !atomic_exchange(&f->eager_taken, true)) {
+        ssize_t n = read_eagerly(f, buf, size);
+
+        atomic_store(&f->eager_taken, false);
+        if (n >= 0 || errno != EAGAIN) {
+            reply_fd = f->eager_fd;
+            return n;
+        }
+    }
+    reply_fd = fd;
+    return read(fd, buf, size);
+}
+
+static ssize_t channel_read(int fd, void *buf, size_t size, void *data) {
+    struct front *f = data;
+    ssize_t n = read_request(f, fd, buf, size);
+    const struct fuse_in_header *head = buf;
+
+    if (n >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_init_in)) && head->opcode == FUSE_INIT) {
+        const struct fuse_init_in *in = (const struct fuse_init_in *)(head + 1);
+
+        if (in->flags & FUSE_HANDLE_KILLPRIV_V2) {
+            f->init_unique = head->unique;
+        }
+    }
+    return n;
+}
+
+static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *data) {
+    struct front *f = data;
+    const struct fuse_out_header *head = iov[0].iov_base;
+
+    if (head->unique != 0 && head->unique == f->init_unique) {
+        f->init_unique = 0;
+        if (count == 2 && head->error == 0 && iov[1].iov_len >= sizeof(struct fuse_init_out)) {
+            ((struct fuse_init_out *)iov[1].iov_base)->flags |= FUSE_HANDLE_KILLPRIV_V2;
+        }
+    }
+    return writev(head->unique != 0 && reply_fd >= 0 ? reply_fd : fd, iov, count);
+}
+
+/* Without it all works, with more waiting. Where there is one processor, asking keeps it from those
+ * who have something to ask for. */
+static void open_eager(struct front *f) {
+    uint32_t connection = (uint32_t)fuse_session_fd(f->session);
+
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+        return;
+    }
+    f->eager_fd = open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (f->eager_fd >= 0 && ioctl(f->eager_fd, FUSE_DEV_IOC_CLONE, &connection) < 0) {
+        (void)close(f->eager_fd); /* nothing was read from it */
+        f->eager_fd = -1;
+    }
+}
+
+int channel_open(struct front *f) {
+    static const struct fuse_custom_io io = {.writev = channel_writev, .read = channel_read};
+
+    open_eager(f);
+    return fuse_session_custom_io(f->session, &io, fuse_session_fd(f->session));
+}
