@@ -1,10 +1,7 @@
 /* create, import, dissolve. */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,21 +71,6 @@ static int add_fstab(const struct config *c, struct why *why) {
     }
     (void)fprintf(f, "%s 0 0\n", after);
     return fclose(f) != 0 ? why_set(why, -errno, "cannot write /etc/fstab: %s", error_words(-errno)) : 0;
-}
-
-/* An immutable folder below the mount: software that starts too early fails instead of writing to
- * the bare disk. */
-static void protect_mount_point(const char *path) {
-    scope_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int flags;
-
-    if (fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
-        flags |= FS_IMMUTABLE_FL;
-        if (ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0) {
-            (void)fprintf(stderr, "holdfast: note: %s cannot be made immutable; software that starts before the mount "
-                          "would write below it\n", path);
-        }
-    }
 }
 
 static void say_next(const struct config *c, const struct args *a) {
@@ -207,7 +189,10 @@ int cmd_create(const struct args *a) {
         (void)fputc('\n', stderr);
     }
     if (err == 0 && vc->config.mount_point[0]) {
-        protect_mount_point(vc->config.mount_point);
+        if (volume_protect_mount_point(vc->config.mount_point, true) < 0 && !a->quiet) {
+            (void)fprintf(stderr, "holdfast: note: %s cannot be made immutable; software that starts before the mount "
+                          "would write below it\n", vc->config.mount_point);
+        }
     }
     err = err == 0 && a->fstab ? add_fstab(&vc->config, &why) : err;
     if (err == 0) {
@@ -284,5 +269,8 @@ int cmd_dissolve(const struct args *a) {
     }
     (void)printf("volume \"%s\" is dissolved; its files are in %s\n", c.name,
                  c.mount_point[0] && access(c.store[keep].path, F_OK) < 0 ? c.mount_point : c.store[keep].path);
+    if (c.mount_point[0]) {
+        (void)printf("if /etc/fstab or a unit of systemd names %s, take that out, too\n", c.mount_point);
+    }
     return EXIT_OK;
 }

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -187,8 +189,28 @@ static int check_mount_point(const struct daemon_request *r, struct why *why) {
 
 /* --- serving --- */
 
+/* To systemd, if it started us (sd_notify(3): one datagram to $NOTIFY_SOCKET). */
+static void notify_systemd(const char *state) {
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    scope_fd int fd = path ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    size_t len = path ? strlen(path) : 0;
+
+    if (fd < 0 || len == 0 || len >= sizeof(to.sun_path)) {
+        return;
+    }
+    memcpy(to.sun_path, path, len);
+    if (to.sun_path[0] == '@') {
+        to.sun_path[0] = '\0';
+    }
+    (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
+                 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)); /* nobody listens: nobody waits */
+}
+
 static void on_ready(void *arg) {
     struct running *r = arg;
+
+    notify_systemd("READY=1");
 
     utab_add(r->request->config.name, r->request->mount_point, "rw");
     tell(r, 0, NULL);

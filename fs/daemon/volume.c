@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -222,10 +224,25 @@ int volume_identify(const char *const *paths, unsigned n, struct config *ret_con
     return 0;
 }
 
+int volume_protect_mount_point(const char *path, bool on) {
+    scope_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int flags;
+
+    if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0) {
+        return -errno;
+    }
+    flags = on ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+    return ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0 ? -errno : 0;
+}
+
 /* A take-over is undone: the store DIR.store becomes DIR again. */
 static int move_back(const struct config *c, unsigned keep, struct why *why) {
     char want[PATH_BYTES + 8];
 
+    if (c->mount_point[0] && volume_protect_mount_point(c->mount_point, false) < 0 && errno != ENOTTY && errno != ENOENT) {
+        return why_set(why, -errno, "%s could not be made an ordinary folder again: %s. Use `chattr -i`", c->mount_point,
+                       error_words(-errno));
+    }
     (void)snprintf(want, sizeof(want), "%s.store", c->mount_point);
     if (!c->mount_point[0] || strcmp(want, c->store[keep].path) != 0) {
         return 0;

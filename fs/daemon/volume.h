@@ -18,6 +18,10 @@ struct volume_create {
  * empty again. */
 int volume_create(struct volume_create *create, struct why *why) must_check;
 
+/* Makes the bare folder below the mount immutable, or not any more: software that starts before the
+ * mount then fails instead of writing to the bare disk. Only while nothing is mounted there. */
+int volume_protect_mount_point(const char *path, bool on) must_check;
+
 /* The configuration of a volume that exists, from its stores alone. `paths` have no labels: they
  * are in the superblocks. */
 int volume_identify(const char *const *paths, unsigned n, struct config *ret_config, struct why *why) must_check;

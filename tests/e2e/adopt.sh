@@ -27,7 +27,6 @@ hf create live "$lab/b/s2" --take-over "$lab/srv/live" -q
 hf mount live
 [ "$(stat -c %u "$lab/srv/live/fuse.h")" = 33 ] || die "owner"
 hf umount live
-chattr -i "$lab/srv/live" 2>/dev/null || true
 hf dissolve live --keep "$lab/srv/live.store" --yes >/dev/null
 [ -f "$lab/srv/live/fuse.h" ] && [ ! -e "$lab/srv/live.store" ] || die "dissolve gives the folder back"
 

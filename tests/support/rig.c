@@ -63,6 +63,7 @@ void rig_up(struct rig *r, unsigned stores) {
             (void)fprintf(stderr, "rig: %s\n", why.text);
             abort();
         }
+        r->store[i] = mc.member[i].store;
         mc.member[i].vol = r->fault[i];
         mc.member[i].id = s.member[i].id;
         mc.member[i].label = mc.super.member[i].label;
@@ -75,6 +76,10 @@ void rig_up(struct rig *r, unsigned stores) {
     }
     r->objs = mirror_objects(mirror_of(r->vol));
     r->root = obj_root(r->objs);
+}
+
+struct store *rig_store(struct rig *r, unsigned store) {
+    return r->store[store];
 }
 
 struct super rig_super(const struct rig *r, unsigned store) {

@@ -9,6 +9,7 @@ struct rig {
     char dir[64];
     unsigned count;
     char path[STORES_MAX][128];
+    struct store *store[STORES_MAX];
     struct vol *fault[STORES_MAX];
     struct vol *vol; /* the mirror */
     struct obj_table *objs;
@@ -21,6 +22,8 @@ struct rig {
 
 /* New stores, formatted, and a mirror over them. Aborts on failure: a test cannot go on. */
 void rig_up(struct rig *rig, unsigned stores);
+/* One of its stores, still open. */
+struct store *rig_store(struct rig *rig, unsigned store);
 /* The superblock that is on the disk of a store now. */
 struct super rig_super(const struct rig *rig, unsigned store);
 /* How many differences there are between the stores `a` and `b`, mtimes included. */

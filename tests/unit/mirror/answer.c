@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "rig.h"
@@ -316,4 +317,54 @@ Test(mirror, a_folder_being_read_keeps_its_positions_while_names_come_and_go) {
     }
     cr_assert_eq(seen, 102, "100 files, . and .., each once");
     cr_assert_eq(OP(closedir, rig.root, h), 0);
+}
+
+Test(mirror, what_a_store_never_could_is_kept_on_the_others) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "x");
+    char buf[8];
+
+    store_mask_caps(rig_store(&rig, 1), STORE_XATTR_USER);
+    cr_assert_eq(OP(setxattr, f, "user.k", "v", 1, 0, &rig_cred), 0);
+    cr_assert_eq(OP(getxattr, f, "user.k", buf, sizeof(buf)), 1);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    store_mask_caps(rig_store(&rig, 0), STORE_XATTR_USER);
+    cr_assert_eq(OP(setxattr, f, "user.l", "v", 1, 0, &rig_cred), -EOPNOTSUPP);
+}
+
+Test(mirror, a_large_write_that_comes_out_shorter_on_one_store_is_made_even) {
+    enum { SIZE = 1 << 20 };
+    struct obj *f = rig_file(&rig, rig.root, "f", "old");
+    char *buf = calloc(1, SIZE);
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    vol_fault_set(rig.fault[0], &(struct fault_plan){.op = FAULT_WRITE, .short_by = 1000});
+    cr_assert_eq(OP(write, f, h, buf, SIZE, 0, &rig_cred), SIZE - 1000);
+    vol_fault_set(rig.fault[0], &(struct fault_plan){0});
+    plan(1, FAULT_WRITE, -ENOSPC, 1);
+    cr_assert_eq(OP(write, f, h, buf, SIZE, SIZE, &rig_cred), -ENOSPC);
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+    free(buf);
+}
+
+Test(mirror, setuid_goes_when_somebody_else_writes) {
+    static const struct cred other = {.uid = 1234, .gid = 1234};
+    struct obj *f = rig_file(&rig, rig.root, "f", "x");
+    struct vol_attr attr = {.set = VOL_SET_MODE, .mode = 06755, .cred = &rig_cred};
+    struct vol_handle h;
+    struct stat st;
+
+    cr_assert_eq(OP(setattr, f, VOL_NO_HANDLE, &attr, NULL), 0);
+    cr_assert_eq(OP(open, f, O_RDWR, &other, &h), 0);
+    cr_assert_eq(OP(write, f, h, "y", 1, 0, &rig_cred), 1);
+    cr_assert_eq(OP(getattr, f, h, &st), 0);
+    cr_assert(st.st_mode & S_ISUID, "root may keep it");
+    cr_assert_eq(OP(write, f, h, "y", 1, 0, &other), 1);
+    cr_assert_eq(OP(getattr, f, h, &st), 0);
+    cr_assert_eq(st.st_mode & (S_ISUID | S_ISGID), 0);
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
 }
