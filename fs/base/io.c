@@ -119,37 +119,43 @@ int io_read_text(int dirfd, const char *name, char **ret_text) {
     return 0;
 }
 
+int io_open_dir(int dirfd, const char *name, DIR **ret_dir) {
+    scope_fd int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!d) {
+        return -errno;
+    }
+    (void)steal_fd(&fd); /* the stream's now */
+    *ret_dir = d;
+    return 0;
+}
+
 /* Depth is bounded: each level holds a descriptor. */
-static int remove_tree(int dirfd, const char *name, int depth) {
+static int remove_tree(int at, const char *name, int depth) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
-    int fd;
+    int err;
 
-    if (unlinkat(dirfd, name, 0) == 0) {
+    if (unlinkat(at, name, 0) == 0) {
         return 0;
     }
     if (errno != EISDIR && errno != EPERM) {
         return -errno;
     }
-    fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) {
-        return -errno;
-    }
-    d = fdopendir(fd);
-    if (!d) {
-        (void)close(fd); /* opened for reading only */
-        return -ENOMEM;
+    err = io_open_dir(at, name, &d);
+    if (err < 0) {
+        return err;
     }
     while ((e = readdir(d))) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
-            int err = depth > 0 ? remove_tree(fd, e->d_name, depth - 1) : -ELOOP;
-
+            err = depth > 0 ? remove_tree(dirfd(d), e->d_name, depth - 1) : -ELOOP;
             if (err < 0) {
                 return err;
             }
         }
     }
-    return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+    return unlinkat(at, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
 int io_remove_tree(int dirfd, const char *name) {

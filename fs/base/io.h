@@ -25,5 +25,8 @@ int io_read_text(int dirfd, const char *name, char **ret_text) must_check;
  * TREE_DEPTH_MAX. */
 int io_remove_tree(int dirfd, const char *name) must_check;
 
+/* A stream of the folder dirfd/name, without following a link; close it with closedir(3). */
+int io_open_dir(int dirfd, const char *name, DIR **ret_dir) must_check;
+
 /* mkdir -p: each missing folder of `path` with `mode`. */
 int io_make_path(const char *path, mode_t mode) must_check;

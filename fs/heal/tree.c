@@ -186,15 +186,10 @@ static int visit(struct walk *w, int from, int to, const char *name) {
 static int each_name(struct walk *w, int folder, int (*fn)(struct walk *, int, int, const char *), int from, int to) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
-    int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+    int err = io_open_dir(folder, ".", &d);
 
-    if (copy < 0) {
-        return -errno;
-    }
-    d = fdopendir(copy);
-    if (!d) {
-        (void)close(copy); /* opened for reading only */
-        return -ENOMEM;
+    if (err < 0) {
+        return err;
     }
     while (err == 0 && (errno = 0, e = readdir(d))) {
         err = skipped(w->folder, e->d_name) ? 0 : fn(w, from, to, e->d_name);

@@ -110,18 +110,13 @@ int store_repair_range(struct store *from, struct store *to, struct obj *obj, of
 int store_clear_open(struct store *st) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
-    int fd = openat(st->folder, STORE_OPEN_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int err = io_open_dir(st->folder, STORE_OPEN_FOLDER, &d);
 
-    if (fd < 0) {
-        return -errno;
-    }
-    d = fdopendir(fd);
-    if (!d) {
-        (void)close(fd); /* opened for reading only */
-        return -ENOMEM;
+    if (err < 0) {
+        return err;
     }
     while ((e = readdir(d))) {
-        if (e->d_name[0] != '.' && unlinkat(fd, e->d_name, 0) < 0) {
+        if (e->d_name[0] != '.' && unlinkat(dirfd(d), e->d_name, 0) < 0) {
             return -errno;
         }
     }

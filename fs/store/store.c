@@ -143,15 +143,10 @@ int store_identify(const char *path, struct super *ret_super, struct why *why) {
 static int folder_is_empty(int root) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
-    int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int err = io_open_dir(root, ".", &d);
 
-    if (fd < 0) {
-        return -errno;
-    }
-    d = fdopendir(fd);
-    if (!d) {
-        (void)close(fd); /* opened for reading only */
-        return -ENOMEM;
+    if (err < 0) {
+        return err;
     }
     while ((e = readdir(d))) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
