@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "daemon/assemble.h"
 #include "daemon/volume.h"
 #include "format/super.h"
 #include "tool.h"
@@ -58,18 +59,31 @@ static void show_notice(void *arg, const char *text) {
 
 /* --- what create offers besides --- */
 
+/* A path as fstab(5) wants it: blanks as \040. */
+static void put_path(FILE *f, const char *path) {
+    for (; *path; path++) {
+        if (strchr(" \t\n\\", *path)) {
+            (void)fprintf(f, "\\%03o", (unsigned)*path);
+        } else {
+            (void)fputc(*path, f);
+        }
+    }
+}
+
 static int add_fstab(const struct config *c, struct why *why) {
     FILE *f = fopen("/etc/fstab", "ae");
-    char after[STORES_MAX * 64] = "";
 
     if (!f) {
         return why_set(why, -errno, "cannot write /etc/fstab: %s", error_words(-errno));
     }
-    (void)fprintf(f, "%s %s holdfast _netdev,nofail", c->name, c->mount_point);
+    (void)fprintf(f, "%s ", c->name);
+    put_path(f, c->mount_point);
+    (void)fprintf(f, " holdfast _netdev,nofail");
     for (unsigned i = 0; i < c->count; i++) {
-        (void)fprintf(f, ",x-systemd.requires-mounts-for=%s", c->store[i].path);
+        (void)fprintf(f, ",x-systemd.requires-mounts-for=");
+        put_path(f, c->store[i].path);
     }
-    (void)fprintf(f, "%s 0 0\n", after);
+    (void)fprintf(f, " 0 0\n");
     return fclose(f) != 0 ? why_set(why, -errno, "cannot write /etc/fstab: %s", error_words(-errno)) : 0;
 }
 
@@ -84,8 +98,9 @@ static void say_next(const struct config *c, const struct args *a) {
     }
     if (c->mount_point[0]) {
         (void)printf("databases and web servers must wait for it; for each of their units:\n"
-                     "         systemctl edit UNIT     and put in:\n"
-                     "           [Unit]\n           RequiresMountsFor=%s\n", c->mount_point);
+                     "         mkdir -p /etc/systemd/system/UNIT.d\n"
+                     "         printf '[Unit]\\nRequiresMountsFor=%s\\n' > /etc/systemd/system/UNIT.d/holdfast.conf\n",
+                     c->mount_point);
     }
 }
 
@@ -178,6 +193,9 @@ int cmd_create(const struct args *a) {
     vc->notice = show_notice;
     err = parse_create(a, vc, &why);
     if (err == 0 && a->dry_run) {
+        err = assemble_check_places(&vc->config, vc->config.mount_point[0] ? vc->config.mount_point : NULL, &why);
+    }
+    if (err == 0 && a->dry_run) {
         (void)printf("would make volume \"%s\" with %u stores\n", vc->config.name, vc->config.count + (a->take_over != NULL));
         free(vc);
         return EXIT_OK;
@@ -255,6 +273,10 @@ int cmd_dissolve(const struct args *a) {
         why_set(&why, -HFE_USAGE, "say which store stays, by label or path: holdfast dissolve %s --keep %s", c.name,
                 c.store[0].label);
         return fail(-HFE_USAGE, &why);
+    }
+    if (a->dry_run) {
+        (void)printf("would end volume \"%s\"; its files would stay in %s\n", c.name, c.store[keep].path);
+        return EXIT_OK;
     }
     if (!confirmed(a, c.name, "The volume ends: its files stay in the stores' folders, but nothing mirrors them any more.")) {
         return EXIT_UNSAFE;

@@ -20,10 +20,12 @@ need() {
     # Debian starts servers when it installs them; nothing here wants one that it did not start itself.
     policy=/usr/sbin/policy-rc.d
     mine=
+    trap '[ -z "$mine" ] || rm -f $policy' EXIT INT TERM
     [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod 755 $policy; mine=1; }
     rc=0
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >/tmp/holdfast-apt.log 2>&1 || rc=$?
     [ -z "$mine" ] || rm -f $policy
+    trap - EXIT INT TERM
     [ $rc = 0 ] || { tail -20 /tmp/holdfast-apt.log >&2; echo "apt-get failed; its output is in /tmp/holdfast-apt.log" >&2; }
     return $rc
 }

@@ -20,12 +20,25 @@ struct ctl_server {
     struct sockaddr_un at;
 };
 
-static bool in_group(uid_t uid, gid_t gid) {
+/* Is the peer a member of the group "holdfast", by its first or any other group? */
+static bool in_group(int client, gid_t first) {
     struct group group, *found = NULL;
+    gid_t list[1024];
+    socklen_t size = sizeof(list);
     char buf[4096];
 
-    (void)uid;
-    return getgrnam_r("holdfast", &group, buf, sizeof(buf), &found) == 0 && found && found->gr_gid == gid;
+    if (getgrnam_r("holdfast", &group, buf, sizeof(buf), &found) != 0 || !found) {
+        return false;
+    }
+    if (getsockopt(client, SOL_SOCKET, SO_PEERGROUPS, list, &size) < 0) {
+        size = 0;
+    }
+    for (socklen_t i = 0; i < size / sizeof(gid_t); i++) {
+        if (list[i] == found->gr_gid) {
+            return true;
+        }
+    }
+    return first == found->gr_gid;
 }
 
 static bool may_talk(int client) {
@@ -35,7 +48,7 @@ static bool may_talk(int client) {
     if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {
         return false;
     }
-    return peer.uid == 0 || peer.uid == geteuid() || in_group(peer.uid, peer.gid);
+    return peer.uid == 0 || peer.uid == geteuid() || in_group(client, peer.gid);
 }
 
 /* One line, at most CTL_LINE_BYTES, within CTL_TIMEOUT_MS. Its length, or negative. */

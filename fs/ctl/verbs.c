@@ -7,7 +7,7 @@
 #include "ctl/ctl.h"
 
 static const char *state_name(const struct mirror_status *s) {
-    return s->read_only ? "READ-ONLY" : s->online == s->count ? "HEALTHY" : "DEGRADED";
+    return s->read_only ? "READ-ONLY" : s->online == s->count && !s->unequal ? "HEALTHY" : "DEGRADED";
 }
 
 static json_t *store_json(const struct mirror_member_status *m) {
@@ -48,6 +48,11 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
                        s->online == 1 ? " One more failure would lose data." : "");
         (void)snprintf(action, sizeof(action),
                        "when its disk is well again: holdfast umount %s && holdfast mount %s -o resync", v->name, v->name);
+    }
+    if (s->unequal && s->online == s->count) {
+        (void)snprintf(text, sizeof(text), "%s", "A change failed on all stores and may have left them different.");
+        (void)snprintf(action, sizeof(action), "the next mount compares them: holdfast umount %s && holdfast mount %s", v->name,
+                       v->name);
     }
     if (s->read_only) {
         (void)snprintf(text, sizeof(text), "%s", "The loss of a store could not be recorded: the volume is read-only.");

@@ -24,7 +24,9 @@
 #include "mirror/mirror.h"
 
 struct candidate {
-    const struct config_store *config;
+    char label[LABEL_BYTES];
+    const char *path;    /* of the configuration; "" for a member that it does not name */
+    struct id id;        /* of the member; zero: not known yet */
     struct store *store; /* NULL: not here */
     struct why why;      /* why it is not here */
     enum member_state state;
@@ -40,6 +42,8 @@ struct gather {
     struct super record; /* the newest there is, and then the one in force */
     int newest;          /* whose it was */
     struct witness *witness;
+    struct super seen;   /* what the witness saw last */
+    bool witnessed;      /* `seen` is of the witness in force */
 };
 
 /* --- places --- */
@@ -108,8 +112,9 @@ static int open_stores(struct gather *g, struct why *why) {
         struct candidate *c = &g->c[g->count++];
         int err;
 
-        c->config = &g->config->store[i];
-        err = store_open(c->config->path, &c->why, &c->store);
+        memcpy(c->label, g->config->store[i].label, sizeof(c->label));
+        c->path = g->config->store[i].path;
+        err = store_open(c->path, &c->why, &c->store);
         if (err == -HFE_IN_USE || err == -HFE_FEATURE || err == -ENOMEM) {
             return why_set(why, err, "%s", c->why.text);
         }
@@ -121,7 +126,7 @@ static int open_stores(struct gather *g, struct why *why) {
             return why_set(why, -HFE_FOREIGN,
                            "%s is a store of another volume (\"%s\"), not of \"%s\". Is another disk mounted there? "
                            "`holdfast store probe %s` tells more",
-                           c->config->path, store_super(c->store)->volume_name, g->config->name, c->config->path);
+                           c->path, store_super(c->store)->volume_name, g->config->name, c->path);
         }
     }
     return 0;
@@ -160,8 +165,8 @@ static int find_newest(struct gather *g, struct why *why) {
             continue;
         }
         if (!id_equal(&s->volume_id, &store_super(g->c[g->newest].store)->volume_id)) {
-            return why_set(why, -HFE_FOREIGN, "%s and %s are stores of different volumes", g->c[g->newest].config->path,
-                           g->c[i].config->path);
+            return why_set(why, -HFE_FOREIGN, "%s and %s are stores of different volumes", g->c[g->newest].path,
+                           g->c[i].path);
         }
         if (!knows(s, &store_super(g->c[g->newest].store)->generation) &&
             !knows(store_super(g->c[g->newest].store), &s->generation)) {
@@ -169,7 +174,7 @@ static int find_newest(struct gather *g, struct why *why) {
                            "split brain: %s and %s were each changed without the other. Decide which one has what you "
                            "want to keep, take the other out of %s/%s.conf, and mount with -o degraded; the files of "
                            "the other stay readable in its folder",
-                           g->c[g->newest].config->path, g->c[i].config->path, config_dir(), g->config->name);
+                           g->c[g->newest].path, g->c[i].path, config_dir(), g->config->name);
         }
         if (newer(s, store_super(g->c[g->newest].store))) {
             g->newest = (int)i;
@@ -182,21 +187,25 @@ static int find_newest(struct gather *g, struct why *why) {
     return 0;
 }
 
+/* Is the newest record that is here at least as new as what the witness saw? */
+static bool witness_agrees(const struct gather *g) {
+    return knows(&g->record, &g->seen.generation) && !newer(&g->seen, &g->record);
+}
+
 static int ask_witness(struct gather *g, struct why *why) {
-    struct super w;
     unsigned missing = 0;
     int err = witness_open(&g->record.volume_id, why, &g->witness);
 
     if (err < 0) {
         return err;
     }
-    err = witness_read(g->witness, &w);
-    if (err == 0 && id_equal(&w.witness_id, &g->record.witness_id)) {
-        if (knows(&w, &g->record.generation) && newer(&w, &g->record) && !g->options->force) {
+    g->witnessed = witness_read(g->witness, &g->seen) == 0 && id_equal(&g->seen.witness_id, &g->record.witness_id);
+    if (g->witnessed) {
+        if (!witness_agrees(g) && !g->options->force) {
             return why_set(why, -HFE_STALE,
                            "the stores that are here are out of date: the volume was changed without them (%s). Bring "
                            "back the store that was there then, or accept the loss with --force",
-                           g->c[g->newest].config->path);
+                           g->c[g->newest].path);
         }
         return 0;
     }
@@ -223,7 +232,45 @@ static int refuse_missing(const struct gather *g, const struct candidate *c, str
     return why_set(why, -HFE_MISSING,
                    "store \"%s\" is missing. %s. To go on without it (it must be copied anew then): holdfast mount %s "
                    "-o degraded",
-                   c->config->label, c->why.text, g->config->name);
+                   c->label, c->why.text, g->config->name);
+}
+
+/* The members of the record, and the stores that are here: each member that has no store here gets a
+ * candidate without one, also if the configuration does not name it. */
+static int match_members(struct gather *g, struct why *why) {
+    for (uint32_t k = 0; k < g->record.member_count; k++) {
+        const struct super_member *m = &g->record.member[k];
+        struct candidate *c = NULL;
+
+        for (unsigned i = 0; i < g->count && !c; i++) {
+            bool same = g->c[i].store ? id_equal(&store_super(g->c[i].store)->store_id, &m->id)
+                                      : strcmp(g->c[i].label, m->label) == 0;
+
+            c = same ? &g->c[i] : NULL;
+        }
+        if (!c && m->state == MEMBER_REMOVED) {
+            continue;
+        }
+        if (!c && g->count == STORES_MAX) {
+            return why_set(why, -HFE_USAGE, "too many stores: at most %d", STORES_MAX);
+        }
+        if (!c) {
+            c = &g->c[g->count++];
+            memcpy(c->label, m->label, sizeof(c->label));
+            c->path = "";
+            (void)why_set(&c->why, -HFE_MISSING, "the volume has it, but it was not named here");
+        }
+        c->id = m->id;
+    }
+    return 0;
+}
+
+/* A mount that was cut off while it wrote its record: nothing was changed by it, for the witness is
+ * written last. A store that still has the record before it is as good as the others. */
+static bool cut_off_mount(const struct gather *g, const struct super *s) {
+    return g->witnessed && id_equal(&s->generation, &g->record.generation) &&
+           id_equal(&g->seen.generation, &g->record.generation) && s->mount_count == g->seen.mount_count &&
+           g->record.mount_count == g->seen.mount_count + 1;
 }
 
 static int judge_member(struct gather *g, struct candidate *c, struct why *why) {
@@ -232,16 +279,19 @@ static int judge_member(struct gather *g, struct candidate *c, struct why *why) 
 
     if (!m || m->state == MEMBER_REMOVED) {
         return why_set(why, -HFE_FOREIGN, "%s is not a store of volume \"%s\" any more; take it out of %s/%s.conf",
-                       c->config->path, g->config->name, config_dir(), g->config->name);
+                       c->path, g->config->name, config_dir(), g->config->name);
     }
     c->state = m->state;
     c->behind = m->state != MEMBER_ONLINE || s->mount_count != g->record.mount_count ||
                 !id_equal(&s->generation, &g->record.generation);
+    if (m->state == MEMBER_ONLINE && cut_off_mount(g, s)) {
+        c->behind = false;
+    }
     if (c->behind && !g->options->resync && !g->options->degraded) {
         return why_set(why, -HFE_STALE,
                        "store \"%s\" (%s) is out of date: it missed changes. To copy them to it first: holdfast mount "
                        "%s -o resync. To go on without it: -o degraded",
-                       c->config->label, c->config->path, g->config->name);
+                       c->label, c->path, g->config->name);
     }
     if (c->behind && !g->options->resync) {
         c->state = MEMBER_STALE;
@@ -259,7 +309,7 @@ static int judge(struct gather *g, struct why *why) {
         for (unsigned k = 0; c->store && k < i; k++) {
             if (g->c[k].store && id_equal(&store_super(g->c[k].store)->store_id, &store_super(c->store)->store_id)) {
                 return why_set(why, -HFE_UNSAFE, "%s and %s are the same store, or copies of it: take one out",
-                               g->c[k].config->path, c->config->path);
+                               g->c[k].path, c->path);
             }
         }
         if (c->store) {
@@ -267,7 +317,10 @@ static int judge(struct gather *g, struct why *why) {
         } else if (g->options->degraded) {
             c->state = MEMBER_FAULTED;
         } else {
-            err = refuse_missing(g, c, why);
+            const struct super_member *m = super_member_of(&g->record, &c->id);
+
+            c->state = MEMBER_FAULTED; /* what was lost before needs no permission again, but `degraded` */
+            err = m ? refuse_missing(g, c, why) : 0;
         }
         if (err < 0) {
             return err;
@@ -289,19 +342,35 @@ static int heal_one(struct gather *g, unsigned from, unsigned to, bool all_data,
     int err;
 
     options.since_s = g->record.mounted_s > CLOCK_SLACK_S ? g->record.mounted_s - CLOCK_SLACK_S : 0;
-    event_post(g->events, EVENT_INFO, "comparing store \"%s\" with \"%s\" (%s)", g->c[to].config->label,
-               g->c[from].config->label, all_data ? "it missed changes" : "the volume was not unmounted in order");
+    event_post(g->events, EVENT_INFO, "comparing store \"%s\" with \"%s\" (%s)", g->c[to].label,
+               g->c[from].label, all_data ? "it missed changes" : "the volume was not unmounted in order");
     err = heal_tree(g->c[from].store, g->c[to].store, &options, &stat, why);
     if (err == 0) {
         event_post(g->events, EVENT_INFO, "store \"%s\" is equal now: %llu objects compared, %llu changed, %llu bytes copied",
-                   g->c[to].config->label, (unsigned long long)stat.objects_compared,
+                   g->c[to].label, (unsigned long long)stat.objects_compared,
                    (unsigned long long)stat.objects_changed, (unsigned long long)stat.bytes_copied);
     }
     return err;
 }
 
+/* What the source cannot hold (owners, xattrs), a copy from it would take from the other. */
+static int refuse_poorer(const struct gather *g, unsigned from, unsigned to, struct why *why) {
+    uint32_t lost = store_caps(g->c[to].store) & ~store_caps(g->c[from].store) &
+                    (STORE_CHOWN | STORE_XATTR_USER | STORE_XATTR_TRUSTED | STORE_ACL);
+
+    return lost == 0 ? 0
+                     : why_set(why, -HFE_UNSAFE,
+                               "store \"%s\" cannot hold owners, ACLs or xattrs, and copying from it would take them from "
+                               "\"%s\". Mount with -o degraded, copy what you need from %s, and keep both",
+                               g->c[from].label, g->c[to].label, g->c[to].path);
+}
+
 /* One source for the whole volume: a mixture is a tree that never existed. */
 static int recover(struct gather *g, struct why *why) {
+    /* After a power cut, writes may have reached one disk and not the other, and the times that would
+     * tell were not synced (fdatasync(2)): then every byte is compared. */
+    struct id boot = id_of_boot();
+    bool all_data = !id_equal(&g->record.boot_id, &boot) || clock_real_s() < g->record.mounted_s;
     bool unclean = false;
     int source = -1;
 
@@ -319,7 +388,8 @@ static int recover(struct gather *g, struct why *why) {
         if ((int)i == source || !c->store || !(copy || (unclean && c->state == MEMBER_ONLINE))) {
             continue;
         }
-        err = heal_one(g, (unsigned)source, i, c->behind, why);
+        err = refuse_poorer(g, (unsigned)source, i, why);
+        err = err < 0 ? err : heal_one(g, (unsigned)source, i, c->behind || all_data, why);
         if (err < 0) {
             return err;
         }
@@ -336,17 +406,8 @@ static void note_states(struct gather *g) {
 
     for (unsigned i = 0; i < g->count; i++) {
         const struct candidate *c = &g->c[i];
-        struct super_member *m = NULL;
+        struct super_member *m = super_member_of(&g->record, &c->id);
 
-        if (c->store) {
-            m = super_member_of(&g->record, &store_super(c->store)->store_id);
-        } else {
-            for (uint32_t k = 0; k < g->record.member_count; k++) {
-                if (strcmp(g->record.member[k].label, c->config->label) == 0) {
-                    m = &g->record.member[k];
-                }
-            }
-        }
         if (!m || m->state == c->state) {
             continue;
         }
@@ -368,7 +429,7 @@ static int record_mount(struct gather *g, struct why *why) {
     g->record.owner.boot_id = g->record.boot_id;
     g->record.owner.nonce = (uint64_t)getpid();
     g->record.mounted_s = clock_real_s();
-    if (id_is_zero(&g->record.witness_id) || g->options->force) {
+    if (!g->witnessed || g->options->force) { /* an older one must not count any more */
         g->record.witness_id = id_new();
     }
     for (unsigned i = 0; i < g->count; i++) {
@@ -376,7 +437,7 @@ static int record_mount(struct gather *g, struct why *why) {
 
         if (err < 0) {
             return why_set(why, err, "store \"%s\": its superblock cannot be written: %s. To go on without it, unmount "
-                           "its disk and use -o degraded", g->c[i].config->label, error_words(err));
+                           "its disk and use -o degraded", g->c[i].label, error_words(err));
         }
     }
     if (witness_write(g->witness, &g->record) < 0) {
@@ -406,20 +467,13 @@ static int build(struct gather *g, struct assembly *a, struct why *why) {
 
     for (unsigned i = 0; i < g->count; i++) {
         struct candidate *c = &g->c[i];
-        struct super_member *m = NULL;
+        const struct super_member *m = super_member_of(&g->record, &c->id);
 
-        for (uint32_t k = 0; k < g->record.member_count && !m; k++) {
-            const struct super_member *r = &g->record.member[k];
-
-            m = c->store ? super_member_of(&g->record, &store_super(c->store)->store_id)
-                : strcmp(r->label, c->config->label) == 0 ? &g->record.member[k]
-                                                          : NULL;
-        }
         if (c->state != MEMBER_ONLINE) { /* let go: its disk can be unmounted */
             store_close(c->store);
             c->store = NULL;
         }
-        mc.member[i] = (struct mirror_member_config){.store = c->store, .label = c->config->label, .state = c->state,
+        mc.member[i] = (struct mirror_member_config){.store = c->store, .label = c->label, .state = c->state,
                                                      .since_s = m ? m->since_s : 0};
         if (m) {
             mc.member[i].id = m->id;
@@ -450,6 +504,7 @@ int assemble(const struct config *config, const struct mount_options *options, s
     err = open_stores(g, why);
     err = err < 0 ? err : find_newest(g, why);
     err = err < 0 ? err : ask_witness(g, why);
+    err = err < 0 ? err : match_members(g, why);
     err = err < 0 ? err : judge(g, why);
     err = err < 0 ? err : recover(g, why);
     err = err < 0 ? err : record_mount(g, why);
@@ -464,6 +519,43 @@ int assemble(const struct config *config, const struct mount_options *options, s
         (void)snprintf(a.volume_name, sizeof(a.volume_name), "%s", g->record.volume_name);
         *ret_assembly = a;
     }
+    free(g);
+    return err;
+}
+
+int assemble_check_current(const struct config *config, unsigned index, struct why *why) {
+    static const struct mount_options options;
+    struct gather *g = calloc(1, sizeof(*g));
+    const struct super *s;
+    const struct super_member *m;
+    int err;
+
+    if (!g) {
+        return why_set(why, -ENOMEM, "out of memory");
+    }
+    g->config = config;
+    g->options = &options;
+    err = open_stores(g, why);
+    if (err == 0 && !g->c[index].store) {
+        err = why_set(why, -HFE_MISSING, "%s", g->c[index].why.text);
+    }
+    err = err < 0 ? err : find_newest(g, why);
+    if (err == 0 && g->record.mount_count > 0) {
+        err = ask_witness(g, why);
+    }
+    if (err == 0) {
+        s = store_super(g->c[index].store);
+        m = super_member_of(&g->record, &s->store_id);
+        if (!m || m->state != MEMBER_ONLINE || !s->clean || s->mount_count != g->record.mount_count ||
+            !id_equal(&s->generation, &g->record.generation)) {
+            err = why_set(why, -HFE_STALE, "store \"%s\" is not up to date, or the volume was not unmounted in order: mount "
+                          "and unmount it once, or keep another store", g->c[index].label);
+        }
+    }
+    for (unsigned i = 0; i < g->count; i++) {
+        store_close(g->c[i].store);
+    }
+    witness_close(g->witness);
     free(g);
     return err;
 }

@@ -21,6 +21,9 @@ int assemble(const struct config *config, const struct mount_options *options, s
 /* `clean`: no operation runs any more, and nothing failed: the record says so. */
 int disassemble(struct assembly *assembly, bool clean) must_check;
 
+/* Is the store config->store[index] whole: clean, ONLINE, and not behind any other store or the witness? */
+int assemble_check_current(const struct config *config, unsigned index, struct why *why) must_check;
+
 /* Refuses a mount point inside a store, a store inside the mount point, and two stores that are one
  * folder or lie in each other. `mount_point` may be NULL. */
 int assemble_check_places(const struct config *config, const char *mount_point, struct why *why) must_check;

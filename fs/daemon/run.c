@@ -317,12 +317,12 @@ static int run_volume(struct running *r, struct why *why) {
     }
     err = serve(r, why);
     front_close(r->front);
+    ctl_stop(r->ctl); /* its verbs look at the mirror */
     ended = disassemble(&r->assembly, true);
     if (err == 0 && ended < 0) {
         err = why_set(why, ended, "the volume could not be flushed: %s; the next mount compares the stores", error_words(ended));
         event_post(r->events, EVENT_ERROR, "%s", why->text);
     }
-    ctl_stop(r->ctl);
     events_free(r->events);
     return err;
 }

@@ -16,11 +16,18 @@
 #include "daemon/daemon.h"
 #include "heal/tree.h"
 
-/* A create that was cut off left stores that no configuration names and nobody ever mounted. */
-static bool is_unfinished(const struct config *c, const char *path) {
+/* A create that was cut off leaves stores that say of themselves that they are being filled: whatever
+ * is in them, it put there. The store whose files were adopted says ONLINE; it is taken again only as
+ * the one to adopt, and never emptied. */
+static bool is_unfinished(const struct config *c, const char *path, bool adopt) {
+    const struct super_member *m;
     struct super s;
 
-    return store_identify(path, &s, NULL) == 0 && s.mount_count == 0 && strcmp(s.volume_name, c->name) == 0;
+    if (store_identify(path, &s, NULL) < 0 || s.mount_count != 0 || strcmp(s.volume_name, c->name) != 0) {
+        return false;
+    }
+    m = super_member_of(&s, &s.store_id);
+    return m && m->state == (adopt ? MEMBER_ONLINE : MEMBER_SYNCING);
 }
 
 static void new_record(const struct config *c, const uint32_t *caps, int adopt, struct super *ret) {
@@ -33,7 +40,7 @@ static void new_record(const struct config *c, const uint32_t *caps, int adopt, 
 
         m->id = id_new();
         memcpy(m->label, c->store[i].label, sizeof(m->label));
-        m->state = adopt >= 0 && (int)i != adopt ? MEMBER_SYNCING : MEMBER_ONLINE;
+        m->state = (int)i == adopt ? MEMBER_ONLINE : MEMBER_SYNCING; /* until all are filled */
         m->caps = caps[i];
         m->since_s = s.created_s;
     }
@@ -108,6 +115,23 @@ static int fill_all(struct volume_create *vc, struct why *why) {
     return err;
 }
 
+/* The folders may differ in owner, mode and default ACL, which all files inherit: the first counts. */
+static int equal_roots(const struct config *c, struct why *why) {
+    scope_fd int from = open(c->store[0].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct copy_stat stat = {0};
+
+    for (unsigned i = 1; i < c->count; i++) {
+        scope_fd int to = open(c->store[i].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int err = from < 0 || to < 0 ? -errno : copy_attrs(from, ".", to, ".", &stat);
+
+        if (err < 0) {
+            return why_set(why, err, "%s cannot get the owner and mode of %s: %s", c->store[i].path, c->store[0].path,
+                           error_words(err));
+        }
+    }
+    return 0;
+}
+
 static int write_final(const struct config *c, struct super *record, struct why *why) {
     for (uint32_t i = 0; i < record->member_count; i++) {
         record->member[i].state = MEMBER_ONLINE;
@@ -170,7 +194,7 @@ int volume_create(struct volume_create *vc, struct why *why) {
     new_record(c, caps, vc->adopt, &record);
     for (; formatted < c->count && err == 0; formatted++) {
         const char *path = c->store[formatted].path;
-        bool unfinished = is_unfinished(c, path);
+        bool unfinished = is_unfinished(c, path, (int)formatted == vc->adopt);
 
         err = unfinished ? store_unformat(path, why) : 0;
         record.store_id = record.member[formatted].id;
@@ -179,8 +203,8 @@ int volume_create(struct volume_create *vc, struct why *why) {
             break; /* this one was not touched */
         }
     }
-    if (err == 0 && vc->adopt >= 0) {
-        err = fill_all(vc, why);
+    if (err == 0) {
+        err = vc->adopt >= 0 ? fill_all(vc, why) : equal_roots(c, why);
     }
     err = err < 0 ? err : write_final(c, &record, why);
     err = err < 0 ? err : config_save(c, why);
@@ -255,23 +279,11 @@ static int move_back(const struct config *c, unsigned keep, struct why *why) {
 }
 
 int volume_dissolve(const struct config *c, unsigned keep, struct why *why) {
-    struct store *st;
-    struct super_member *m;
     struct super s;
-    int err = store_open(c->store[keep].path, why, &st);
+    int err = assemble_check_current(c, keep, why);
 
     if (err < 0) {
         return err;
-    }
-    s = *store_super(st);
-    store_close(st);
-    m = super_member_of(&s, &s.store_id);
-    if (!id_equal(&s.volume_id, &c->id)) {
-        return why_set(why, -HFE_FOREIGN, "%s is a store of another volume", c->store[keep].path);
-    }
-    if (!m || m->state != MEMBER_ONLINE || !s.clean) {
-        return why_set(why, -HFE_STALE, "store \"%s\" is not up to date, or the volume was not unmounted in order: mount "
-                       "and unmount it once, or keep another store", c->store[keep].label);
     }
     for (unsigned i = 0; i < c->count; i++) {
         if (i != keep && store_identify(c->store[i].path, &s, NULL) == 0 && id_equal(&s.volume_id, &c->id)) {

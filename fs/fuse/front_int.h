@@ -29,6 +29,8 @@ struct front {
 };
 
 extern const struct fuse_lowlevel_ops front_ops;
+/* Frees what the calling thread kept for its requests. */
+void front_thread_end(void);
 
 /* channel.c: after the mount, before the first request */
 int channel_open(struct front *front) must_check;

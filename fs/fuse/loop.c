@@ -70,6 +70,7 @@ static void serve(struct front *f) {
         }
     }
     free(buf.mem);
+    front_thread_end();
     pthread_mutex_lock(&f->mutex);
     f->idle -= stay;
     f->threads--;

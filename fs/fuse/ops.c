@@ -278,22 +278,28 @@ static void on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     reply_err(req, f->vol->ops->close(f->vol, obj_of(f, ino), handle_of(fi)));
 }
 
+static _Thread_local char *read_buf; /* IO_BYTES_MAX, touched as far as needed */
+
+void front_thread_end(void) {
+    free(read_buf);
+    read_buf = NULL;
+}
+
 static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    static _Thread_local char *buf; /* kept by the thread: IO_BYTES_MAX, touched as far as needed */
     struct front *f = front_of(req);
     ssize_t n;
 
-    if (!buf) {
-        buf = malloc(IO_BYTES_MAX);
+    if (!read_buf) {
+        read_buf = malloc(IO_BYTES_MAX);
     }
-    n = !buf ? -ENOMEM : size > IO_BYTES_MAX ? -EINVAL : 0;
+    n = !read_buf ? -ENOMEM : size > IO_BYTES_MAX ? -EINVAL : 0;
     if (n == 0) {
-        n = f->vol->ops->read(f->vol, obj_of(f, ino), handle_of(fi), buf, size, off);
+        n = f->vol->ops->read(f->vol, obj_of(f, ino), handle_of(fi), read_buf, size, off);
     }
     if (n < 0) {
         reply_err(req, (int)n);
     } else {
-        (void)fuse_reply_buf(req, buf, (size_t)n);
+        (void)fuse_reply_buf(req, read_buf, (size_t)n);
     }
 }
 

@@ -25,7 +25,16 @@ struct first_name {
     UT_hash_handle hh;
 };
 
+/* Which file of the source a linked file of the target belongs to: the first one that was met. Another
+ * one must not be written into it. */
+struct claim {
+    uint64_t to_ino; /* key */
+    uint64_t from_ino;
+    UT_hash_handle hh;
+};
+
 struct walk {
+    struct claim *claims;
     struct store *from, *to;
     const struct heal_options *options;
     struct copy_stat *stat;
@@ -128,6 +137,27 @@ static int equalize_link(struct walk *w, const struct first_name *l, int to, con
     return linkat(folder, l->name, to, name, 0) < 0 ? -errno : 0;
 }
 
+/* 1 if the target's file `b` is, or becomes, that of the source's `a`; 0 if it is another's. */
+static int claim(struct walk *w, const struct stat *a, const struct stat *b) {
+    struct claim *c;
+
+    if (b->st_nlink < 2) {
+        return 1;
+    }
+    HASH_FIND(hh, w->claims, &b->st_ino, sizeof(c->to_ino), c);
+    if (c) {
+        return c->from_ino == a->st_ino;
+    }
+    c = calloc(1, sizeof(*c));
+    if (!c) {
+        return -ENOMEM;
+    }
+    c->to_ino = b->st_ino;
+    c->from_ino = a->st_ino;
+    HASH_ADD(hh, w->claims, to_ino, sizeof(c->to_ino), c);
+    return 1;
+}
+
 static int equalize_entry(struct walk *w, int from, int to, const char *name, const struct stat *a) {
     struct stat b;
     bool there = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
@@ -136,6 +166,13 @@ static int equalize_entry(struct walk *w, int from, int to, const char *name, co
     if (there && ((a->st_mode ^ b.st_mode) & S_IFMT)) {
         err = io_remove_tree(to, name);
         there = false;
+    }
+    if (there && !S_ISDIR(a->st_mode)) {
+        err = claim(w, a, &b);
+        if (err == 0) { /* it was a link on the target only */
+            err = io_remove_tree(to, name);
+            there = false;
+        }
     }
     if (err < 0) {
         return err;
@@ -233,12 +270,17 @@ static int visit_folder(struct walk *w, const char *path) {
 
 static void free_walk(struct walk *w) {
     struct first_name *l, *next;
+    struct claim *c, *next_claim;
 
     while (w->todo) {
         struct todo *t = w->todo;
 
         w->todo = t->next;
         free(t);
+    }
+    HASH_ITER(hh, w->claims, c, next_claim) {
+        HASH_DEL(w->claims, c);
+        free(c);
     }
     HASH_ITER(hh, w->links, l, next) {
         HASH_DEL(w->links, l);

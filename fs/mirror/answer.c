@@ -64,7 +64,8 @@ static unsigned order_stores(struct mirror *m, const struct change *c, unsigned 
 
 static int repair_names(struct mirror *m, const struct change *c, unsigned from, unsigned to) {
     for (int k = 0; k < 2 && c->name[k].dir; k++) {
-        int err = store_repair(m->member[from].store, m->member[to].store, c->name[k].dir, c->name[k].name);
+        int err = store_repair(m->member[from].store, m->member[to].store, c->name[k].dir, c->name[k].name,
+                               c->attrs_only);
 
         if (err < 0) {
             return err;
@@ -86,7 +87,9 @@ static void take_back(struct mirror *m, struct change *c) {
             /* Now this store has what the other one lacks, and it was not acknowledged. */
             event_post(m->events, EVENT_ERROR, "store \"%s\": a %s that store \"%s\" could not take was not undone: %s",
                        m->member[i].label, c->what, m->member[c->failed].label, error_words(err));
-            (void)member_fault(m, i, err, c->what); /* the last store stays: it is the truth then */
+            if (member_fault(m, i, err, c->what) < 0) {
+                m->unequal = true; /* the last store stays: it is the truth then */
+            }
         }
     }
     c->took = 0;
@@ -182,10 +185,12 @@ int mirror_change(struct mirror *m, struct change *c) {
         return o.answer;
     }
     if (o.leader < 0 && o.answer == -EIO) {
+        m->unequal = true; /* each may have done a part */
         event_post(m->events, EVENT_ERROR, "a %s failed on every store: %s", c->what, error_words(o.bad_err));
         return o.bad_err; /* nobody is blamed */
     }
     if (o.leader >= 0 && (unsigned)__builtin_popcount(c->took) < m->min_stores) {
+        m->unequal = true;
         event_post(m->events, EVENT_ERROR, "a %s reached fewer than min-stores=%u stores", c->what, m->min_stores);
         return -EIO;
     }
@@ -246,6 +251,7 @@ static int sync_answer(struct mirror *m, const struct sync_item *item, uint32_t 
         return 0;
     }
     if (bad == asked || (unsigned)__builtin_popcount(asked & ~bad) < m->min_stores) {
+        m->unequal = true;
         event_post(m->events, EVENT_ERROR, "fsync failed on every store: %s", error_words(err));
         return -EIO;
     }

@@ -27,6 +27,14 @@ int mirror_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct s
 
     rwlock_read(&m->names);
     err = read_attr(m, obj, file_or_null(h), ret_attr);
+    if (err == -ENOENT) { /* it may have been renamed just then: once more, with its name held */
+        struct obj_hold hold;
+
+        if (hold_obj(m, obj, &hold) == 0) {
+            err = read_attr(m, obj, file_or_null(h), ret_attr);
+            hold_done(m, &hold);
+        }
+    }
     rwlock_read_done(&m->names);
     if (err == -ENOENT && obj_last_attr(m->objs, obj, ret_attr)) {
         return 0; /* removed, but somebody still knows it: what it was */
@@ -56,6 +64,29 @@ static int setattr_apply(struct change *c, struct vol *v, unsigned i) {
     return v->ops->setattr(v, ac->obj, h, ac->attr, NULL);
 }
 
+/* The store that failed still has the old attributes. (Bytes that a truncation took are not there any
+ * more, but no store refuses to make a file shorter.) */
+static int setattr_undo(struct change *c, unsigned i) {
+    struct attr_change *ac = (struct attr_change *)c;
+    struct vol *from = c->m->member[c->failed].vol, *to = c->m->member[i].vol;
+    struct vol_handle hf = {ac->file ? atomic_load(&ac->file->handle[c->failed]) : UINT64_MAX};
+    struct vol_handle ht = {ac->file ? atomic_load(&ac->file->handle[i]) : UINT64_MAX};
+    struct vol_attr old = {.set = VOL_SET_UID | VOL_SET_GID | VOL_SET_MODE | VOL_SET_MTIME, .cred = &cred_self};
+    struct stat st;
+    int err = (int)RETRY_OWN(from->ops->getattr(from, ac->obj, hf, &st));
+
+    if (err < 0) {
+        return err;
+    }
+    old.set |= ac->attr->set & VOL_SET_SIZE;
+    old.uid = st.st_uid;
+    old.gid = st.st_gid;
+    old.mode = st.st_mode;
+    old.size = st.st_size;
+    old.mtime = st.st_mtim;
+    return (int)RETRY_OWN(to->ops->setattr(to, ac->obj, ht, &old, NULL));
+}
+
 static int setxattr_apply(struct change *c, struct vol *v, unsigned i) {
     struct attr_change *ac = (struct attr_change *)c;
 
@@ -72,6 +103,7 @@ static int removexattr_apply(struct change *c, struct vol *v, unsigned i) {
 
 /* Runs an attribute change with the object's name held. Under the gate and the namespace lock. */
 static int change_held(struct mirror *m, struct attr_change *ac) {
+    struct range_hold times;
     struct obj_hold hold;
     int err = hold_obj(m, ac->obj, &hold);
 
@@ -81,7 +113,10 @@ static int change_held(struct mirror *m, struct attr_change *ac) {
     if (hold.where.parent) {
         ac->c.name[0] = (struct change_name){hold.where.parent, hold.where.name};
     }
+    ac->c.attrs_only = true;
+    times_hold(m, ac->obj, &times);
     err = mirror_change(m, &ac->c);
+    range_unlock(&m->ranges, &times);
     hold_done(m, &hold);
     return err;
 }
@@ -99,7 +134,7 @@ static mode_t dropped_bits(const struct stat *st, const struct cred *who) {
 
 int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) {
     struct vol_attr attr = {.set = VOL_SET_MODE, .cred = &cred_self};
-    struct attr_change ac = {.c = {.what = "chmod", .apply = setattr_apply}, .obj = obj, .attr = &attr};
+    struct attr_change ac = {.c = {.what = "chmod", .apply = setattr_apply, .undo = setattr_undo}, .obj = obj, .attr = &attr};
     struct stat st;
     int err;
 
@@ -129,22 +164,24 @@ static void fix_times(struct vol_attr *attr) {
     }
 }
 
-static int set_held(struct mirror *m, struct attr_change *ac) {
-    struct range_hold hold;
-    bool size = (ac->attr->set & VOL_SET_SIZE) != 0;
-    int err = size ? drop_privileges(m, ac->obj, ac->attr->cred) : 0;
+/* A new size is a change of all bytes. With a handle, no name can go away under us; else the name is
+ * held first, then the bytes. */
+static int set_size(struct mirror *m, struct attr_change *ac) {
+    struct range_hold data;
+    struct obj_hold name = {.where.parent = NULL};
+    int err = drop_privileges(m, ac->obj, ac->attr->cred);
 
+    err = err < 0 || ac->file ? err : hold_obj(m, ac->obj, &name);
     if (err < 0) {
         return err;
     }
-    if (size) {
-        range_lock(&m->ranges, &hold, ac->obj, 0, INT64_MAX);
+    if (name.where.parent) {
+        ac->c.name[0] = (struct change_name){name.where.parent, name.where.name};
     }
-    /* By handle where there is one, and then no name can go away under us. */
-    err = ac->file ? mirror_change(m, &ac->c) : change_held(m, ac);
-    if (size) {
-        range_unlock(&m->ranges, &hold);
-    }
+    range_lock(&m->ranges, &data, ac->obj, 0, INT64_MAX);
+    err = mirror_change(m, &ac->c);
+    range_unlock(&m->ranges, &data);
+    hold_done(m, &name);
     return err;
 }
 
@@ -153,10 +190,10 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
     struct mirror *m = mirror_of(v);
     struct vol_attr set = *attr;
     struct mfile *f = file_or_null(h);
-    struct attr_change ac = {.c = {.what = "setattr", .apply = setattr_apply}, .obj = obj, .attr = &set};
+    struct attr_change ac = {.c = {.what = "setattr", .apply = setattr_apply, .undo = setattr_undo}, .obj = obj, .attr = &set};
     int err;
 
-    if (f && f->writable) {
+    if (f && f->writable && (set.set & VOL_SET_SIZE)) {
         ac.file = f;
         err = mfile_on_all(m, f);
         if (err < 0) {
@@ -164,12 +201,12 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
         }
     }
     fix_times(&set);
+    gate_enter(&m->gate);
+    rwlock_read(&m->names);
+    err = set.set & VOL_SET_SIZE ? set_size(m, &ac) : change_held(m, &ac);
     if (set.set & VOL_SET_MODE) {
         atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_NO_PRIVS);
     }
-    gate_enter(&m->gate);
-    rwlock_read(&m->names);
-    err = set_held(m, &ac);
     if (err == 0 && (set.set & VOL_SET_SIZE) && !(set.set & VOL_SET_MTIME)) {
         if (f) {
             f->times_dirty = true;
@@ -233,6 +270,7 @@ static int change_xattr(struct mirror *m, struct attr_change *ac) {
     gate_enter(&m->gate);
     rwlock_read(&m->names);
     err = change_held(m, ac);
+    atomic_fetch_and(&ac->obj->flags, (uint8_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS)); /* and a look in between */
     rwlock_read_done(&m->names);
     gate_leave(&m->gate);
     return err;

@@ -9,32 +9,15 @@ enum {
     MEND_ERRORS_MAX = 8, /* unreadable ranges of a store that are mended before it is given up */
 };
 
-/* Data that one store cannot read is read from the next and written back: a bad sector heals. Under
- * a data hold. True if the store reads it now. */
-static bool mend(struct mirror *m, struct mfile *f, unsigned i, const void *buf, ssize_t n, off_t off) {
+/* Data that one store cannot read is read from the next and written back through `h`: a bad sector
+ * heals. Under a data hold. True if the store has it now. */
+static bool mend(struct mirror *m, struct obj *obj, unsigned i, struct vol_handle h, const void *buf, ssize_t n,
+                 off_t off) {
     struct vol *v = m->member[i].vol;
-    struct vol_handle h = {atomic_load(&f->handle[i])};
-    struct mfile *w = NULL;
-    bool good = false;
+    bool good = v->ops->write(v, obj, h, buf, (size_t)n, off, &cred_self) == n && v->ops->fsync(v, obj, h, true) == 0;
 
-    if (m->member[i].read_errors > MEND_ERRORS_MAX || n <= 0) {
-        return false;
-    }
-    if (!f->writable) { /* the handle was opened for reading */
-        w = mfile_new(f->obj, O_RDWR);
-        if (!w || mfile_on(m, w, i, &h) < 0) {
-            goto out;
-        }
-    }
-    good = v->ops->write(v, f->obj, h, buf, (size_t)n, off, &cred_self) == n &&
-           v->ops->fsync(v, f->obj, h, true) == 0;
     event_post(m->events, EVENT_WARNING, "store \"%s\": %zd bytes could not be read and were %s", m->member[i].label,
                n, good ? "written again from another store" : "not mended");
-out:
-    if (w) {
-        mfile_close_handles(m, w);
-        free(w);
-    }
     return good;
 }
 
@@ -45,29 +28,59 @@ static ssize_t read_from(struct mirror *m, struct mfile *f, unsigned i, void *bu
     return err < 0 ? err : RETRY_OWN(m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off));
 }
 
-/* The preferred store could not read: the others, and then the first again. */
+/* Reads from any store but `bad`; which one it was goes to *ret_from. Handles are open. */
+static ssize_t read_others(struct mirror *m, struct mfile *f, unsigned bad, void *buf, size_t size, off_t off,
+                           bool *ret_answered) {
+    ssize_t n = -EIO;
+
+    *ret_answered = false;
+    for (unsigned i = 0; i < m->count && !*ret_answered; i++) {
+        struct vol_handle h = {atomic_load(&f->handle[i])};
+
+        if (i != bad && is_online(m, i) && vol_have(h)) {
+            n = RETRY_OWN(m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off));
+            *ret_answered = n >= 0;
+        }
+    }
+    return n;
+}
+
+/* The preferred store could not read: the others, and then the first again. Handles are opened before
+ * the hold, as opening takes outer locks. */
 static ssize_t read_elsewhere(struct mirror *m, struct mfile *f, unsigned bad, void *buf, size_t size, off_t off,
                               ssize_t bad_err) {
+    struct mfile *w = NULL;
+    struct vol_handle h = VOL_NO_HANDLE;
     struct range_hold hold;
-    ssize_t n = bad_err;
-    unsigned i;
+    bool answered, mended = false;
+    ssize_t n;
 
-    m->member[bad].read_errors++;
-    range_lock(&m->ranges, &hold, f->obj, (uint64_t)off, (uint64_t)off + size);
-    for (i = 0; i < m->count; i++) {
-        if (i == bad || !is_online(m, i)) {
-            continue;
-        }
-        n = read_from(m, f, i, buf, size, off);
-        if (answer_class((int)n) == ANSWER_OK) {
-            break;
+    for (unsigned i = 0; i < m->count; i++) {
+        if (i != bad && is_online(m, i) && mfile_on(m, f, i, &h) < 0) {
+            continue; /* not asked, then */
         }
     }
-    if (i < m->count && !(bad_err == -EIO && mend(m, f, bad, buf, n, off))) {
-        (void)member_fault(m, bad, (int)bad_err, "read"); /* the others have the data: they stay */
+    h = VOL_NO_HANDLE;
+    if (bad_err == -EIO && ++m->member[bad].read_errors <= MEND_ERRORS_MAX) {
+        w = mfile_new(f->obj, O_RDWR);
+        if (w && mfile_on(m, w, bad, &h) < 0) {
+            h = VOL_NO_HANDLE;
+        }
+    }
+    range_lock(&m->ranges, &hold, f->obj, (uint64_t)off, (uint64_t)off + size);
+    n = read_others(m, f, bad, buf, size, off, &answered);
+    if (answered && n > 0 && vol_have(h)) {
+        mended = mend(m, f->obj, bad, h, buf, n, off);
     }
     range_unlock(&m->ranges, &hold);
-    return n;
+    if (answered && !mended) {
+        (void)member_fault(m, bad, (int)bad_err, "read"); /* the others have the data: they stay */
+    }
+    if (w) {
+        mfile_close_handles(m, w);
+        free(w);
+    }
+    return answered ? n : bad_err;
 }
 
 ssize_t mirror_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size, off_t off) {
@@ -90,6 +103,7 @@ struct data_change {
     ssize_t *ahead;            /* of a large write: what each store took already, side by side */
     off_t off, from_off, len;  /* len: what may be touched, from off on */
     int mode;                  /* of fallocate */
+    bool shifts;               /* it moves all that is behind `off`: undone as a whole */
     size_t done;               /* how far the shortest store came */
     unsigned shortest;
     bool uneven;
@@ -169,34 +183,113 @@ static int fallocate_apply(struct change *c, struct vol *v, unsigned i) {
     return v->ops->fallocate(v, d->file->obj, handle_of(d->file, i), d->mode, d->off, d->len, d->cred);
 }
 
+/* Copies [off, off + len) of an open file from store i to store k. */
+static int copy_back(struct mirror *m, const struct mfile *f, unsigned i, unsigned k, off_t off, off_t len) {
+    enum { CHUNK = 64 << 10 };
+    scope_free char *buf = malloc(CHUNK);
+    struct vol *from = m->member[i].vol, *to = m->member[k].vol;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    while (len > 0) {
+        size_t want = len < CHUNK ? (size_t)len : CHUNK;
+        ssize_t n = RETRY_OWN(from->ops->read(from, f->obj, handle_of(f, i), buf, want, off)), w;
+
+        if (n <= 0) {
+            return (int)n;
+        }
+        w = RETRY_OWN(to->ops->write(to, f->obj, handle_of(f, k), buf, (size_t)n, off, &cred_self));
+        if (w < n) {
+            return w < 0 ? (int)w : -ENOSPC;
+        }
+        off += n;
+        len -= n;
+    }
+    return 0;
+}
+
+/* Gives store k back the bytes [off, d->off + d->len) and, if the change made the file longer there, the
+ * size that store i still has. Under the hold of the change, through its handles. */
+static int restore(struct mirror *m, const struct data_change *d, unsigned i, unsigned k, off_t off) {
+    struct vol *from = m->member[i].vol, *to = m->member[k].vol;
+    off_t end = d->shifts ? INT64_MAX : d->off + d->len;
+    struct vol_attr attr = {.set = VOL_SET_SIZE, .cred = &cred_self};
+    struct stat a, b;
+    int err = (int)RETRY_OWN(from->ops->getattr(from, d->file->obj, handle_of(d->file, i), &a));
+
+    err = err < 0 ? err : copy_back(m, d->file, i, k, off, end - off);
+    err = err < 0 ? err : (int)RETRY_OWN(to->ops->getattr(to, d->file->obj, handle_of(d->file, k), &b));
+    if (err == 0 && a.st_size != b.st_size && (d->shifts || (b.st_size == end && a.st_size < b.st_size))) {
+        attr.size = a.st_size;
+        err = (int)RETRY_OWN(to->ops->setattr(to, d->file->obj, handle_of(d->file, k), &attr, NULL));
+    }
+    return err;
+}
+
 /* The store that failed still has the old bytes: they go back. */
 static int data_undo(struct change *c, unsigned i) {
-    struct data_change *d = (struct data_change *)c;
+    const struct data_change *d = (const struct data_change *)c;
 
-    return store_repair_range(c->m->member[c->failed].store, c->m->member[i].store, d->file->obj, d->off, d->len);
+    return restore(c->m, d, (unsigned)c->failed, i, d->off);
 }
 
 /* One store took less than another: what it did not take is put back on those that did. */
 static void level(struct mirror *m, struct data_change *d) {
-    off_t from = d->off + (off_t)d->done;
-
     for (unsigned i = 0; i < m->count; i++) {
         int err;
 
         if (!(d->c.took >> i & 1) || i == d->shortest) {
             continue;
         }
-        err = store_repair_range(m->member[d->shortest].store, m->member[i].store, d->file->obj, from,
-                                 d->off + d->len - from);
-        if (err < 0) {
-            (void)member_fault(m, i, err, d->c.what); /* the last one is the truth */
+        err = restore(m, d, d->shortest, i, d->off + (off_t)d->done);
+        if (err < 0 && member_fault(m, i, err, d->c.what) < 0) {
+            m->unequal = true;
         }
     }
 }
 
+/* All stores were written at once, and one had a limit: the others get their old bytes back. 0 if no
+ * store had one. */
+static int take_back_ahead(struct mirror *m, struct data_change *d) {
+    int failed = -1;
+
+    for (unsigned i = 0; i < m->count; i++) {
+        enum answer_class class = answer_class(d->ahead[i] < 0 ? (int)d->ahead[i] : 0);
+
+        if (is_online(m, i) && class != ANSWER_OK && class != ANSWER_DEVICE) {
+            failed = (int)i;
+        }
+    }
+    for (unsigned i = 0; failed >= 0 && i < m->count; i++) {
+        int err = d->ahead[i] > 0 && is_online(m, i) ? restore(m, d, (unsigned)failed, i, d->off) : 0;
+
+        if (err < 0 && member_fault(m, i, err, d->c.what) < 0) {
+            m->unequal = true;
+        }
+    }
+    return failed < 0 ? 0 : (int)d->ahead[failed];
+}
+
+/* Holds what the change touches: of a copy, the source too, for it must be the same on all stores. */
+static void hold_data(struct mirror *m, const struct data_change *d, uint64_t lock_len, struct range_hold hold[2]) {
+    uint64_t off = (uint64_t)d->off, from = (uint64_t)d->from_off, len = (uint64_t)d->len;
+
+    hold[0] = (struct range_hold){.key = d->file->obj, .from = off, .to = off + lock_len};
+    hold[1] = hold[0];
+    if (d->from && d->from->obj == d->file->obj) { /* one hold around both */
+        hold[0].from = off < from ? off : from;
+        hold[0].to = (off < from ? from : off) + len;
+        hold[1] = hold[0];
+    } else if (d->from) {
+        hold[1] = (struct range_hold){.key = d->from->obj, .from = from, .to = from + len};
+    }
+    range_lock_two(&m->ranges, hold);
+}
+
 /* A change of [off, off + lock_len) of an open file on all stores. */
 static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_len) {
-    struct range_hold hold;
+    struct range_hold hold[2];
     int err = mfile_on_all(m, d->file);
 
     err = err < 0 || !d->from ? err : mfile_on_all(m, d->from);
@@ -212,15 +305,16 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
     if (err == 0) {
         ssize_t ahead[STORES_MAX];
 
-        range_lock(&m->ranges, &hold, d->file->obj, (uint64_t)d->off, (uint64_t)d->off + lock_len);
+        hold_data(m, d, lock_len, hold);
         if (d->buf && d->len >= PARALLEL_BYTES && m->count > 1 && !m->low_on_space && !m->read_only) {
             write_ahead(m, d, ahead);
+            err = take_back_ahead(m, d);
         }
-        err = mirror_change(m, &d->c);
+        err = err < 0 ? err : mirror_change(m, &d->c);
         if (err == 0 && d->uneven) {
             level(m, d);
         }
-        range_unlock(&m->ranges, &hold);
+        range_unlock_two(&m->ranges, hold);
         atomic_store_explicit(&d->file->times_dirty, true, memory_order_relaxed);
     }
     gate_leave(&m->gate);
@@ -261,7 +355,8 @@ ssize_t mirror_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t
 int mirror_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off, off_t len,
                      const struct cred *cred) {
     struct data_change d = {.c = {.what = "fallocate", .apply = fallocate_apply, .undo = data_undo, .allocates = true},
-                            .file = mfile_of(h), .off = off, .len = len, .mode = mode, .cred = cred};
+                            .file = mfile_of(h), .off = off, .len = len, .mode = mode, .cred = cred,
+                            .shifts = (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0};
 
     (void)obj;
     /* Collapsing and inserting move everything behind. */
@@ -275,7 +370,9 @@ int mirror_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool data_
     int err;
 
     if (f->times_dirty) { /* not here and now: it would cost each fsync a second inode update */
+        rwlock_read(&m->names);
         times_later(m, obj);
+        rwlock_read_done(&m->names);
     }
     err = mfile_on_all(m, f);
     if (err < 0) {

@@ -27,8 +27,12 @@ void mfile_close_handles(struct mirror *m, struct mfile *f) {
         struct vol_handle h = {atomic_load(&f->handle[i])};
 
         if (vol_have(h)) {
-            /* What close(2) has to say (NFS, quotas) was said by fsync, or nobody asked for it. */
-            (void)m->member[i].vol->ops->close(m->member[i].vol, f->obj, h);
+            int err = m->member[i].vol->ops->close(m->member[i].vol, f->obj, h);
+
+            /* NFS, CIFS and sshfs tell here that a write was lost. */
+            if (err < 0 && f->writable && is_online(m, i) && member_fault(m, i, err, "close") < 0) {
+                m->unequal = true;
+            }
         }
     }
     pthread_mutex_destroy(&f->lock);
@@ -126,6 +130,17 @@ static int open_reader(struct mirror *m, struct open_change *oc) {
     return err == -HFE_CAPABILITY ? 0 : err; /* a folder that cannot be synced there */
 }
 
+/* Truncating is a change of all bytes: no write may pass between two stores. */
+static int open_truncate(struct mirror *m, struct open_change *oc, const struct obj_hold *name) {
+    struct range_hold hold;
+    int err;
+
+    range_lock(&m->ranges, &hold, oc->obj, 0, INT64_MAX);
+    err = open_all(m, oc, name);
+    range_unlock(&m->ranges, &hold);
+    return err;
+}
+
 static int open_held(struct mirror *m, struct open_change *oc) {
     struct obj_hold hold;
     int err = oc->flags & O_TRUNC ? drop_privileges(m, oc->obj, oc->cred) : 0;
@@ -135,7 +150,9 @@ static int open_held(struct mirror *m, struct open_change *oc) {
         return err;
     }
     (void)obj_opened(m->objs, oc->obj); /* from here on an unlink parks it */
-    err = oc->file->writable || (oc->flags & O_TRUNC) ? open_all(m, oc, &hold) : open_reader(m, oc);
+    err = oc->flags & O_TRUNC    ? open_truncate(m, oc, &hold)
+          : oc->file->writable ? open_all(m, oc, &hold)
+                               : open_reader(m, oc);
     if (err < 0) {
         (void)obj_closed(m->objs, oc->obj);
     }
@@ -179,6 +196,7 @@ static void remove_parked(struct mirror *m, struct obj *obj) {
         }
     }
     obj_name_gone(m->objs, m->parked, name, NULL);
+    atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_PARKED);
 }
 
 int mirror_close(struct vol *v, struct obj *obj, struct vol_handle h) {
@@ -243,7 +261,7 @@ static bool filter(void *arg, const char *name, uint64_t ino, uint8_t type, uint
     struct fill_filter *ff = arg;
     struct mirror *m = ff->m;
 
-    if (ff->dir == obj_root(m->objs) && strcmp(name, STORE_FOLDER) == 0) {
+    if (is_ours(m, ff->dir, name)) {
         return true;
     }
     if (atomic_load_explicit(&m->renumbered, memory_order_relaxed)) {

@@ -98,7 +98,7 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     int err;
 
     if (!edge_ok((enum member_state)member->state, state) || !r) {
-        return 0; /* somebody else was faster */
+        return atomic_load(&m->read_only) ? -EIO : 0; /* somebody else was faster; was it recorded? */
     }
     if (online_count(m) == 1) {
         return -HFE_UNSAFE;
@@ -137,6 +137,7 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
     s->count = m->count;
     s->online = online_count(m);
     s->read_only = atomic_load(&m->read_only);
+    s->unequal = atomic_load(&m->unequal);
     s->generation_number = m->super.generation_number;
     s->mount_count = m->super.mount_count;
     for (unsigned i = 0; i < m->count; i++) {

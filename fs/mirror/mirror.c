@@ -148,6 +148,9 @@ static int prepare(struct mirror *m, const struct mirror_config *c, struct why *
     for (unsigned i = 0; i < m->count; i++) {
         if (m->member[i].store) {
             store_attach(m->member[i].store, m->objs, (uint8_t)i, c->dirfds_max);
+            if (!(store_caps(m->member[i].store) & STORE_STABLE_INO)) {
+                obj_table_unstable(m->objs, (uint8_t)i);
+            }
         }
         err = is_online(m, i) ? store_clear_open(m->member[i].store) : 0;
         if (err < 0) {
@@ -209,7 +212,7 @@ int mirror_stop(struct mirror *m) {
         return err;
     }
     pthread_mutex_lock(&m->member_lock);
-    m->super.clean = true;
+    m->super.clean = !atomic_load(&m->unequal);
     err = member_record_locked(m);
     pthread_mutex_unlock(&m->member_lock);
     return err;

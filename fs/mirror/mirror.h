@@ -67,6 +67,7 @@ struct mirror_member_status {
 struct mirror_status {
     unsigned count, online;
     bool read_only;
+    bool unequal; /* a change failed in a way that may have left the stores different */
     uint64_t generation_number, mount_count, objects;
     struct mirror_member_status member[STORES_MAX];
 };

@@ -47,6 +47,7 @@ struct mirror {
     /* atomic */
     _Atomic unsigned reader;   /* index of the store that serves reads */
     _Atomic bool read_only;    /* the loss of a store could not be recorded */
+    _Atomic bool unequal;      /* the stores may differ: the next mount must compare */
     _Atomic bool low_on_space; /* order allocating changes: fullest store first */
     _Atomic bool renumbered;   /* reads come from another store than at first */
     /* guarded by member_lock */
@@ -87,6 +88,7 @@ struct change {
     struct mirror *m;
     struct change_name name[2]; /* what is repaired if stores disagree; name[0].dir NULL: nothing */
     bool allocates;
+    bool attrs_only; /* the names are repaired without touching bytes */
     /* set while it runs */
     int failed;   /* the store whose limit stopped it, or -1 */
     bool fill;    /* apply() should keep attributes: the first that succeeds, or the reader */
@@ -167,6 +169,8 @@ struct obj_hold {
 };
 int hold_obj(struct mirror *m, struct obj *obj, struct obj_hold *ret_hold) must_check;
 void hold_done(struct mirror *m, struct obj_hold *hold);
+/* Not there for users: .holdfast, and the lost+found of a store that is a whole filesystem. */
+bool is_ours(struct mirror *m, const struct obj *dir, const char *name);
 /* What users are told: the object's number, links without ours. */
 void present(struct mirror *m, const struct obj *obj, struct stat *attr);
 
@@ -178,6 +182,8 @@ int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) 
 
 /* --- times.c --- */
 
+/* Held while an object's times are set on all stores: by its user, or to make them equal. Innermost. */
+void times_hold(struct mirror *m, const struct obj *obj, struct range_hold *hold);
 void times_later(struct mirror *m, struct obj *obj);
 void times_now(struct mirror *m, struct obj *obj, struct mfile *f);
 void times_flush(struct mirror *m, bool all);

@@ -60,9 +60,9 @@ void present(struct mirror *m, const struct obj *obj, struct stat *attr) {
     }
 }
 
-/* .holdfast is not there for users. */
-static bool is_ours(struct mirror *m, const struct obj *dir, const char *name) {
-    return name[0] == '.' && dir == obj_root(m->objs) && strcmp(name, STORE_FOLDER) == 0;
+bool is_ours(struct mirror *m, const struct obj *dir, const char *name) {
+    return (name[0] == '.' || name[0] == 'l') && dir == obj_root(m->objs) &&
+           (strcmp(name, STORE_FOLDER) == 0 || strcmp(name, "lost+found") == 0);
 }
 
 static int name_ok(struct mirror *m, const struct obj *dir, const char *name) {
@@ -359,7 +359,8 @@ static int rename_undo(struct change *c, unsigned i) {
         int err = v->ops->rename(v, nc->new_dir, nc->new_name, nc->dir, nc->name, 0);
 
         return err < 0 ? err
-                       : store_repair(c->m->member[c->failed].store, c->m->member[i].store, nc->new_dir, nc->new_name);
+                       : store_repair(c->m->member[c->failed].store, c->m->member[i].store, nc->new_dir, nc->new_name,
+                                      false);
     }
     return v->ops->rename(v, nc->new_dir, nc->new_name, nc->dir, nc->name, nc->flags);
 }

@@ -6,8 +6,13 @@
 #include "base/clock.h"
 #include "mirror/mirror_int.h"
 
-/* Under the namespace lock (shared). `handles`: of an open file, or NULL. */
-static void equalize(struct mirror *m, struct obj *obj, struct mfile *f) {
+void times_hold(struct mirror *m, const struct obj *obj, struct range_hold *hold) {
+    /* Between the bytes, which end before it, and the names of a folder, which begin behind it. */
+    range_lock(&m->ranges, hold, obj, INT64_MAX, (uint64_t)INT64_MAX + 1);
+}
+
+/* Under the namespace lock (shared) and times_hold(). `f`: its open file, or NULL. */
+static void equalize_held(struct mirror *m, struct obj *obj, struct mfile *f) {
     struct vol_attr set = {.set = VOL_SET_MTIME, .cred = &cred_self};
     struct stat attr;
     int i, err;
@@ -34,6 +39,14 @@ static void equalize(struct mirror *m, struct obj *obj, struct mfile *f) {
             (void)member_fault(m, k, err, "setting times"); /* the last one stays as it is */
         }
     }
+}
+
+static void equalize(struct mirror *m, struct obj *obj, struct mfile *f) {
+    struct range_hold hold;
+
+    times_hold(m, obj, &hold);
+    equalize_held(m, obj, f);
+    range_unlock(&m->ranges, &hold);
 }
 
 void times_now(struct mirror *m, struct obj *obj, struct mfile *f) {

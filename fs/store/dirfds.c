@@ -147,7 +147,7 @@ static int open_child(struct store *st, int parent_fd, const struct obj *dir, st
         return -EXDEV; /* another filesystem mounted inside the store is not part of it */
     }
     if (dir->from == st->index && sb.st_ino != dir->store_ino && (st->caps & STORE_STABLE_INO)) {
-        return -ESTALE;
+        return -EAGAIN; /* retried, and nobody is blamed */
     }
     err = insert(st, dir, fd, ref);
     if (err == 0) {

@@ -28,14 +28,29 @@ static int move_to_lost(struct store *st, int dirfd, const char *name) {
     return -EEXIST;
 }
 
-static int repair_at(int from, struct store *to_store, int to, const char *name) {
+static bool is_empty(int dirfd, const char *name) {
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+
+    if (io_open_dir(dirfd, name, &d) < 0) {
+        return false;
+    }
+    while ((e = readdir(d))) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int repair_at(int from, struct store *to_store, int to, const char *name, bool attrs_only) {
     struct copy_stat stat = {0};
     struct stat a, b;
     bool have_a = fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) == 0;
     bool have_b = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
 
     if (have_a && have_b && ((a.st_mode ^ b.st_mode) & S_IFMT) == 0) {
-        return copy_equalize(from, name, to, name, true, &stat);
+        return attrs_only ? copy_attrs(from, name, to, name, &stat) : copy_equalize(from, name, to, name, true, &stat);
     }
     if (have_b) {
         int err = move_to_lost(to_store, to, name);
@@ -44,13 +59,13 @@ static int repair_at(int from, struct store *to_store, int to, const char *name)
             return err;
         }
     }
-    if (have_a && S_ISDIR(a.st_mode) && a.st_nlink > 2) {
+    if (have_a && S_ISDIR(a.st_mode) && !is_empty(from, name)) {
         return -ENOTEMPTY;
     }
     return have_a ? copy_new(from, name, to, name, &stat) : 0;
 }
 
-int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name) {
+int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name, bool attrs_only) {
     struct dir_ref a, b;
     int err = dirfds_get(from, dir, &a);
 
@@ -59,52 +74,11 @@ int store_repair(struct store *from, struct store *to, struct obj *dir, const ch
     }
     err = dirfds_get(to, dir, &b);
     if (err == 0) {
-        err = repair_at(a.fd, to, b.fd, name);
+        err = repair_at(a.fd, to, b.fd, name, attrs_only);
         dirfds_put(to, &b);
     }
     dirfds_put(from, &a);
     return err;
-}
-
-static int copy_back(int in, int out, off_t off, off_t len) {
-    enum { CHUNK = 64 << 10 };
-    scope_free char *buf = malloc(CHUNK);
-    struct stat st;
-
-    if (!buf) {
-        return -ENOMEM;
-    }
-    if (fstat(in, &st) < 0) {
-        return -errno;
-    }
-    for (off_t end = off + len; off < end && off < st.st_size;) {
-        size_t want = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
-        ssize_t n = io_pread(in, buf, want, off), w;
-
-        if (n <= 0) {
-            return (int)n;
-        }
-        w = io_pwrite(out, buf, (size_t)n, off);
-        if (w < n) {
-            return w < 0 ? (int)w : -ENOSPC;
-        }
-        off += n;
-    }
-    return ftruncate(out, st.st_size) < 0 ? -errno : 0;
-}
-
-static int open_object(struct store *st, struct obj *obj, int flags) {
-    struct vol_handle h;
-    int err = st->vol.ops->open(&st->vol, obj, flags, &cred_self, &h);
-
-    return err < 0 ? err : (int)h.v;
-}
-
-int store_repair_range(struct store *from, struct store *to, struct obj *obj, off_t off, off_t len) {
-    scope_fd int in = open_object(from, obj, O_RDONLY);
-    scope_fd int out = in < 0 ? in : open_object(to, obj, O_RDWR);
-
-    return out < 0 ? out : copy_back(in, out, off, len);
 }
 
 int store_clear_open(struct store *st) {

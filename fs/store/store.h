@@ -91,10 +91,9 @@ int store_write_super(struct store *store, const struct super *super) must_check
 int store_check(struct store *store, struct why *why) must_check;
 /* Makes `to` hold under (dir, name) what `from` holds: copied, equalized, or, if it should not be
  * there or is of another type, moved to our lost folder first. One object only: a folder that would
- * need its contents copied gives -ENOTEMPTY. Under the namespace lock. */
-int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name) must_check;
-/* Makes bytes [off, off + len) and the size of obj on `to` what they are on `from`. */
-int store_repair_range(struct store *from, struct store *to, struct obj *obj, off_t off, off_t len) must_check;
+ * need its contents copied gives -ENOTEMPTY. `attrs_only`: of an object that both have, leave the bytes
+ * alone. Under the namespace lock. */
+int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name, bool attrs_only) must_check;
 /* Removes what a crash left in our folder of open files. */
 int store_clear_open(struct store *store) must_check;
 /* Bytes in all and available to users. */

@@ -40,7 +40,7 @@ struct dir_ref {
 
 void dirfds_init(struct dirfds *dirs, unsigned max);
 void dirfds_release(struct dirfds *dirs);
-/* Under the namespace lock. -ENOENT if the folder was removed, -ESTALE if another one is there. */
+/* Under the namespace lock. -ENOENT if the folder was removed, -EAGAIN if another one is there. */
 int dirfds_get(struct store *store, struct obj *dir, struct dir_ref *ret_ref) must_check;
 void dirfds_put(struct store *store, struct dir_ref *ref);
 /* The folder was removed: let go of it. */

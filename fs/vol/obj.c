@@ -30,7 +30,9 @@ enum {
 struct obj_table {
     pthread_mutex_t mutex;
     struct obj root; /* id and store_ino constant */
+    uint32_t unstable; /* bit per store; constant once objects are entered */
     /* guarded by mutex */
+    struct obj *strays; /* whose inode number was given again: known, but not found by it */
     struct obj **objs;
     struct obj_bind *binds[BIND_BUCKETS];
     struct obj_name **names;
@@ -84,6 +86,13 @@ void obj_table_free(struct obj_table *t) {
             free(b);
         }
     }
+    while (t->strays) {
+        struct obj *o = t->strays;
+
+        t->strays = o->bucket_next;
+        free(o->last);
+        free(o);
+    }
     for (uint64_t i = 0; i < t->buckets; i++) {
         for (struct obj *o = t->objs[i], *next; o; o = next) {
             next = o->bucket_next;
@@ -101,6 +110,10 @@ void obj_table_free(struct obj_table *t) {
     free(t->names);
     pthread_mutex_destroy(&t->mutex);
     free(t);
+}
+
+void obj_table_unstable(struct obj_table *t, uint8_t from) {
+    t->unstable |= 1u << from;
 }
 
 struct obj *obj_root(struct obj_table *t) {
@@ -187,6 +200,11 @@ static void unhash_obj_locked(struct obj_table *t, struct obj *obj) {
 
     while (*at && *at != obj) {
         at = &(*at)->bucket_next;
+    }
+    if (!*at) {
+        for (at = &t->strays; *at && *at != obj;) {
+            at = &(*at)->bucket_next;
+        }
     }
     if (*at) {
         *at = obj->bucket_next;
@@ -321,19 +339,20 @@ static int enter_locked(struct obj_table *t, struct obj *parent, const char *nam
     uint8_t type = (uint8_t)IFTODT(st->st_mode);
     int err;
 
-    if (obj && obj->type == type && (obj->from != from || obj->store_ino == st->st_ino)) {
+    if (obj && obj->type == type && (obj->from != from || obj->store_ino == st->st_ino || (t->unstable >> from & 1))) {
         *ret_obj = obj;
         return 0;
     }
     if (obj) { /* somebody changed the store behind our back: the name is another object now */
         remove_name_locked(t, slot);
     }
-    obj = by_ino_locked(t, st->st_ino, from);
+    obj = t->unstable >> from & 1 ? NULL : by_ino_locked(t, st->st_ino, from);
     if (obj && (obj->type != type || type == DT_DIR || (!obj->names && obj->nopen == 0))) {
         /* An inode number that was given to a new object: the old one is gone. It keeps its
          * number for those who still know it, but is not found by it any more. */
         unhash_obj_locked(t, obj);
-        obj->bucket_next = NULL;
+        obj->bucket_next = t->strays;
+        t->strays = obj;
         obj = NULL;
     }
     if (!obj) {

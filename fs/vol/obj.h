@@ -62,6 +62,8 @@ struct obj_table;
 int obj_table_new(uint64_t root_ino, uint8_t from, struct obj_table **ret_table) must_check;
 /* Frees everything that is left. Accepts NULL. */
 void obj_table_free(struct obj_table *table);
+/* The inode numbers of store `from` say nothing (sshfs): objects are found by name alone there. */
+void obj_table_unstable(struct obj_table *table, uint8_t from);
 /* Lives as long as the table. */
 struct obj *obj_root(struct obj_table *table);
 /* The number users see: unique per object, the store's own inode where `from` is store 0. */

@@ -216,3 +216,59 @@ Test(assemble, another_volumes_store_is_refused) {
     c.id = id_new();
     cr_assert_eq(assemble(&c, &plain, events, &a, &why), -HFE_FOREIGN);
 }
+
+Test(assemble, a_member_that_the_configuration_does_not_name_is_missed) {
+    struct assembly a;
+    struct config c = config;
+    struct mirror_status *st = calloc(1, sizeof(*st));
+
+    run_once(&plain, "one");
+    c.count = 1;
+    cr_assert_eq(assemble(&c, &plain, events, &a, &why), -HFE_MISSING);
+    cr_assert_eq(assemble(&c, &degraded, events, &a, &why), 0, "%s", why.text);
+    mirror_status(mirror_of(a.mirror), st);
+    cr_assert_eq(st->count, 2);
+    cr_assert_eq(st->online, 1);
+    cr_assert_eq(disassemble(&a, true), 0);
+    cr_assert_eq(mount_with(&plain, &a), -HFE_STALE, "b missed that mount");
+    free(st);
+}
+
+Test(assemble, a_mount_that_was_cut_off_while_it_wrote_its_record_needs_nobody) {
+    struct assembly a;
+    struct store *s;
+    struct super next;
+
+    run_once(&plain, "one");
+    cr_assert_eq(store_open(config.store[0].path, &why, &s), 0);
+    next = *store_super(s);
+    next.mount_count++;
+    next.clean = false;
+    cr_assert_eq(store_write_super(s, &next), 0); /* and not on b, nor on the witness */
+    store_close(s);
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    cr_assert_eq(disassemble(&a, true), 0);
+}
+
+Test(assemble, a_create_that_is_repeated_never_empties_what_it_was_to_adopt) {
+    struct volume_create vc = {.adopt = 0};
+    char path[2][PATH_BYTES], file[PATH_BYTES + 16], junk[PATH_BYTES + 16];
+
+    (void)strcpy(vc.config.name, "again");
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path[i], sizeof(path[i]), "%s/again%d", dir, i);
+        cr_assert_eq(mkdir(path[i], 0755), 0);
+        cr_assert_eq(config_add_store(&vc.config, path[i], &why), 0);
+    }
+    (void)snprintf(file, sizeof(file), "%s/precious", path[0]);
+    (void)snprintf(junk, sizeof(junk), "%s/junk", path[1]);
+    cr_assert_eq(mkdir(file, 0755), 0);
+    cr_assert_eq(mkdir(junk, 0755), 0);
+    cr_assert_eq(volume_create(&vc, &why), -HFE_UNSAFE, "the second is not empty");
+    cr_assert_eq(access(file, F_OK), 0);
+    cr_assert_eq(access(junk, F_OK), 0);
+    vc.adopt = -1;
+    cr_assert_eq(volume_create(&vc, &why), -HFE_UNSAFE, "nor is the first");
+    cr_assert_eq(access(file, F_OK), 0);
+    cr_assert_eq(access(junk, F_OK), 0);
+}

@@ -164,3 +164,15 @@ Test(heal, files_changed_since_the_mount_are_compared_by_content) {
     cr_assert_eq(heal_tree(store[0], store[1], &o, &stat, &why), 0);
     cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
 }
+
+Test(heal, files_that_are_links_on_the_target_only_are_parted) {
+    char p[300], q[300];
+
+    put(0, "f1", "one");
+    put(0, "f2", "two");
+    put(1, "f1", "one");
+    (void)snprintf(p, sizeof(p), "%s/f1", path[1]);
+    (void)snprintf(q, sizeof(q), "%s/f2", path[1]);
+    cr_assert_eq(link(p, q), 0);
+    (void)heal(true);
+}

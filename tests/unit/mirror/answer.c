@@ -368,3 +368,50 @@ Test(mirror, setuid_goes_when_somebody_else_writes) {
     cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
     cr_assert_eq(rig_differences(&rig, 0, 1), 0);
 }
+
+Test(mirror, a_size_that_one_store_cannot_have_ejects_nobody) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "content");
+    struct vol_attr attr = {.set = VOL_SET_SIZE, .size = 1 << 20, .cred = &rig_cred};
+    struct vol_handle h;
+    struct stat st;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        plan(i, FAULT_SETATTR, -EFBIG, 1);
+        cr_assert_eq(OP(setattr, f, h, &attr, NULL), -EFBIG);
+        cr_assert_eq(OP(setattr, f, VOL_NO_HANDLE, &attr, NULL), 0);
+        attr.size = 7;
+        cr_assert_eq(OP(setattr, f, h, &attr, &st), 0);
+        attr.size = 1 << 20;
+        cr_assert_eq(state_of(0), MEMBER_ONLINE);
+        cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    }
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+Test(mirror, a_large_write_that_the_preferred_store_cannot_take_is_taken_back) {
+    enum { SIZE = 1 << 20 };
+    struct obj *f = rig_file(&rig, rig.root, "f", "old");
+    char *buf = calloc(1, SIZE), back[4] = "";
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(0, FAULT_WRITE, -EFBIG, 1);
+    cr_assert_eq(OP(write, f, h, buf, SIZE, 0, &rig_cred), -EFBIG);
+    cr_assert_eq(OP(read, f, h, back, 4, 0), 3);
+    cr_assert_str_eq(back, "old");
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+    free(buf);
+}
+
+Test(mirror, stores_that_may_differ_are_not_marked_clean) {
+    plan(0, FAULT_CREATE, -EIO, 1);
+    plan(1, FAULT_CREATE, -EIO, 1);
+    cr_assert_eq(make_file("f"), -EIO);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert(!rig_super(&rig, 0).clean && !rig_super(&rig, 1).clean);
+}
