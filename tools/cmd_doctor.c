@@ -96,23 +96,39 @@ static bool is_immutable(const char *path) {
     return fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_IMMUTABLE_FL);
 }
 
+static bool drop_in_names(const char *folder, const char *mount_point) {
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+
+    if (io_open_dir(AT_FDCWD, folder, &d) < 0) {
+        return false;
+    }
+    while ((e = readdir(d))) {
+        scope_free char *text = NULL;
+
+        if (e->d_name[0] != '.' && io_read_text(dirfd(d), e->d_name, &text) == 0 && strstr(text, mount_point)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Is there a RequiresMountsFor= that names the mount point, for a unit that is installed? */
 static void check_unit(struct report *r, const struct config *c, const char *unit) {
     char path[512], what[PATH_BYTES + 100], advice[PATH_BYTES + 100];
-    scope_free char *text = NULL;
 
     (void)snprintf(path, sizeof(path), "/lib/systemd/system/%s", unit);
     if (access(path, F_OK) < 0) {
         return;
     }
-    (void)snprintf(path, sizeof(path), "/etc/systemd/system/%s.d/holdfast.conf", unit);
-    if (io_read_text(AT_FDCWD, path, &text) == 0 && strstr(text, c->mount_point)) {
+    (void)snprintf(path, sizeof(path), "/etc/systemd/system/%s.d", unit);
+    if (drop_in_names(path, c->mount_point)) {
         (void)snprintf(what, sizeof(what), "%s waits for %s", unit, c->mount_point);
         say(r, GOOD, what, "");
         return;
     }
     (void)snprintf(what, sizeof(what), "%s does not wait for %s (if its data is there, it must)", unit, c->mount_point);
-    (void)snprintf(advice, sizeof(advice), "put [Unit] RequiresMountsFor=%s into %s", c->mount_point, path);
+    (void)snprintf(advice, sizeof(advice), "put [Unit] RequiresMountsFor=%s into %s/holdfast.conf", c->mount_point, path);
     say(r, WARN, what, advice);
 }
 
