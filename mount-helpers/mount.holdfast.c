@@ -45,7 +45,9 @@ static int run(const char *const *argv) {
     if (!WIFEXITED(status) || WEXITSTATUS(status) == 127) {
         return MOUNT_SYSTEM;
     }
-    return WEXITSTATUS(status) == 0 ? MOUNT_OK : WEXITSTATUS(status) == 2 ? MOUNT_USAGE : MOUNT_FAILED;
+    return WEXITSTATUS(status) == 0   ? MOUNT_OK
+           : WEXITSTATUS(status) == 2 ? MOUNT_USAGE
+                                      : MOUNT_FAILED;
 }
 
 static bool has_option(const char *list, const char *word) {
@@ -116,7 +118,8 @@ int main(int argc, char **argv) {
     c.spec = argc > optind ? argv[optind++] : NULL;
     c.dir = argc > optind ? argv[optind++] : NULL;
     if (!c.spec || (!unmount && !c.dir)) {
-        (void)fprintf(stderr, "usage: %s\n", unmount ? "umount.holdfast DIR [-l]" : "mount.holdfast NAME DIR [-o OPTS]");
+        (void)fprintf(stderr, "usage: %s\n",
+                      unmount ? "umount.holdfast DIR [-l]" : "mount.holdfast NAME DIR [-o OPTS]");
         return MOUNT_USAGE;
     }
     return unmount ? do_umount(&c) : do_mount(&c);

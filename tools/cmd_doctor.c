@@ -28,7 +28,8 @@ static void say(struct report *r, enum grade grade, const char *what, const char
 
     r->worst = grade > r->worst ? grade : r->worst;
     if (r->list) {
-        (void)json_array_append_new(r->list, json_pack("{s:s, s:s, s:s}", "grade", names[grade], "what", what, "advice", advice));
+        (void)json_array_append_new(r->list, json_pack("{s:s, s:s, s:s}", "grade", names[grade],
+                                                       "what", what, "advice", advice));
     } else if (grade != GOOD || !r->args->quiet) {
         (void)printf("%-8s %s%s%s\n", names[grade], what, *advice ? "\n         -> " : "", advice);
     }
@@ -46,10 +47,12 @@ static void check_machine(struct report *r) {
     } else {
         say(r, BAD, "/dev/fuse cannot be opened", "modprobe fuse, and run as root");
     }
-    if (access("/sbin/mount.holdfast", X_OK) == 0 && access("/sbin/umount.fuse.holdfast", X_OK) == 0) {
+    if (access("/sbin/mount.holdfast", X_OK) == 0 &&
+        access("/sbin/umount.fuse.holdfast", X_OK) == 0) {
         say(r, GOOD, "mount(8) finds its helpers", "");
     } else {
-        say(r, WARN, "mount(8) does not find /sbin/mount.holdfast and its links", "run tools/install, for /etc/fstab to work");
+        say(r, WARN, "mount(8) does not find /sbin/mount.holdfast and its links",
+            "run tools/install, for /etc/fstab to work");
     }
 }
 
@@ -69,22 +72,28 @@ static void check_store(struct report *r, const struct config *c, unsigned i) {
     }
     m = super_member_of(&super, &super.store_id);
     if (!id_equal(&super.volume_id, &c->id) || !m) {
-        (void)snprintf(what, sizeof(what), "store \"%s\": %s holds a store of volume \"%s\"", s->label, s->path, super.volume_name);
+        (void)snprintf(what, sizeof(what), "store \"%s\": %s holds a store of volume \"%s\"",
+                       s->label, s->path, super.volume_name);
         say(r, BAD, what, "another disk is mounted there");
         return;
     }
     (void)snprintf(what, sizeof(what), "store \"%s\" is at %s", s->label, s->path);
     say(r, GOOD, what, "");
     for (int k = 0; k < STORE_CAPS; k++) {
-        if (!(m->caps & (uint32_t)store_cap_table[k].cap) && store_cap_table[k].cap != STORE_REFLINK) {
-            (void)snprintf(what, sizeof(what), "store \"%s\" has no %s", s->label, store_cap_table[k].name);
+        if (!(m->caps & (uint32_t)store_cap_table[k].cap) &&
+            store_cap_table[k].cap != STORE_REFLINK) {
+            (void)snprintf(what, sizeof(what), "store \"%s\" has no %s", s->label,
+                           store_cap_table[k].name);
             say(r, WARN, what, store_cap_table[k].without);
         }
     }
     for (unsigned k = 0; k < i; k++) {
-        if (stat(s->path, &st) == 0 && stat(c->store[k].path, &other) == 0 && st.st_dev == other.st_dev) {
-            (void)snprintf(what, sizeof(what), "stores \"%s\" and \"%s\" are on one filesystem", c->store[k].label, s->label);
-            say(r, WARN, what, "when that disk dies, both copies are gone: put one on another disk");
+        if (stat(s->path, &st) == 0 && stat(c->store[k].path, &other) == 0 &&
+            st.st_dev == other.st_dev) {
+            (void)snprintf(what, sizeof(what), "stores \"%s\" and \"%s\" are on one filesystem",
+                           c->store[k].label, s->label);
+            say(r, WARN, what,
+                "when that disk dies, both copies are gone: put one on another disk");
         }
     }
 }
@@ -106,7 +115,8 @@ static bool drop_in_names(const char *folder, const char *mount_point) {
     while ((e = readdir(d))) {
         scope_free char *text = NULL;
 
-        if (e->d_name[0] != '.' && io_read_text(dirfd(d), e->d_name, &text) == 0 && strstr(text, mount_point)) {
+        if (e->d_name[0] != '.' && io_read_text(dirfd(d), e->d_name, &text) == 0 &&
+            strstr(text, mount_point)) {
             return true;
         }
     }
@@ -127,34 +137,43 @@ static void check_unit(struct report *r, const struct config *c, const char *uni
         say(r, GOOD, what, "");
         return;
     }
-    (void)snprintf(what, sizeof(what), "%s does not wait for %s (if its data is there, it must)", unit, c->mount_point);
-    (void)snprintf(advice, sizeof(advice), "put [Unit] RequiresMountsFor=%s into %s/holdfast.conf", c->mount_point, path);
+    (void)snprintf(what, sizeof(what), "%s does not wait for %s (if its data is there, it must)",
+                   unit, c->mount_point);
+    (void)snprintf(advice, sizeof(advice), "put [Unit] RequiresMountsFor=%s into %s/holdfast.conf",
+                   c->mount_point, path);
     say(r, WARN, what, advice);
 }
 
 static void check_mount_point(struct report *r, const struct config *c) {
-    static const char *const units[] = {"postgresql@.service", "mariadb.service", "apache2.service", "nginx.service",
-                                        "php8.2-fpm.service"};
+    static const char *const units[] = {"postgresql@.service", "mariadb.service", "apache2.service",
+                                        "nginx.service", "php8.2-fpm.service"};
     char what[PATH_BYTES + 100], at[PATH_BYTES], name[PATH_BYTES];
     struct stat st;
 
     if (!c->mount_point[0]) {
-        say(r, WARN, "the volume has no mount point in its configuration", "add `mount = DIR` to its file");
+        say(r, WARN, "the volume has no mount point in its configuration",
+            "add `mount = DIR` to its file");
         return;
     }
     if (daemon_find_mount(c->name, at, name) == 0) {
         (void)snprintf(what, sizeof(what), "mounted at %s", at);
         say(r, GOOD, what, "");
     } else if (stat(c->mount_point, &st) < 0) {
-        (void)snprintf(what, sizeof(what), "the mount point %s: %s", c->mount_point, error_words(-errno));
-        say(r, BAD, what, errno == ENOTCONN ? "its daemon died: umount it, and mount the volume again" : "create the folder");
+        (void)snprintf(what, sizeof(what), "the mount point %s: %s", c->mount_point,
+                       error_words(-errno));
+        say(r, BAD, what,
+            errno == ENOTCONN ? "its daemon died: umount it, and mount the volume again"
+                              : "create the folder");
     } else if (!is_immutable(c->mount_point)) {
-        (void)snprintf(what, sizeof(what), "the bare mount point %s can be written to", c->mount_point);
+        (void)snprintf(what, sizeof(what), "the bare mount point %s can be written to",
+                       c->mount_point);
         say(r, WARN, what, "software that starts before the mount would fill it: chattr +i on it");
     }
     if (!file_contains("/etc/fstab", c->mount_point)) {
         (void)snprintf(what, sizeof(what), "%s is not in /etc/fstab", c->mount_point);
-        say(r, WARN, what, "it is not mounted at boot; `holdfast create --fstab` writes the line, see mount.holdfast(8)");
+        say(r, WARN, what,
+            "it is not mounted at boot; `holdfast create --fstab` writes the line, see "
+            "mount.holdfast(8)");
     }
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         check_unit(r, c, units[i]);
@@ -214,8 +233,8 @@ int cmd_store_probe(const struct args *a) {
         if (list) {
             (void)json_object_set_new(list, store_cap_table[i].name, json_boolean(can));
         } else {
-            (void)printf("%-28s %-4s%s%s\n", store_cap_table[i].name, can ? "yes" : "NO", can ? "" : " ",
-                         can ? "" : store_cap_table[i].without);
+            (void)printf("%-28s %-4s%s%s\n", store_cap_table[i].name, can ? "yes" : "NO",
+                         can ? "" : " ", can ? "" : store_cap_table[i].without);
         }
     }
     if (list) {

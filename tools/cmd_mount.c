@@ -35,14 +35,18 @@ static int parse_request(const struct args *a, struct daemon_request *r, struct 
     }
     where = a->count > 1 ? a->word[1] : r->config.mount_point;
     if (!*where) {
-        return why_set(why, -HFE_USAGE, "say where: holdfast mount %s DIR (or put `mount = DIR` into %s/%s.conf)",
+        return why_set(why, -HFE_USAGE,
+                       "say where: holdfast mount %s DIR (or put `mount = DIR` into %s/%s.conf)",
                        r->config.name, config_dir(), r->config.name);
     }
     if (!realpath(where, r->mount_point)) {
         if (errno == ENOTCONN) {
-            return why_set(why, -ENOTCONN, "%s is the mount of a daemon that died: `umount %s` first", where, where);
+            return why_set(why, -ENOTCONN,
+                           "%s is the mount of a daemon that died: `umount %s` first", where,
+                           where);
         }
-        return why_set(why, -errno, "the mount point %s: %s; create the folder first", where, error_words(-errno));
+        return why_set(why, -errno, "the mount point %s: %s; create the folder first", where,
+                       error_words(-errno));
     }
     err = mount_options_parse(r->config.options, &r->options, why);
     err = err < 0 || !a->options ? err : mount_options_parse(a->options, &r->options, why);
@@ -68,8 +72,10 @@ int cmd_umount(const struct args *a) {
     int err;
 
     if (daemon_find_mount(a->word[0], mount_point, name) < 0) {
-        err = why_set(&why, -ENOENT, "%s is not a mounted volume or its mount point; `holdfast list` shows what is mounted",
-                      a->word[0]);
+        err = why_set(
+            &why, -ENOENT,
+            "%s is not a mounted volume or its mount point; `holdfast list` shows what is mounted",
+            a->word[0]);
         return fail(err, &why);
     }
     err = daemon_unmount(mount_point, name, a->lazy, &why);

@@ -32,7 +32,9 @@ static long long number_of(const json_t *o, const char *key) {
 static enum health health_of(const json_t *status) {
     const char *state = text_of(status, "state");
 
-    return strcmp(state, "HEALTHY") == 0 ? HEALTH_GOOD : strcmp(state, "DEGRADED") == 0 ? HEALTH_DEGRADED : HEALTH_UNUSABLE;
+    return strcmp(state, "HEALTHY") == 0    ? HEALTH_GOOD
+           : strcmp(state, "DEGRADED") == 0 ? HEALTH_DEGRADED
+                                            : HEALTH_UNUSABLE;
 }
 
 static int ask(const char *name, json_t **ret_status, struct why *why) {
@@ -48,9 +50,11 @@ static void print_store(const json_t *s, const struct args *a) {
 
     (void)snprintf(where, sizeof(where), "%s%s%s%s", *text_of(s, "path") ? text_of(s, "path") : "-",
                    *text_of(s, "fs") ? " (" : "", text_of(s, "fs"), *text_of(s, "fs") ? ")" : "");
-    (void)printf("  %-10s %-8s %-34s %5lld %6lld %6lld %8s\n", text_of(s, "label"), text_of(s, "state"), where,
-                 number_of(s, "read_errors"), number_of(s, "write_errors"), number_of(s, "checksum_errors"),
-                 online ? size_text((uint64_t)number_of(s, "free_bytes"), a->exact, free_text) : "-");
+    (void)printf("  %-10s %-8s %-34s %5lld %6lld %6lld %8s\n", text_of(s, "label"),
+                 text_of(s, "state"), where, number_of(s, "read_errors"),
+                 number_of(s, "write_errors"), number_of(s, "checksum_errors"),
+                 online ? size_text((uint64_t)number_of(s, "free_bytes"), a->exact, free_text)
+                        : "-");
 }
 
 static void print_status(const json_t *st, const struct args *a) {
@@ -59,14 +63,17 @@ static void print_status(const json_t *st, const struct args *a) {
     size_t i;
 
     clock_text((uint64_t)number_of(st, "mounted"), since);
-    (void)printf("volume:  %-36s mounted: %s (since %s)\n", text_of(st, "volume"), text_of(st, "mount"), since);
-    (void)printf("state:   %-12s generation: %-11lld stores: %lld of %lld online\n", text_of(st, "state"),
-                 number_of(st, "generation"), number_of(st, "online"), number_of(st, "count"));
+    (void)printf("volume:  %-36s mounted: %s (since %s)\n", text_of(st, "volume"),
+                 text_of(st, "mount"), since);
+    (void)printf("state:   %-12s generation: %-11lld stores: %lld of %lld online\n",
+                 text_of(st, "state"), number_of(st, "generation"), number_of(st, "online"),
+                 number_of(st, "count"));
     (void)printf("status:  %s\n", text_of(st, "status"));
     if (*text_of(st, "action")) {
         (void)printf("action:  %s\n", text_of(st, "action"));
     }
-    (void)printf("  %-10s %-8s %-34s %5s %6s %6s %8s\n", "STORE", "STATE", "WHERE", "READ", "WRITE", "CKSUM", "FREE");
+    (void)printf("  %-10s %-8s %-34s %5s %6s %6s %8s\n", "STORE", "STATE", "WHERE", "READ", "WRITE",
+                 "CKSUM", "FREE");
     json_array_foreach(stores, i, s) {
         print_store(s, a);
     }
@@ -81,10 +88,12 @@ static enum health show_one(const char *name, const struct args *a, json_t *all)
 
     if (err < 0) {
         if (all) {
-            (void)json_array_append_new(all, json_pack("{s:s, s:s}", "volume", name, "state", "UNMOUNTED"));
+            (void)json_array_append_new(
+                all, json_pack("{s:s, s:s}", "volume", name, "state", "UNMOUNTED"));
         } else if (!a->quiet) {
             (void)printf("volume:  %s\nstate:   %s\naction:  holdfast mount %s\n", name,
-                         daemon_is_running(name) ? "the daemon does not answer" : "not mounted", name);
+                         daemon_is_running(name) ? "the daemon does not answer" : "not mounted",
+                         name);
         }
         return HEALTH_UNKNOWN;
     }
@@ -168,11 +177,12 @@ int cmd_list(const struct args *a) {
         }
         state = ask(names[i], &st, &why) == 0 ? text_of(st, "state") : "UNMOUNTED";
         if (all) {
-            (void)json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:s}", "volume", c.name, "state", state, "stores",
-                                                       (int)c.count, "mount", st ? text_of(st, "mount") : c.mount_point));
+            (void)json_array_append_new(
+                all, json_pack("{s:s, s:s, s:i, s:s}", "volume", c.name, "state", state, "stores",
+                               (int)c.count, "mount", st ? text_of(st, "mount") : c.mount_point));
         } else {
-            (void)printf(a->no_header ? "%s\t%s\t%u\t%s\n" : "%-20s %-10s %-6u %s\n", c.name, state, c.count,
-                         st ? text_of(st, "mount") : c.mount_point);
+            (void)printf(a->no_header ? "%s\t%s\t%u\t%s\n" : "%-20s %-10s %-6u %s\n", c.name, state,
+                         c.count, st ? text_of(st, "mount") : c.mount_point);
         }
         json_decref(st);
     }

@@ -8,11 +8,14 @@
 #include "tool.h"
 
 const struct command commands[] = {
-    {"create", "NAME STORE STORE... [--adopt STORE | --take-over DIR] [--mount DIR] [-o OPTS] [--fstab]",
+    {"create",
+     "NAME STORE STORE... [--adopt STORE | --take-over DIR] [--mount DIR] [-o OPTS] [--fstab]",
      "make a volume out of folders", 2, STORES_MAX + 1, cmd_create},
-    {"import", "STORE...", "make a volume that exists known to this machine", 1, STORES_MAX, cmd_import},
+    {"import", "STORE...", "make a volume that exists known to this machine", 1, STORES_MAX,
+     cmd_import},
     {"dissolve", "NAME --keep STORE [--yes]", "give the plain folders back", 1, 1, cmd_dissolve},
-    {"mount", "NAME|STORE[:STORE...] [DIR] [-f] [-d] [-o OPTS] [--force]", "mount a volume", 1, 2, cmd_mount},
+    {"mount", "NAME|STORE[:STORE...] [DIR] [-f] [-d] [-o OPTS] [--force]", "mount a volume", 1, 2,
+     cmd_mount},
     {"umount", "NAME|DIR [--lazy]", "unmount it, and wait until it is flushed", 1, 1, cmd_umount},
     {"status", "[NAME] [-x] [-w SEC] [--json] [--test]", "how volumes are", 0, 1, cmd_status},
     {"list", "[-H] [--json]", "the volumes of this machine", 0, 0, cmd_list},
@@ -57,7 +60,8 @@ bool confirmed(const struct args *args, const char *name, const char *what) {
 }
 
 void print_json(json_t *value) {
-    (void)json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)); /* a closed stdout shows below */
+    (void)json_dumpf(value, stdout,
+                     JSON_INDENT(2) | JSON_REAL_PRECISION(6)); /* a closed stdout shows below */
     (void)putchar('\n');
     json_decref(value);
 }
@@ -118,8 +122,9 @@ static int unknown(const char *word) {
             best = &commands[i];
         }
     }
-    (void)fprintf(stderr, "holdfast: there is no command \"%s\"%s%s%s\n", word, best ? "; did you mean \"" : "",
-                  best ? best->name : "", best ? "\"?" : "; `holdfast --help` lists them");
+    (void)fprintf(stderr, "holdfast: there is no command \"%s\"%s%s%s\n", word,
+                  best ? "; did you mean \"" : "", best ? best->name : "",
+                  best ? "\"?" : "; `holdfast --help` lists them");
     return EXIT_USAGE;
 }
 
@@ -130,39 +135,60 @@ static int match(const struct command *c, int argc, char **argv) {
     if (!space) {
         return argc > 1 && strcmp(argv[1], c->name) == 0;
     }
-    return argc > 2 && strncmp(argv[1], c->name, (size_t)(space - c->name)) == 0 && !argv[1][space - c->name] &&
-                   strcmp(argv[2], space + 1) == 0
+    return argc > 2 && strncmp(argv[1], c->name, (size_t)(space - c->name)) == 0 &&
+                   !argv[1][space - c->name] && strcmp(argv[2], space + 1) == 0
                ? 2
                : 0;
 }
 
 enum {
-    OPT_ADOPT = 256, OPT_TAKE_OVER, OPT_MOUNT, OPT_FSTAB, OPT_KEEP, OPT_FORCE, OPT_LAZY, OPT_JSON, OPT_TEST, OPT_COLOR,
+    OPT_ADOPT = 256,
+    OPT_TAKE_OVER,
+    OPT_MOUNT,
+    OPT_FSTAB,
+    OPT_KEEP,
+    OPT_FORCE,
+    OPT_LAZY,
+    OPT_JSON,
+    OPT_TEST,
+    OPT_COLOR,
 };
 
 static const struct option long_options[] = {
-    {"adopt", required_argument, NULL, OPT_ADOPT}, {"take-over", required_argument, NULL, OPT_TAKE_OVER},
-    {"mount", required_argument, NULL, OPT_MOUNT}, {"fstab", no_argument, NULL, OPT_FSTAB},
-    {"keep", required_argument, NULL, OPT_KEEP},   {"force", no_argument, NULL, OPT_FORCE},
-    {"lazy", no_argument, NULL, OPT_LAZY},         {"json", no_argument, NULL, OPT_JSON},
-    {"test", no_argument, NULL, OPT_TEST},         {"yes", no_argument, NULL, 'y'},
-    {"quiet", no_argument, NULL, 'q'},             {"verbose", no_argument, NULL, 'v'},
-    {"dry-run", no_argument, NULL, 'n'},           {"help", no_argument, NULL, 'h'},
-    {"color", required_argument, NULL, OPT_COLOR}, {0},
+    {"adopt", required_argument, NULL, OPT_ADOPT},
+    {"take-over", required_argument, NULL, OPT_TAKE_OVER},
+    {"mount", required_argument, NULL, OPT_MOUNT},
+    {"fstab", no_argument, NULL, OPT_FSTAB},
+    {"keep", required_argument, NULL, OPT_KEEP},
+    {"force", no_argument, NULL, OPT_FORCE},
+    {"lazy", no_argument, NULL, OPT_LAZY},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"test", no_argument, NULL, OPT_TEST},
+    {"yes", no_argument, NULL, 'y'},
+    {"quiet", no_argument, NULL, 'q'},
+    {"verbose", no_argument, NULL, 'v'},
+    {"dry-run", no_argument, NULL, 'n'},
+    {"help", no_argument, NULL, 'h'},
+    {"color", required_argument, NULL, OPT_COLOR},
+    {0},
 };
 
 static void take_option(int opt, struct args *a, const char *value) {
     const struct {
         int opt;
         bool *flag;
-    } flags[] = {{OPT_FSTAB, &a->fstab}, {OPT_FORCE, &a->force}, {OPT_LAZY, &a->lazy}, {OPT_JSON, &a->json},
-                 {OPT_TEST, &a->test},   {'y', &a->yes},         {'q', &a->quiet},     {'v', &a->verbose},
-                 {'n', &a->dry_run},     {'h', &a->help},        {'f', &a->foreground}, {'d', &a->debug},
+    } flags[] = {{OPT_FSTAB, &a->fstab}, {OPT_FORCE, &a->force}, {OPT_LAZY, &a->lazy},
+                 {OPT_JSON, &a->json},   {OPT_TEST, &a->test},   {'y', &a->yes},
+                 {'q', &a->quiet},       {'v', &a->verbose},     {'n', &a->dry_run},
+                 {'h', &a->help},        {'f', &a->foreground},  {'d', &a->debug},
                  {'H', &a->no_header},   {'p', &a->exact},       {'x', &a->problems_only}};
     const struct {
         int opt;
         const char **value;
-    } values[] = {{OPT_ADOPT, &a->adopt}, {OPT_TAKE_OVER, &a->take_over}, {OPT_MOUNT, &a->mount}, {OPT_KEEP, &a->keep},
+    } values[] = {{OPT_ADOPT, &a->adopt},
+                  {OPT_TAKE_OVER, &a->take_over},
+                  {OPT_MOUNT, &a->mount},
+                  {OPT_KEEP, &a->keep},
                   {'o', &a->options}};
 
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
@@ -192,7 +218,8 @@ static int run(const struct command *c, int argc, char **argv) {
         take_option(opt, &a, optarg);
     }
     if (a.help) {
-        (void)printf("usage: holdfast %s %s\n\n%s. See holdfast(8).\n", c->name, c->synopsis, c->help);
+        (void)printf("usage: holdfast %s %s\n\n%s. See holdfast(8).\n", c->name, c->synopsis,
+                     c->help);
         return EXIT_OK;
     }
     a.count = argc - optind;
@@ -208,7 +235,8 @@ int main(int argc, char **argv) {
     int code = -1;
 
     (void)signal(SIGPIPE, SIG_IGN); /* a closed stdout is noticed when it is flushed */
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         usage(argc < 2 ? stderr : stdout);
         return argc < 2 ? EXIT_USAGE : EXIT_OK;
     }

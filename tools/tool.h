@@ -19,7 +19,8 @@ enum exit_code {
 
 /* The options most commands share, and each command's own. */
 struct args {
-    bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only, fstab, foreground, debug;
+    bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only,
+        fstab, foreground, debug;
     bool version, help;
     const char *adopt, *take_over, *mount, *keep, *options;
     long watch_s; /* 0: once */

@@ -28,7 +28,7 @@ void clock_text(uint64_t real_s, char *ret_text) {
     time_t t = (time_t)real_s;
     struct tm tm;
 
-    (void)localtime_r(&t, &tm); /* fails only for years beyond int */
+    (void)localtime_r(&t, &tm);                             /* fails only for years beyond int */
     (void)strftime(ret_text, 32, "%Y-%m-%d %H:%M:%S", &tm); /* always fits */
 }
 

@@ -50,8 +50,8 @@ static void keep_override(void) {
     struct __user_cap_data_struct data[2];
 
     if (syscall(SYS_capget, &head, data) == 0) {
-        data[0].effective |=
-            data[0].permitted & (1u << CAP_DAC_OVERRIDE | 1u << CAP_MKNOD | 1u << CAP_DAC_READ_SEARCH);
+        data[0].effective |= data[0].permitted &
+                             (1u << CAP_DAC_OVERRIDE | 1u << CAP_MKNOD | 1u << CAP_DAC_READ_SEARCH);
         (void)syscall(SYS_capset, &head, data); /* refused: the call itself answers EACCES */
     }
 }

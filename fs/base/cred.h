@@ -14,7 +14,7 @@
 struct cred {
     uid_t uid;
     gid_t gid;
-    pid_t pid;   /* whose supplementary groups count; 0: none */
+    pid_t pid; /* whose supplementary groups count; 0: none */
     mode_t umask;
 };
 

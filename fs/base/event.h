@@ -28,5 +28,6 @@ void events_free(struct events *events);
 void event_post(struct events *events, enum event_level level, const char *format, ...)
     printf_like(3, 4);
 /* Copies up to n events newer than `after_seq`, oldest first; returns how many. */
-unsigned events_since(struct events *events, uint64_t after_seq, struct event *ret_list, unsigned n);
+unsigned events_since(struct events *events, uint64_t after_seq, struct event *ret_list,
+                      unsigned n);
 const char *event_level_name(enum event_level level);

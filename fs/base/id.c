@@ -51,7 +51,8 @@ int id_parse(const char *text, struct id *ret_id) {
         if (!isxdigit((unsigned char)c) || digits >= 32) {
             return -EINVAL;
         }
-        id.b[digits / 2] = (uint8_t)(id.b[digits / 2] << 4 | (isdigit((unsigned char)c) ? c - '0' : c - 'a' + 10));
+        id.b[digits / 2] =
+            (uint8_t)(id.b[digits / 2] << 4 | (isdigit((unsigned char)c) ? c - '0' : c - 'a' + 10));
         digits++;
     }
     if (digits != 32) {

@@ -51,7 +51,8 @@ ssize_t io_pwrite(int fd, const void *buf, size_t n, off_t off) {
 }
 
 static int write_synced(int dirfd, const char *name, const void *data, size_t n, mode_t mode) {
-    scope_fd int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+    scope_fd int fd =
+        openat(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
     ssize_t w;
 
     if (fd < 0) {

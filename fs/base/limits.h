@@ -23,5 +23,6 @@ enum {
     TICK_MS = 250,             /* the daemon's housekeeping */
     DIR_TIMES_MS = 750,        /* a directory's times are equal on all stores after this long */
     RETRY_OWN_MAX = 3,         /* tries when our own limits (EMFILE, ENOMEM) refuse */
-    PARALLEL_BYTES = 256 << 10 /* a write this large goes to all stores at once: handing over pays */
+    PARALLEL_BYTES =
+        256 << 10 /* a write this large goes to all stores at once: handing over pays */
 };

@@ -12,9 +12,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-enum {
-    RANGELOCK_BUCKETS = 128
-};
+enum { RANGELOCK_BUCKETS = 128 };
 
 struct range_hold {
     struct range_hold *next;

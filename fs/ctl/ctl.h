@@ -24,7 +24,8 @@ struct ctl_volume {
 };
 
 /* Starts the thread that serves the socket at `path`. */
-int ctl_start(const char *path, const struct ctl_volume *volume, struct why *why, struct ctl_server **ret_server) must_check;
+int ctl_start(const char *path, const struct ctl_volume *volume, struct why *why,
+              struct ctl_server **ret_server) must_check;
 /* Ends it and removes the socket. Accepts NULL. */
 void ctl_stop(struct ctl_server *server);
 
@@ -33,4 +34,5 @@ json_t *ctl_answer(const struct ctl_volume *volume, const json_t *request);
 
 /* A client's side: sends {"verb": verb} to the daemon of volume `name`, waits up to timeout_ms.
  * -HFE_UNREACHABLE if there is none, or the code the daemon gave. */
-int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_reply, struct why *why) must_check;
+int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_reply,
+             struct why *why) must_check;

@@ -91,10 +91,12 @@ static void serve_client(const struct ctl_server *s, int client) {
     json_t *request = NULL, *reply;
 
     if (!line || !may_talk(client)) {
-        reply = json_pack("{s:s, s:i}", "error", "you may not control this volume: be root or in the group holdfast",
+        reply = json_pack("{s:s, s:i}", "error",
+                          "you may not control this volume: be root or in the group holdfast",
                           "code", EPERM);
     } else if (read_line(client, line) < 0 || !(request = json_loads(line, 0, NULL))) {
-        reply = json_pack("{s:s, s:i}", "error", "the request is not one line of JSON", "code", EINVAL);
+        reply =
+            json_pack("{s:s, s:i}", "error", "the request is not one line of JSON", "code", EINVAL);
     } else {
         reply = ctl_answer(&s->volume, request);
     }
@@ -107,7 +109,8 @@ static void *thread_main(void *arg) {
     struct ctl_server *s = arg;
 
     for (;;) {
-        struct pollfd p[2] = {{.fd = s->listener, .events = POLLIN}, {.fd = s->stop, .events = POLLIN}};
+        struct pollfd p[2] = {{.fd = s->listener, .events = POLLIN},
+                              {.fd = s->stop, .events = POLLIN}};
         int client;
 
         if (poll(p, 2, -1) < 0 && errno != EINTR) {
@@ -120,7 +123,8 @@ static void *thread_main(void *arg) {
         if (client >= 0) {
             struct timeval limit = {.tv_sec = CTL_TIMEOUT_MS / 1000};
 
-            (void)setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* else it waits */
+            (void)setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &limit,
+                             sizeof(limit)); /* else it waits */
             serve_client(s, client);
             (void)close(client); /* all was sent, or the client left */
         }
@@ -128,7 +132,8 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-int ctl_start(const char *path, const struct ctl_volume *volume, struct why *why, struct ctl_server **ret_server) {
+int ctl_start(const char *path, const struct ctl_volume *volume, struct why *why,
+              struct ctl_server **ret_server) {
     struct ctl_server *s = calloc(1, sizeof(*s));
     int err;
 
@@ -138,15 +143,19 @@ int ctl_start(const char *path, const struct ctl_volume *volume, struct why *why
     s->volume = *volume;
     s->listener = s->stop = -1;
     s->at.sun_family = AF_UNIX;
-    if ((size_t)snprintf(s->at.sun_path, sizeof(s->at.sun_path), "%s", path) >= sizeof(s->at.sun_path)) {
+    if ((size_t)snprintf(s->at.sun_path, sizeof(s->at.sun_path), "%s", path) >=
+        sizeof(s->at.sun_path)) {
         free(s);
-        return why_set(why, -ENAMETOOLONG, "the socket path %s is too long: set HOLDFAST_RUN_DIR to a shorter one", path);
+        return why_set(why, -ENAMETOOLONG,
+                       "the socket path %s is too long: set HOLDFAST_RUN_DIR to a shorter one",
+                       path);
     }
     (void)unlink(path); /* of a daemon that was killed; the volume's lock is held */
     s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     s->stop = eventfd(0, EFD_CLOEXEC);
-    if (s->listener < 0 || s->stop < 0 || bind(s->listener, (struct sockaddr *)&s->at, sizeof(s->at)) < 0 ||
-        chmod(path, 0666) < 0 || listen(s->listener, 16) < 0 || pthread_create(&s->thread, NULL, thread_main, s) != 0) {
+    if (s->listener < 0 || s->stop < 0 ||
+        bind(s->listener, (struct sockaddr *)&s->at, sizeof(s->at)) < 0 || chmod(path, 0666) < 0 ||
+        listen(s->listener, 16) < 0 || pthread_create(&s->thread, NULL, thread_main, s) != 0) {
         err = errno ? -errno : -EAGAIN;
         cleanup_fd(&s->listener);
         cleanup_fd(&s->stop);
@@ -172,7 +181,8 @@ void ctl_stop(struct ctl_server *s) {
     free(s);
 }
 
-int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_reply, struct why *why) {
+int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_reply,
+             struct why *why) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
     scope_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -181,11 +191,13 @@ int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_re
     FILE *f;
     int code;
 
-    (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s", path); /* too long: nobody answers there */
+    (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s",
+                   path); /* too long: nobody answers there */
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
         connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0) {
         json_decref(request);
-        return why_set(why, -HFE_UNREACHABLE, "no daemon answers at %s: the volume is not mounted", path);
+        return why_set(why, -HFE_UNREACHABLE, "no daemon answers at %s: the volume is not mounted",
+                       path);
     }
     send_json(fd, request);
     json_decref(request);
@@ -201,7 +213,8 @@ int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_re
     }
     code = (int)json_integer_value(json_object_get(reply, "code"));
     if (json_object_get(reply, "error")) {
-        code = why_set(why, code > 0 ? -code : -EIO, "%s", json_string_value(json_object_get(reply, "error")));
+        code = why_set(why, code > 0 ? -code : -EIO, "%s",
+                       json_string_value(json_object_get(reply, "error")));
         json_decref(reply);
         return code;
     }

@@ -7,15 +7,19 @@
 #include "ctl/ctl.h"
 
 static const char *state_name(const struct mirror_status *s) {
-    return s->read_only ? "READ-ONLY" : s->online == s->count && !s->unequal ? "HEALTHY" : "DEGRADED";
+    return s->read_only                           ? "READ-ONLY"
+           : s->online == s->count && !s->unequal ? "HEALTHY"
+                                                  : "DEGRADED";
 }
 
 static json_t *store_json(const struct mirror_member_status *m) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "label", m->label, "state",
-                     member_state_name(m->state), "path", m->path, "fs", m->fs, "reason", m->reason, "reads",
-                     m->reads_here, "since", (json_int_t)m->since_s, "read_errors", (json_int_t)m->read_errors,
-                     "write_errors", (json_int_t)m->write_errors, "checksum_errors", (json_int_t)m->checksum_errors,
-                     "total_bytes", (json_int_t)m->total_bytes, "free_bytes", (json_int_t)m->free_bytes);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "label",
+                     m->label, "state", member_state_name(m->state), "path", m->path, "fs", m->fs,
+                     "reason", m->reason, "reads", m->reads_here, "since", (json_int_t)m->since_s,
+                     "read_errors", (json_int_t)m->read_errors, "write_errors",
+                     (json_int_t)m->write_errors, "checksum_errors", (json_int_t)m->checksum_errors,
+                     "total_bytes", (json_int_t)m->total_bytes, "free_bytes",
+                     (json_int_t)m->free_bytes);
 }
 
 static json_t *recent_events(struct events *events) {
@@ -25,9 +29,10 @@ static json_t *recent_events(struct events *events) {
     unsigned n = e ? events_since(events, 0, e, SHOWN) : 0;
 
     for (unsigned i = 0; i < n; i++) {
-        (void)json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:s}", "seq", (json_int_t)e[i].seq, "time",
-                                                    (json_int_t)e[i].real_s, "level",
-                                                    event_level_name(e[i].level), "text", e[i].text));
+        (void)json_array_append_new(list,
+                                    json_pack("{s:I, s:I, s:s, s:s}", "seq", (json_int_t)e[i].seq,
+                                              "time", (json_int_t)e[i].real_s, "level",
+                                              event_level_name(e[i].level), "text", e[i].text));
     }
     free(e);
     return list;
@@ -43,21 +48,29 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
         if (m->state == MEMBER_ONLINE) {
             continue;
         }
-        (void)snprintf(text, sizeof(text), "Store \"%s\" is %s: %s. No data is lost; %u of %u copies are left.%s", m->label,
-                       member_state_name(m->state), m->reason, s->online, s->count,
+        (void)snprintf(text, sizeof(text),
+                       "Store \"%s\" is %s: %s. No data is lost; %u of %u copies are left.%s",
+                       m->label, member_state_name(m->state), m->reason, s->online, s->count,
                        s->online == 1 ? " One more failure would lose data." : "");
-        (void)snprintf(action, sizeof(action),
-                       "when its disk is well again: holdfast umount %s && holdfast mount %s -o resync", v->name, v->name);
+        (void)snprintf(
+            action, sizeof(action),
+            "when its disk is well again: holdfast umount %s && holdfast mount %s -o resync",
+            v->name, v->name);
     }
     if (s->unequal && s->online == s->count) {
-        (void)snprintf(text, sizeof(text), "%s", "A change failed on all stores and may have left them different.");
-        (void)snprintf(action, sizeof(action), "the next mount compares them: holdfast umount %s && holdfast mount %s", v->name,
-                       v->name);
+        (void)snprintf(text, sizeof(text), "%s",
+                       "A change failed on all stores and may have left them different.");
+        (void)snprintf(action, sizeof(action),
+                       "the next mount compares them: holdfast umount %s && holdfast mount %s",
+                       v->name, v->name);
     }
     if (s->read_only) {
-        (void)snprintf(text, sizeof(text), "%s", "The loss of a store could not be recorded: the volume is read-only.");
-        (void)snprintf(action, sizeof(action), "make room in the state directory, then: holdfast umount %s && holdfast mount %s",
-                       v->name, v->name);
+        (void)snprintf(text, sizeof(text), "%s",
+                       "The loss of a store could not be recorded: the volume is read-only.");
+        (void)snprintf(
+            action, sizeof(action),
+            "make room in the state directory, then: holdfast umount %s && holdfast mount %s",
+            v->name, v->name);
     }
     (void)json_object_set_new(reply, "status", json_string(text));
     (void)json_object_set_new(reply, "action", json_string(action));
@@ -75,11 +88,12 @@ static json_t *verb_status(const struct ctl_volume *v) {
     for (unsigned i = 0; i < s->count; i++) {
         (void)json_array_append_new(stores, store_json(&s->member[i]));
     }
-    reply = json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:o, s:o}", "schema", 1, "volume", v->name,
-                      "state", state_name(s), "mount", v->mount_point, "mounted", (json_int_t)v->mounted_s, "generation",
-                      (json_int_t)s->generation_number, "online", (int)s->online, "count", (int)s->count, "objects",
-                      (json_int_t)s->objects, "pid", (json_int_t)getpid(), "stores", stores, "events",
-                      recent_events(v->events));
+    reply = json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:o, s:o}", "schema", 1,
+                      "volume", v->name, "state", state_name(s), "mount", v->mount_point, "mounted",
+                      (json_int_t)v->mounted_s, "generation", (json_int_t)s->generation_number,
+                      "online", (int)s->online, "count", (int)s->count, "objects",
+                      (json_int_t)s->objects, "pid", (json_int_t)getpid(), "stores", stores,
+                      "events", recent_events(v->events));
     explain(v, s, reply);
     free(s);
     return reply;
@@ -103,5 +117,6 @@ json_t *ctl_answer(const struct ctl_volume *v, const json_t *request) {
             return verbs[i].run(v);
         }
     }
-    return json_pack("{s:s, s:i}", "error", "this daemon does not know that verb", "code", EOPNOTSUPP);
+    return json_pack("{s:s, s:i}", "error", "this daemon does not know that verb", "code",
+                     EOPNOTSUPP);
 }

@@ -30,7 +30,7 @@ struct candidate {
     struct store *store; /* NULL: not here */
     struct why why;      /* why it is not here */
     enum member_state state;
-    bool behind;         /* needs a full comparison before it may take part */
+    bool behind; /* needs a full comparison before it may take part */
 };
 
 struct gather {
@@ -42,8 +42,8 @@ struct gather {
     struct super record; /* the newest there is, and then the one in force */
     int newest;          /* whose it was */
     struct witness *witness;
-    struct super seen;   /* what the witness saw last */
-    bool witnessed;      /* `seen` is of the witness in force */
+    struct super seen; /* what the witness saw last */
+    bool witnessed;    /* `seen` is of the witness in force */
 };
 
 /* --- places --- */
@@ -85,7 +85,8 @@ int assemble_check_places(const struct config *config, const char *mount_point, 
         for (unsigned k = 0; k < config->count; k++) {
             if (k != i && is_inside(path, config->store[k].path)) {
                 return why_set(why, -HFE_UNSAFE,
-                               "the stores %s and %s are one folder, or one lies in the other: two copies there "
+                               "the stores %s and %s are one folder, or one lies in the other: two "
+                               "copies there "
                                "would be one. Give folders on different disks",
                                config->store[k].path, path);
             }
@@ -94,12 +95,18 @@ int assemble_check_places(const struct config *config, const char *mount_point, 
             continue;
         }
         if (is_inside(mount_point, path)) {
-            return why_set(why, -HFE_UNSAFE, "the mount point %s lies in the store %s: the volume would contain itself. "
-                           "Mount it elsewhere", mount_point, path);
+            return why_set(
+                why, -HFE_UNSAFE,
+                "the mount point %s lies in the store %s: the volume would contain itself. "
+                "Mount it elsewhere",
+                mount_point, path);
         }
         if (is_inside(path, mount_point)) {
-            return why_set(why, -HFE_UNSAFE, "the store %s lies below the mount point %s: mounting would hide it. Mount "
-                           "the volume elsewhere, or move the store", path, mount_point);
+            return why_set(
+                why, -HFE_UNSAFE,
+                "the store %s lies below the mount point %s: mounting would hide it. Mount "
+                "the volume elsewhere, or move the store",
+                path, mount_point);
         }
     }
     return 0;
@@ -122,9 +129,11 @@ static int open_stores(struct gather *g, struct why *why) {
             c->store = NULL;
             continue;
         }
-        if (!id_is_zero(&g->config->id) && !id_equal(&store_super(c->store)->volume_id, &g->config->id)) {
+        if (!id_is_zero(&g->config->id) &&
+            !id_equal(&store_super(c->store)->volume_id, &g->config->id)) {
             return why_set(why, -HFE_FOREIGN,
-                           "%s is a store of another volume (\"%s\"), not of \"%s\". Is another disk mounted there? "
+                           "%s is a store of another volume (\"%s\"), not of \"%s\". Is another "
+                           "disk mounted there? "
                            "`holdfast store probe %s` tells more",
                            c->path, store_super(c->store)->volume_name, g->config->name, c->path);
         }
@@ -165,14 +174,16 @@ static int find_newest(struct gather *g, struct why *why) {
             continue;
         }
         if (!id_equal(&s->volume_id, &store_super(g->c[g->newest].store)->volume_id)) {
-            return why_set(why, -HFE_FOREIGN, "%s and %s are stores of different volumes", g->c[g->newest].path,
-                           g->c[i].path);
+            return why_set(why, -HFE_FOREIGN, "%s and %s are stores of different volumes",
+                           g->c[g->newest].path, g->c[i].path);
         }
         if (!knows(s, &store_super(g->c[g->newest].store)->generation) &&
             !knows(store_super(g->c[g->newest].store), &s->generation)) {
             return why_set(why, -HFE_UNSAFE,
-                           "split brain: %s and %s were each changed without the other. Decide which one has what you "
-                           "want to keep, take the other out of %s/%s.conf, and mount with -o degraded; the files of "
+                           "split brain: %s and %s were each changed without the other. Decide "
+                           "which one has what you "
+                           "want to keep, take the other out of %s/%s.conf, and mount with -o "
+                           "degraded; the files of "
                            "the other stay readable in its folder",
                            g->c[g->newest].path, g->c[i].path, config_dir(), g->config->name);
         }
@@ -199,11 +210,13 @@ static int ask_witness(struct gather *g, struct why *why) {
     if (err < 0) {
         return err;
     }
-    g->witnessed = witness_read(g->witness, &g->seen) == 0 && id_equal(&g->seen.witness_id, &g->record.witness_id);
+    g->witnessed = witness_read(g->witness, &g->seen) == 0 &&
+                   id_equal(&g->seen.witness_id, &g->record.witness_id);
     if (g->witnessed) {
         if (!witness_agrees(g) && !g->options->force) {
             return why_set(why, -HFE_STALE,
-                           "the stores that are here are out of date: the volume was changed without them (%s). Bring "
+                           "the stores that are here are out of date: the volume was changed "
+                           "without them (%s). Bring "
                            "back the store that was there then, or accept the loss with --force",
                            g->c[g->newest].path);
         }
@@ -213,14 +226,17 @@ static int ask_witness(struct gather *g, struct why *why) {
         bool here = false;
 
         for (unsigned k = 0; k < g->count; k++) {
-            here = here || (g->c[k].store && id_equal(&store_super(g->c[k].store)->store_id, &g->record.member[i].id));
+            here = here || (g->c[k].store && id_equal(&store_super(g->c[k].store)->store_id,
+                                                      &g->record.member[i].id));
         }
         missing += g->record.member[i].state == MEMBER_ONLINE && !here;
     }
     if (missing > 0 && !g->options->force) {
         return why_set(why, -HFE_UNSAFE,
-                       "%u of the volume's stores are missing, and this machine has no record that tells whether they "
-                       "hold newer changes. Bring them here, or accept that such changes are lost with --force",
+                       "%u of the volume's stores are missing, and this machine has no record that "
+                       "tells whether they "
+                       "hold newer changes. Bring them here, or accept that such changes are lost "
+                       "with --force",
                        missing);
     }
     return 0;
@@ -230,13 +246,14 @@ static int ask_witness(struct gather *g, struct why *why) {
 
 static int refuse_missing(const struct gather *g, const struct candidate *c, struct why *why) {
     return why_set(why, -HFE_MISSING,
-                   "store \"%s\" is missing. %s. To go on without it (it must be copied anew then): holdfast mount %s "
+                   "store \"%s\" is missing. %s. To go on without it (it must be copied anew "
+                   "then): holdfast mount %s "
                    "-o degraded",
                    c->label, c->why.text, g->config->name);
 }
 
-/* The members of the record, and the stores that are here: each member that has no store here gets a
- * candidate without one, also if the configuration does not name it. */
+/* The members of the record, and the stores that are here: each member that has no store here gets
+ * a candidate without one, also if the configuration does not name it. */
 static int match_members(struct gather *g, struct why *why) {
     for (uint32_t k = 0; k < g->record.member_count; k++) {
         const struct super_member *m = &g->record.member[k];
@@ -269,7 +286,8 @@ static int match_members(struct gather *g, struct why *why) {
  * written last. A store that still has the record before it is as good as the others. */
 static bool cut_off_mount(const struct gather *g, const struct super *s) {
     return g->witnessed && id_equal(&s->generation, &g->record.generation) &&
-           id_equal(&g->seen.generation, &g->record.generation) && s->mount_count == g->seen.mount_count &&
+           id_equal(&g->seen.generation, &g->record.generation) &&
+           s->mount_count == g->seen.mount_count &&
            g->record.mount_count == g->seen.mount_count + 1;
 }
 
@@ -278,7 +296,8 @@ static int judge_member(struct gather *g, struct candidate *c, struct why *why) 
     struct super_member *m = super_member_of(&g->record, &s->store_id);
 
     if (!m || m->state == MEMBER_REMOVED) {
-        return why_set(why, -HFE_FOREIGN, "%s is not a store of volume \"%s\" any more; take it out of %s/%s.conf",
+        return why_set(why, -HFE_FOREIGN,
+                       "%s is not a store of volume \"%s\" any more; take it out of %s/%s.conf",
                        c->path, g->config->name, config_dir(), g->config->name);
     }
     c->state = m->state;
@@ -289,7 +308,8 @@ static int judge_member(struct gather *g, struct candidate *c, struct why *why) 
     }
     if (c->behind && !g->options->resync && !g->options->degraded) {
         return why_set(why, -HFE_STALE,
-                       "store \"%s\" (%s) is out of date: it missed changes. To copy them to it first: holdfast mount "
+                       "store \"%s\" (%s) is out of date: it missed changes. To copy them to it "
+                       "first: holdfast mount "
                        "%s -o resync. To go on without it: -o degraded",
                        c->label, c->path, g->config->name);
     }
@@ -307,8 +327,10 @@ static int judge(struct gather *g, struct why *why) {
         int err = 0;
 
         for (unsigned k = 0; c->store && k < i; k++) {
-            if (g->c[k].store && id_equal(&store_super(g->c[k].store)->store_id, &store_super(c->store)->store_id)) {
-                return why_set(why, -HFE_UNSAFE, "%s and %s are the same store, or copies of it: take one out",
+            if (g->c[k].store &&
+                id_equal(&store_super(g->c[k].store)->store_id, &store_super(c->store)->store_id)) {
+                return why_set(why, -HFE_UNSAFE,
+                               "%s and %s are the same store, or copies of it: take one out",
                                g->c[k].path, c->path);
             }
         }
@@ -319,7 +341,8 @@ static int judge(struct gather *g, struct why *why) {
         } else {
             const struct super_member *m = super_member_of(&g->record, &c->id);
 
-            c->state = MEMBER_FAULTED; /* what was lost before needs no permission again, but `degraded` */
+            c->state =
+                MEMBER_FAULTED; /* what was lost before needs no permission again, but `degraded` */
             err = m ? refuse_missing(g, c, why) : 0;
         }
         if (err < 0) {
@@ -343,12 +366,15 @@ static int heal_one(struct gather *g, unsigned from, unsigned to, bool all_data,
 
     options.since_s = g->record.mounted_s > CLOCK_SLACK_S ? g->record.mounted_s - CLOCK_SLACK_S : 0;
     event_post(g->events, EVENT_INFO, "comparing store \"%s\" with \"%s\" (%s)", g->c[to].label,
-               g->c[from].label, all_data ? "it missed changes" : "the volume was not unmounted in order");
+               g->c[from].label,
+               all_data ? "it missed changes" : "the volume was not unmounted in order");
     err = heal_tree(g->c[from].store, g->c[to].store, &options, &stat, why);
     if (err == 0) {
-        event_post(g->events, EVENT_INFO, "store \"%s\" is equal now: %llu objects compared, %llu changed, %llu bytes copied",
-                   g->c[to].label, (unsigned long long)stat.objects_compared,
-                   (unsigned long long)stat.objects_changed, (unsigned long long)stat.bytes_copied);
+        event_post(
+            g->events, EVENT_INFO,
+            "store \"%s\" is equal now: %llu objects compared, %llu changed, %llu bytes copied",
+            g->c[to].label, (unsigned long long)stat.objects_compared,
+            (unsigned long long)stat.objects_changed, (unsigned long long)stat.bytes_copied);
     }
     return err;
 }
@@ -358,25 +384,30 @@ static int refuse_poorer(const struct gather *g, unsigned from, unsigned to, str
     uint32_t lost = store_caps(g->c[to].store) & ~store_caps(g->c[from].store) &
                     (STORE_CHOWN | STORE_XATTR_USER | STORE_XATTR_TRUSTED | STORE_ACL);
 
-    return lost == 0 ? 0
-                     : why_set(why, -HFE_UNSAFE,
-                               "store \"%s\" cannot hold owners, ACLs or xattrs, and copying from it would take them from "
-                               "\"%s\". Mount with -o degraded, copy what you need from %s, and keep both",
-                               g->c[from].label, g->c[to].label, g->c[to].path);
+    return lost == 0
+               ? 0
+               : why_set(
+                     why, -HFE_UNSAFE,
+                     "store \"%s\" cannot hold owners, ACLs or xattrs, and copying from it would "
+                     "take them from "
+                     "\"%s\". Mount with -o degraded, copy what you need from %s, and keep both",
+                     g->c[from].label, g->c[to].label, g->c[to].path);
 }
 
 /* One source for the whole volume: a mixture is a tree that never existed. */
 static int recover(struct gather *g, struct why *why) {
-    /* After a power cut, writes may have reached one disk and not the other, and the times that would
-     * tell were not synced (fdatasync(2)): then every byte is compared. */
+    /* After a power cut, writes may have reached one disk and not the other, and the times that
+     * would tell were not synced (fdatasync(2)): then every byte is compared. */
     struct id boot = id_of_boot();
     bool all_data = !id_equal(&g->record.boot_id, &boot) || clock_real_s() < g->record.mounted_s;
     bool unclean = false;
     int source = -1;
 
     for (unsigned i = 0; i < g->count; i++) {
-        unclean = unclean || (g->c[i].state == MEMBER_ONLINE && g->c[i].store && !store_super(g->c[i].store)->clean);
-        if (g->c[i].state == MEMBER_ONLINE && !g->c[i].behind && (source < 0 || store_is_remote(g->c[source].store))) {
+        unclean = unclean || (g->c[i].state == MEMBER_ONLINE && g->c[i].store &&
+                              !store_super(g->c[i].store)->clean);
+        if (g->c[i].state == MEMBER_ONLINE && !g->c[i].behind &&
+            (source < 0 || store_is_remote(g->c[source].store))) {
             source = (int)i;
         }
     }
@@ -436,12 +467,16 @@ static int record_mount(struct gather *g, struct why *why) {
         int err = g->c[i].state == MEMBER_ONLINE ? store_write_super(g->c[i].store, &g->record) : 0;
 
         if (err < 0) {
-            return why_set(why, err, "store \"%s\": its superblock cannot be written: %s. To go on without it, unmount "
-                           "its disk and use -o degraded", g->c[i].label, error_words(err));
+            return why_set(
+                why, err,
+                "store \"%s\": its superblock cannot be written: %s. To go on without it, unmount "
+                "its disk and use -o degraded",
+                g->c[i].label, error_words(err));
         }
     }
     if (witness_write(g->witness, &g->record) < 0) {
-        return why_set(why, -EIO, "the witness record in %s cannot be written; make room there", state_dir());
+        return why_set(why, -EIO, "the witness record in %s cannot be written; make room there",
+                       state_dir());
     }
     return 0;
 }
@@ -460,8 +495,12 @@ static unsigned dirfds_for(unsigned stores) {
 }
 
 static int build(struct gather *g, struct assembly *a, struct why *why) {
-    struct mirror_config mc = {.count = g->count, .min_stores = g->options->min_stores, .super = g->record,
-                               .events = g->events, .write_witness = witness_write, .witness_arg = g->witness,
+    struct mirror_config mc = {.count = g->count,
+                               .min_stores = g->options->min_stores,
+                               .super = g->record,
+                               .events = g->events,
+                               .write_witness = witness_write,
+                               .witness_arg = g->witness,
                                .dirfds_max = dirfds_for(g->count)};
     int err;
 
@@ -473,8 +512,8 @@ static int build(struct gather *g, struct assembly *a, struct why *why) {
             store_close(c->store);
             c->store = NULL;
         }
-        mc.member[i] = (struct mirror_member_config){.store = c->store, .label = c->label, .state = c->state,
-                                                     .since_s = m ? m->since_s : 0};
+        mc.member[i] = (struct mirror_member_config){
+            .store = c->store, .label = c->label, .state = c->state, .since_s = m ? m->since_s : 0};
         if (m) {
             mc.member[i].id = m->id;
         }
@@ -489,8 +528,8 @@ static int build(struct gather *g, struct assembly *a, struct why *why) {
     return err;
 }
 
-int assemble(const struct config *config, const struct mount_options *options, struct events *events,
-             struct assembly *ret_assembly, struct why *why) {
+int assemble(const struct config *config, const struct mount_options *options,
+             struct events *events, struct assembly *ret_assembly, struct why *why) {
     struct gather *g = calloc(1, sizeof(*g));
     struct assembly a = {0};
     int err;
@@ -546,10 +585,14 @@ int assemble_check_current(const struct config *config, unsigned index, struct w
     if (err == 0) {
         s = store_super(g->c[index].store);
         m = super_member_of(&g->record, &s->store_id);
-        if (!m || m->state != MEMBER_ONLINE || !s->clean || s->mount_count != g->record.mount_count ||
+        if (!m || m->state != MEMBER_ONLINE || !s->clean ||
+            s->mount_count != g->record.mount_count ||
             !id_equal(&s->generation, &g->record.generation)) {
-            err = why_set(why, -HFE_STALE, "store \"%s\" is not up to date, or the volume was not unmounted in order: mount "
-                          "and unmount it once, or keep another store", g->c[index].label);
+            err = why_set(
+                why, -HFE_STALE,
+                "store \"%s\" is not up to date, or the volume was not unmounted in order: mount "
+                "and unmount it once, or keep another store",
+                g->c[index].label);
         }
     }
     for (unsigned i = 0; i < g->count; i++) {

@@ -1,5 +1,6 @@
 /* From a configuration to a chain that may serve: opens the stores, decides which of them may take
- * part (DESIGN section 3, "Who may serve"), makes them equal after a crash, and records the mount. */
+ * part (DESIGN section 3, "Who may serve"), makes them equal after a crash, and records the mount.
+ */
 #pragma once
 
 #include "base/event.h"
@@ -16,14 +17,16 @@ struct assembly {
 
 /* `why` says what is wrong and what to type. Nothing is changed on a store before all checks have
  * passed. */
-int assemble(const struct config *config, const struct mount_options *options, struct events *events,
-             struct assembly *ret_assembly, struct why *why) must_check;
+int assemble(const struct config *config, const struct mount_options *options,
+             struct events *events, struct assembly *ret_assembly, struct why *why) must_check;
 /* `clean`: no operation runs any more, and nothing failed: the record says so. */
 int disassemble(struct assembly *assembly, bool clean) must_check;
 
-/* Is the store config->store[index] whole: clean, ONLINE, and not behind any other store or the witness? */
+/* Is the store config->store[index] whole: clean, ONLINE, and not behind any other store or the
+ * witness? */
 int assemble_check_current(const struct config *config, unsigned index, struct why *why) must_check;
 
 /* Refuses a mount point inside a store, a store inside the mount point, and two stores that are one
  * folder or lie in each other. `mount_point` may be NULL. */
-int assemble_check_places(const struct config *config, const char *mount_point, struct why *why) must_check;
+int assemble_check_places(const struct config *config, const char *mount_point,
+                          struct why *why) must_check;

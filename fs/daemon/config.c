@@ -11,7 +11,8 @@
 #include "base/io.h"
 #include "format/super.h"
 
-static const char *find_dir(char *buf, const char *env, const char *xdg, const char *home, const char *system) {
+static const char *find_dir(char *buf, const char *env, const char *xdg, const char *home,
+                            const char *system) {
     const char *set = getenv(env);
 
     if (set && *set) {
@@ -22,7 +23,8 @@ static const char *find_dir(char *buf, const char *env, const char *xdg, const c
     }
     set = getenv(xdg);
     if (set && *set) {
-        (void)snprintf(buf, PATH_BYTES, "%s/holdfast", set); /* a path that is too long fails when used */
+        (void)snprintf(buf, PATH_BYTES, "%s/holdfast",
+                       set); /* a path that is too long fails when used */
     } else {
         set = getenv("HOME");
         (void)snprintf(buf, PATH_BYTES, "%s/%s/holdfast", set ? set : "/tmp", home);
@@ -38,7 +40,8 @@ const char *config_dir(void) {
 const char *state_dir(void) {
     static char buf[PATH_BYTES];
 
-    return find_dir(buf, "HOLDFAST_STATE_DIR", "XDG_STATE_HOME", ".local/state", "/var/lib/holdfast");
+    return find_dir(buf, "HOLDFAST_STATE_DIR", "XDG_STATE_HOME", ".local/state",
+                    "/var/lib/holdfast");
 }
 const char *run_dir(void) {
     static char buf[PATH_BYTES];
@@ -53,7 +56,8 @@ struct parse {
 };
 
 static int bad(struct parse *p, const char *what, const char *value) {
-    p->err = why_set(p->why, -HFE_USAGE, "%s/%s.conf: %s: \"%s\"", config_dir(), p->config->name, what, value);
+    p->err = why_set(p->why, -HFE_USAGE, "%s/%s.conf: %s: \"%s\"", config_dir(), p->config->name,
+                     what, value);
     return 0; /* inih: an error in this line */
 }
 
@@ -68,7 +72,8 @@ static int volume_key(struct parse *p, const char *key, const char *value) {
         return id_parse(value, &c->id) == 0 ? 1 : bad(p, "not an id", value);
     }
     if (strcmp(key, "mount") == 0) {
-        return copy_to(c->mount_point, sizeof(c->mount_point), value) ? 1 : bad(p, "too long", value);
+        return copy_to(c->mount_point, sizeof(c->mount_point), value) ? 1
+                                                                      : bad(p, "too long", value);
     }
     if (strcmp(key, "options") == 0) {
         return copy_to(c->options, sizeof(c->options), value) ? 1 : bad(p, "too long", value);
@@ -113,8 +118,10 @@ static int on_key(void *arg, const char *section, const char *key, const char *v
 
 static int conf_path(const char *name, char ret_path[PATH_BYTES], struct why *why) {
     if (!super_name_ok(name)) {
-        return why_set(why, -HFE_USAGE,
-                       "\"%s\" is not a volume name: a letter, then up to 62 letters, digits, '_', '.', '-'", name);
+        return why_set(
+            why, -HFE_USAGE,
+            "\"%s\" is not a volume name: a letter, then up to 62 letters, digits, '_', '.', '-'",
+            name);
     }
     if (snprintf(ret_path, PATH_BYTES, "%s/%s.conf", config_dir(), name) >= PATH_BYTES) {
         return why_set(why, -ENAMETOOLONG, "%s is too long a path", config_dir());
@@ -134,13 +141,17 @@ int config_load(const char *name, struct config *ret_config, struct why *why) {
     (void)copy_to(c.name, sizeof(c.name), name); /* a good name fits */
     line = ini_parse(path, on_key, &p);
     if (line < 0) {
-        return why_set(why, -ENOENT, "there is no volume \"%s\" (no %s); `holdfast list` shows what there is", name, path);
+        return why_set(why, -ENOENT,
+                       "there is no volume \"%s\" (no %s); `holdfast list` shows what there is",
+                       name, path);
     }
     if (p.err < 0) {
         return p.err;
     }
     if (line > 0 || c.count == 0 || id_is_zero(&c.id)) {
-        return why_set(why, -HFE_USAGE, "%s: line %d is wrong, or it names no store or id; see holdfast.conf(5)", path, line);
+        return why_set(why, -HFE_USAGE,
+                       "%s: line %d is wrong, or it names no store or id; see holdfast.conf(5)",
+                       path, line);
     }
     *ret_config = c;
     return 0;
@@ -167,7 +178,9 @@ int config_save(const struct config *c, struct why *why) {
         return why_set(why, -ENOMEM, "out of memory");
     }
     id_text(&c->id, id);
-    (void)fprintf(f, "# Volume %s of Holdfast; see holdfast.conf(5).\n[volume]\nid = %s\nmount = %s\noptions = %s\n",
+    (void)fprintf(f,
+                  "# Volume %s of Holdfast; see holdfast.conf(5).\n[volume]\nid = %s\nmount = "
+                  "%s\noptions = %s\n",
                   c->name, id, c->mount_point, c->options);
     for (unsigned i = 0; i < c->count; i++) {
         (void)fprintf(f, "\n[store %s]\npath = %s\n", c->store[i].label, c->store[i].path);
@@ -236,7 +249,9 @@ int config_add_store(struct config *c, const char *text, struct why *why) {
         s.label[eq - text] = '\0';
         path = eq + 1;
         if (!super_name_ok(s.label)) {
-            return why_set(why, -HFE_USAGE, "\"%s\" is not a label: a letter, then letters, digits, '_', '.', '-'", s.label);
+            return why_set(why, -HFE_USAGE,
+                           "\"%s\" is not a label: a letter, then letters, digits, '_', '.', '-'",
+                           s.label);
         }
         if (label_taken(c, s.label)) {
             return why_set(why, -HFE_USAGE, "two stores are labelled \"%s\"", s.label);
@@ -247,7 +262,8 @@ int config_add_store(struct config *c, const char *text, struct why *why) {
         }
     }
     if (!realpath(path, s.path)) {
-        return why_set(why, -errno, "%s: %s; create the folder first (is its disk mounted?)", path, error_words(-errno));
+        return why_set(why, -errno, "%s: %s; create the folder first (is its disk mounted?)", path,
+                       error_words(-errno));
     }
     c->store[c->count++] = s;
     return 0;
@@ -257,9 +273,20 @@ int config_add_store(struct config *c, const char *text, struct why *why) {
 
 /* What mount(8) and systemd pass on, and what is ours already. */
 static const char *const dropped[] = {
-    "defaults", "auto", "noauto", "nofail", "fail", "_netdev", "user", "nouser", "users", "group", "owner",
-    "rw", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "diratime",
-    "async", "allow_other", "default_permissions", "nosuid", "nodev", "exec", "remount", "iversion", "noiversion",
+    "defaults",    "auto",
+    "noauto",      "nofail",
+    "fail",        "_netdev",
+    "user",        "nouser",
+    "users",       "group",
+    "owner",       "rw",
+    "relatime",    "norelatime",
+    "strictatime", "nostrictatime",
+    "lazytime",    "nolazytime",
+    "diratime",    "async",
+    "allow_other", "default_permissions",
+    "nosuid",      "nodev",
+    "exec",        "remount",
+    "iversion",    "noiversion",
 };
 static const char *const for_kernel[] = {"noatime", "nodiratime", "noexec", "sync", "dirsync"};
 
@@ -278,8 +305,12 @@ static bool parse_flag(const char *word, struct mount_options *o) {
         const char *word;
         bool *flag, value;
     } flags[] = {
-        {"degraded", &o->degraded, true}, {"resync", &o->resync, true}, {"ro", &o->read_only, true},
-        {"suid", &o->suid, true},         {"dev", &o->dev, true},       {"cache=writeback", &o->writeback, true},
+        {"degraded", &o->degraded, true},
+        {"resync", &o->resync, true},
+        {"ro", &o->read_only, true},
+        {"suid", &o->suid, true},
+        {"dev", &o->dev, true},
+        {"cache=writeback", &o->writeback, true},
         {"cache=through", &o->writeback, false},
     };
 
@@ -295,12 +326,15 @@ static bool parse_flag(const char *word, struct mount_options *o) {
 static int parse_option(const char *word, struct mount_options *o, struct why *why) {
     char *end;
 
-    if (*word == '\0' || IN(dropped, word) || strncmp(word, "x-", 2) == 0 || strncmp(word, "comment=", 8) == 0 ||
-        strncmp(word, "subtype=", 8) == 0 || strncmp(word, "user=", 5) == 0 || parse_flag(word, o)) {
+    if (*word == '\0' || IN(dropped, word) || strncmp(word, "x-", 2) == 0 ||
+        strncmp(word, "comment=", 8) == 0 || strncmp(word, "subtype=", 8) == 0 ||
+        strncmp(word, "user=", 5) == 0 || parse_flag(word, o)) {
         return 0;
     }
     if (strncmp(word, "fsname=", 7) == 0) {
-        return copy_to(o->fsname, sizeof(o->fsname), word + 7) ? 0 : why_set(why, -HFE_USAGE, "fsname is too long");
+        return copy_to(o->fsname, sizeof(o->fsname), word + 7)
+                   ? 0
+                   : why_set(why, -HFE_USAGE, "fsname is too long");
     }
     if (strncmp(word, "min-stores=", 11) == 0) {
         unsigned long n = strtoul(word + 11, &end, 10);
@@ -314,7 +348,8 @@ static int parse_option(const char *word, struct mount_options *o, struct why *w
     if (IN(for_kernel, word)) {
         size_t used = strlen(o->for_kernel);
 
-        (void)snprintf(o->for_kernel + used, sizeof(o->for_kernel) - used, ",%s", word); /* the five fit */
+        (void)snprintf(o->for_kernel + used, sizeof(o->for_kernel) - used, ",%s",
+                       word); /* the five fit */
         return 0;
     }
     return why_set(why, -HFE_USAGE, "unknown mount option \"%s\"; see mount.holdfast(8)", word);

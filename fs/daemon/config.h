@@ -15,9 +15,9 @@ struct config_store {
 
 struct config {
     char name[VOLUME_NAME_BYTES];
-    struct id id;              /* of the volume; zero in a configuration without a file */
+    struct id id;                 /* of the volume; zero in a configuration without a file */
     char mount_point[PATH_BYTES]; /* "" if none is set */
-    char options[1024];        /* mount options, comma separated */
+    char options[1024];           /* mount options, comma separated */
     unsigned count;
     struct config_store store[STORES_MAX];
 };
@@ -48,4 +48,5 @@ struct mount_options {
 
 /* Adds a comma separated list to `options` (which starts zeroed). What mount(8) passes on and means
  * nothing to us is dropped; anything unknown is -HFE_USAGE. */
-int mount_options_parse(const char *list, struct mount_options *options, struct why *why) must_check;
+int mount_options_parse(const char *list, struct mount_options *options,
+                        struct why *why) must_check;

@@ -23,8 +23,11 @@ int daemon_wait_gone(const char *name, int timeout_ms) must_check;
 void daemon_socket_path(const char *name, char ret_path[PATH_BYTES]);
 /* The mount point of a mounted volume or folder `what` (a volume's name, or a path), and the
  * volume's name, from /proc/self/mountinfo. -ENOENT. */
-int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES], char ret_name[PATH_BYTES]) must_check;
-/* Takes the volume's lock, so that no daemon and no other command runs meanwhile; the descriptor. */
+int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES],
+                      char ret_name[PATH_BYTES]) must_check;
+/* Takes the volume's lock, so that no daemon and no other command runs meanwhile; the descriptor.
+ */
 int daemon_lock(const char *name, struct why *why) must_check;
 /* Unmounts what daemon_find_mount() found, and waits until its daemon has flushed and left. */
-int daemon_unmount(const char *mount_point, const char *name, bool lazy, struct why *why) must_check;
+int daemon_unmount(const char *mount_point, const char *name, bool lazy,
+                   struct why *why) must_check;

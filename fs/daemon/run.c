@@ -4,14 +4,14 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
-#include <stddef.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -82,7 +82,8 @@ static void show_event(const struct event *e) {
 /* --- locks and places --- */
 
 static void run_path(const char *name, const char *suffix, char ret_path[PATH_BYTES]) {
-    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.%s", run_dir(), name, suffix); /* too long fails at open */
+    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.%s", run_dir(), name,
+                   suffix); /* too long fails at open */
 }
 
 void daemon_socket_path(const char *name, char ret_path[PATH_BYTES]) {
@@ -108,8 +109,10 @@ int daemon_lock(const char *name, struct why *why) {
         return why_set(why, fd, "cannot open the lock in %s: %s", run_dir(), error_words(fd));
     }
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        return why_set(why, -HFE_IN_USE, "volume \"%s\" is mounted, or another command works on it; see `holdfast status %s`",
-                       name, name);
+        return why_set(
+            why, -HFE_IN_USE,
+            "volume \"%s\" is mounted, or another command works on it; see `holdfast status %s`",
+            name, name);
     }
     return steal_fd(&fd);
 }
@@ -132,7 +135,8 @@ int daemon_wait_gone(const char *name, int timeout_ms) {
     return 0;
 }
 
-int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES], char ret_name[PATH_BYTES]) {
+int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES],
+                      char ret_name[PATH_BYTES]) {
     char real[PATH_BYTES], buf[3 * PATH_BYTES];
     const char *path = strchr(what, '/') ? (realpath(what, real) ? real : what) : "";
     FILE *f = setmntent("/proc/self/mounts", "re");
@@ -143,7 +147,8 @@ int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES], char r
         return -errno;
     }
     while (getmntent_r(f, &e, buf, sizeof(buf))) { /* the last one counts: it hides the others */
-        if (strcmp(e.mnt_type, "fuse.holdfast") == 0 && (strcmp(e.mnt_fsname, what) == 0 || strcmp(e.mnt_dir, path) == 0)) {
+        if (strcmp(e.mnt_type, "fuse.holdfast") == 0 &&
+            (strcmp(e.mnt_fsname, what) == 0 || strcmp(e.mnt_dir, path) == 0)) {
             (void)snprintf(ret_mount_point, PATH_BYTES, "%s", e.mnt_dir);
             (void)snprintf(ret_name, PATH_BYTES, "%s", e.mnt_fsname);
             err = 0;
@@ -161,8 +166,10 @@ int daemon_unmount(const char *mount_point, const char *name, bool lazy, struct 
                        errno == EBUSY ? "; `fuser -vm` shows who uses it" : "");
     }
     if (!lazy && daemon_wait_gone(name, FLUSH_MS) < 0) {
-        return why_set(why, -ETIMEDOUT, "%s is unmounted, but its daemon still flushes; `holdfast status %s` shows it",
-                       mount_point, name);
+        return why_set(
+            why, -ETIMEDOUT,
+            "%s is unmounted, but its daemon still flushes; `holdfast status %s` shows it",
+            mount_point, name);
     }
     return 0;
 }
@@ -173,16 +180,19 @@ static int check_mount_point(const struct daemon_request *r, struct why *why) {
 
     if (stat(r->mount_point, &st) < 0) {
         if (errno == ENOTCONN) {
-            return why_set(why, -ENOTCONN, "%s is the mount of a daemon that died: `umount %s` first", r->mount_point,
-                           r->mount_point);
+            return why_set(why, -ENOTCONN,
+                           "%s is the mount of a daemon that died: `umount %s` first",
+                           r->mount_point, r->mount_point);
         }
-        return why_set(why, -errno, "the mount point %s: %s; create the folder first", r->mount_point, error_words(-errno));
+        return why_set(why, -errno, "the mount point %s: %s; create the folder first",
+                       r->mount_point, error_words(-errno));
     }
     if (!S_ISDIR(st.st_mode)) {
         return why_set(why, -ENOTDIR, "the mount point %s is not a folder", r->mount_point);
     }
     if (daemon_find_mount(r->mount_point, other, name) == 0) {
-        return why_set(why, -HFE_IN_USE, "volume \"%s\" is already mounted at %s", name, r->mount_point);
+        return why_set(why, -HFE_IN_USE, "volume \"%s\" is already mounted at %s", name,
+                       r->mount_point);
     }
     return assemble_check_places(&r->config, r->mount_point, why);
 }
@@ -204,7 +214,8 @@ static void notify_systemd(const char *state) {
         to.sun_path[0] = '\0';
     }
     (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
-                 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)); /* nobody listens: nobody waits */
+                 (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+                             len)); /* nobody listens: nobody waits */
 }
 
 static void on_ready(void *arg) {
@@ -229,7 +240,8 @@ static void stop_step(struct running *r, int64_t *since) {
     if (*since == 0) {
         *since = now;
         if (front_unmount(r->front, false) < 0) {
-            event_post(r->events, EVENT_WARNING, "the volume is in use; it is detached now and ends when files are closed");
+            event_post(r->events, EVENT_WARNING,
+                       "the volume is in use; it is detached now and ends when files are closed");
             if (front_unmount(r->front, true) < 0) {
                 front_abort(r->front);
             }
@@ -277,11 +289,21 @@ static void kernel_options(const struct daemon_request *q, char *ret_list, size_
 static int serve(struct running *r, struct why *why) {
     const struct daemon_request *q = r->request;
     char options[1024], socket_path[PATH_BYTES];
-    struct front_config fc = {.vol = r->assembly.top, .objs = mirror_objects(mirror_of(r->assembly.mirror)),
-                              .events = r->events, .mount_point = q->mount_point, .options = options,
-                              .writeback = q->options.writeback, .debug = q->debug, .ready = on_ready, .ready_arg = r};
-    struct ctl_volume cv = {.name = q->config.name, .mount_point = q->mount_point, .events = r->events,
-                            .mirror = mirror_of(r->assembly.mirror), .mounted_s = clock_real_s(), .stop = on_stop,
+    struct front_config fc = {.vol = r->assembly.top,
+                              .objs = mirror_objects(mirror_of(r->assembly.mirror)),
+                              .events = r->events,
+                              .mount_point = q->mount_point,
+                              .options = options,
+                              .writeback = q->options.writeback,
+                              .debug = q->debug,
+                              .ready = on_ready,
+                              .ready_arg = r};
+    struct ctl_volume cv = {.name = q->config.name,
+                            .mount_point = q->mount_point,
+                            .events = r->events,
+                            .mirror = mirror_of(r->assembly.mirror),
+                            .mounted_s = clock_real_s(),
+                            .stop = on_stop,
                             .stop_arg = r};
     pthread_t tick;
     int err;
@@ -320,7 +342,9 @@ static int run_volume(struct running *r, struct why *why) {
     ctl_stop(r->ctl); /* its verbs look at the mirror */
     ended = disassemble(&r->assembly, true);
     if (err == 0 && ended < 0) {
-        err = why_set(why, ended, "the volume could not be flushed: %s; the next mount compares the stores", error_words(ended));
+        err = why_set(why, ended,
+                      "the volume could not be flushed: %s; the next mount compares the stores",
+                      error_words(ended));
         event_post(r->events, EVENT_ERROR, "%s", why->text);
     }
     events_free(r->events);
@@ -338,7 +362,8 @@ static int run_child(const struct daemon_request *request, int lock, int report,
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGPIPE);
-    (void)pthread_sigmask(SIG_BLOCK, &set, NULL); /* taken by the ticking thread; inherited by all */
+    (void)pthread_sigmask(SIG_BLOCK, &set,
+                          NULL); /* taken by the ticking thread; inherited by all */
     to_stderr = request->foreground;
     openlog("holdfast", LOG_PID, LOG_DAEMON);
     umask(077);
@@ -379,8 +404,11 @@ static int lock_for_mount(const char *name, struct why *why) {
     enum { FLUSH_PATIENCE_MS = 30000 };
     char mount_point[PATH_BYTES], other[PATH_BYTES];
 
-    if (daemon_find_mount(name, mount_point, other) < 0 && daemon_wait_gone(name, FLUSH_PATIENCE_MS) < 0) {
-        return why_set(why, -HFE_IN_USE, "the last daemon of volume \"%s\" still flushes; try again when it has ended", name);
+    if (daemon_find_mount(name, mount_point, other) < 0 &&
+        daemon_wait_gone(name, FLUSH_PATIENCE_MS) < 0) {
+        return why_set(
+            why, -HFE_IN_USE,
+            "the last daemon of volume \"%s\" still flushes; try again when it has ended", name);
     }
     return daemon_lock(name, why);
 }

@@ -16,14 +16,15 @@
 #include "daemon/daemon.h"
 #include "heal/tree.h"
 
-/* A create that was cut off leaves stores that say of themselves that they are being filled: whatever
- * is in them, it put there. The store whose files were adopted says ONLINE; it is taken again only as
- * the one to adopt, and never emptied. */
+/* A create that was cut off leaves stores that say of themselves that they are being filled:
+ * whatever is in them, it put there. The store whose files were adopted says ONLINE; it is taken
+ * again only as the one to adopt, and never emptied. */
 static bool is_unfinished(const struct config *c, const char *path, bool adopt) {
     const struct super_member *m;
     struct super s;
 
-    if (store_identify(path, &s, NULL) < 0 || s.mount_count != 0 || strcmp(s.volume_name, c->name) != 0) {
+    if (store_identify(path, &s, NULL) < 0 || s.mount_count != 0 ||
+        strcmp(s.volume_name, c->name) != 0) {
         return false;
     }
     m = super_member_of(&s, &s.store_id);
@@ -31,8 +32,14 @@ static bool is_unfinished(const struct config *c, const char *path, bool adopt) 
 }
 
 static void new_record(const struct config *c, const uint32_t *caps, int adopt, struct super *ret) {
-    struct super s = {.kind = SUPER_STORE, .volume_id = c->id, .generation = id_new(), .generation_number = 1,
-                      .clean = true, .witness_id = id_new(), .created_s = clock_real_s(), .member_count = c->count};
+    struct super s = {.kind = SUPER_STORE,
+                      .volume_id = c->id,
+                      .generation = id_new(),
+                      .generation_number = 1,
+                      .clean = true,
+                      .witness_id = id_new(),
+                      .created_s = clock_real_s(),
+                      .member_count = c->count};
 
     memcpy(s.volume_name, c->name, sizeof(s.volume_name));
     for (unsigned i = 0; i < c->count; i++) {
@@ -58,9 +65,10 @@ static int probe_all(struct volume_create *vc, uint32_t *ret_caps, struct why *w
         for (int k = 0; vc->notice && k < STORE_CAPS; k++) {
             char text[PATH_BYTES + 256];
 
-            if (!(ret_caps[i] & (uint32_t)store_cap_table[k].cap) && store_cap_table[k].cap != STORE_REFLINK) {
-                (void)snprintf(text, sizeof(text), "store \"%s\" (%s) has no %s: %s", s->label, s->path,
-                               store_cap_table[k].name, store_cap_table[k].without);
+            if (!(ret_caps[i] & (uint32_t)store_cap_table[k].cap) &&
+                store_cap_table[k].cap != STORE_REFLINK) {
+                (void)snprintf(text, sizeof(text), "store \"%s\" (%s) has no %s: %s", s->label,
+                               s->path, store_cap_table[k].name, store_cap_table[k].without);
                 vc->notice(vc->progress_arg, text);
             }
         }
@@ -76,7 +84,8 @@ struct fill {
 
 static bool on_progress(void *arg, const struct copy_stat *stat) {
     const struct fill *f = arg;
-    struct copy_stat sum = {.objects_compared = f->finished.objects_compared + stat->objects_compared,
+    struct copy_stat sum = {.objects_compared =
+                                f->finished.objects_compared + stat->objects_compared,
                             .bytes_copied = f->finished.bytes_copied + stat->bytes_copied};
 
     return !f->vc->progress || f->vc->progress(f->vc->progress_arg, &sum, f->bytes, f->objects);
@@ -84,7 +93,8 @@ static bool on_progress(void *arg, const struct copy_stat *stat) {
 
 static int fill_one(struct fill *f, unsigned to, struct why *why) {
     const struct config *c = &f->vc->config;
-    struct heal_options options = {.since_s = UINT64_MAX, .progress = on_progress, .progress_arg = f};
+    struct heal_options options = {
+        .since_s = UINT64_MAX, .progress = on_progress, .progress_arg = f};
     struct store *a = NULL, *b = NULL;
     struct copy_stat stat;
     int err = store_open(c->store[f->vc->adopt].path, why, &a);
@@ -105,7 +115,8 @@ static int fill_all(struct volume_create *vc, struct why *why) {
     int err = heal_measure(vc->config.store[vc->adopt].path, &f.bytes, &f.objects);
 
     if (err < 0) {
-        return why_set(why, err, "%s cannot be read: %s", vc->config.store[vc->adopt].path, error_words(err));
+        return why_set(why, err, "%s cannot be read: %s", vc->config.store[vc->adopt].path,
+                       error_words(err));
     }
     f.bytes *= vc->config.count - 1;
     f.objects *= vc->config.count - 1;
@@ -115,7 +126,8 @@ static int fill_all(struct volume_create *vc, struct why *why) {
     return err;
 }
 
-/* The folders may differ in owner, mode and default ACL, which all files inherit: the first counts. */
+/* The folders may differ in owner, mode and default ACL, which all files inherit: the first counts.
+ */
 static int equal_roots(const struct config *c, struct why *why) {
     scope_fd int from = open(c->store[0].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct copy_stat stat = {0};
@@ -125,8 +137,8 @@ static int equal_roots(const struct config *c, struct why *why) {
         int err = from < 0 || to < 0 ? -errno : copy_attrs(from, ".", to, ".", &stat);
 
         if (err < 0) {
-            return why_set(why, err, "%s cannot get the owner and mode of %s: %s", c->store[i].path, c->store[0].path,
-                           error_words(err));
+            return why_set(why, err, "%s cannot get the owner and mode of %s: %s", c->store[i].path,
+                           c->store[0].path, error_words(err));
         }
     }
     return 0;
@@ -146,7 +158,8 @@ static int write_final(const struct config *c, struct super *record, struct why 
         err = store_write_super(st, record);
         store_close(st);
         if (err < 0) {
-            return why_set(why, err, "cannot write the superblock of %s: %s", c->store[i].path, error_words(err));
+            return why_set(why, err, "cannot write the superblock of %s: %s", c->store[i].path,
+                           error_words(err));
         }
     }
     return 0;
@@ -158,8 +171,8 @@ static void empty_again(const char *path) {
     struct dirent *e;
 
     while (d && (e = readdir(d))) {
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && strcmp(e->d_name, "lost+found") != 0 &&
-            io_remove_tree(dirfd(d), e->d_name) < 0) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            strcmp(e->d_name, "lost+found") != 0 && io_remove_tree(dirfd(d), e->d_name) < 0) {
             return; /* what is left shows; the error that led here is the one to tell */
         }
     }
@@ -198,7 +211,8 @@ int volume_create(struct volume_create *vc, struct why *why) {
 
         err = unfinished ? store_unformat(path, why) : 0;
         record.store_id = record.member[formatted].id;
-        err = err < 0 ? err : store_format(path, &record, unfinished || (int)formatted == vc->adopt, why);
+        err = err < 0 ? err
+                      : store_format(path, &record, unfinished || (int)formatted == vc->adopt, why);
         if (err < 0) {
             break; /* this one was not touched */
         }
@@ -214,7 +228,8 @@ int volume_create(struct volume_create *vc, struct why *why) {
     return err;
 }
 
-int volume_identify(const char *const *paths, unsigned n, struct config *ret_config, struct why *why) {
+int volume_identify(const char *const *paths, unsigned n, struct config *ret_config,
+                    struct why *why) {
     struct config c = {0};
     struct super first = {0}, s;
 
@@ -230,8 +245,10 @@ int volume_identify(const char *const *paths, unsigned n, struct config *ret_con
             c.id = s.volume_id;
             memcpy(c.name, s.volume_name, sizeof(c.name));
         } else if (!id_equal(&first.volume_id, &s.volume_id)) {
-            return why_set(why, -HFE_FOREIGN, "%s is a store of volume \"%s\", %s of volume \"%s\": not the same volume",
-                           paths[0], first.volume_name, paths[i], s.volume_name);
+            return why_set(
+                why, -HFE_FOREIGN,
+                "%s is a store of volume \"%s\", %s of volume \"%s\": not the same volume",
+                paths[0], first.volume_name, paths[i], s.volume_name);
         }
         m = super_member_of(&s, &s.store_id);
         if (!m || !realpath(paths[i], c.store[c.count].path)) {
@@ -239,7 +256,9 @@ int volume_identify(const char *const *paths, unsigned n, struct config *ret_con
         }
         for (unsigned k = 0; k < c.count; k++) {
             if (strcmp(c.store[k].label, m->label) == 0) {
-                return why_set(why, -HFE_UNSAFE, "%s and %s are the same store, or copies of it: give one", paths[k], paths[i]);
+                return why_set(why, -HFE_UNSAFE,
+                               "%s and %s are the same store, or copies of it: give one", paths[k],
+                               paths[i]);
             }
         }
         memcpy(c.store[c.count++].label, m->label, LABEL_BYTES);
@@ -263,17 +282,19 @@ int volume_protect_mount_point(const char *path, bool on) {
 static int move_back(const struct config *c, unsigned keep, struct why *why) {
     char want[PATH_BYTES + 8];
 
-    if (c->mount_point[0] && volume_protect_mount_point(c->mount_point, false) < 0 && errno != ENOTTY && errno != ENOENT) {
-        return why_set(why, -errno, "%s could not be made an ordinary folder again: %s. Use `chattr -i`", c->mount_point,
-                       error_words(-errno));
+    if (c->mount_point[0] && volume_protect_mount_point(c->mount_point, false) < 0 &&
+        errno != ENOTTY && errno != ENOENT) {
+        return why_set(why, -errno,
+                       "%s could not be made an ordinary folder again: %s. Use `chattr -i`",
+                       c->mount_point, error_words(-errno));
     }
     (void)snprintf(want, sizeof(want), "%s.store", c->mount_point);
     if (!c->mount_point[0] || strcmp(want, c->store[keep].path) != 0) {
         return 0;
     }
     if (rmdir(c->mount_point) < 0 || rename(want, c->mount_point) < 0) {
-        return why_set(why, -errno, "%s could not be renamed back to %s: %s. Do so by hand", want, c->mount_point,
-                       error_words(-errno));
+        return why_set(why, -errno, "%s could not be renamed back to %s: %s. Do so by hand", want,
+                       c->mount_point, error_words(-errno));
     }
     return 0;
 }
@@ -286,7 +307,8 @@ int volume_dissolve(const struct config *c, unsigned keep, struct why *why) {
         return err;
     }
     for (unsigned i = 0; i < c->count; i++) {
-        if (i != keep && store_identify(c->store[i].path, &s, NULL) == 0 && id_equal(&s.volume_id, &c->id)) {
+        if (i != keep && store_identify(c->store[i].path, &s, NULL) == 0 &&
+            id_equal(&s.volume_id, &c->id)) {
             err = store_unformat(c->store[i].path, why);
             if (err < 0) {
                 return err;

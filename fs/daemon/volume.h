@@ -8,7 +8,8 @@ struct volume_create {
     struct config config; /* name, stores, mount point, options; the id is filled in */
     int adopt;            /* index of the store whose files become the volume; -1: none */
     /* While the other stores are filled; false stops. May be NULL. */
-    bool (*progress)(void *arg, const struct copy_stat *stat, uint64_t total_bytes, uint64_t total_objects);
+    bool (*progress)(void *arg, const struct copy_stat *stat, uint64_t total_bytes,
+                     uint64_t total_objects);
     void *progress_arg;
     /* A notice about what a store cannot do. */
     void (*notice)(void *arg, const char *text);
@@ -24,7 +25,8 @@ int volume_protect_mount_point(const char *path, bool on) must_check;
 
 /* The configuration of a volume that exists, from its stores alone. `paths` have no labels: they
  * are in the superblocks. */
-int volume_identify(const char *const *paths, unsigned n, struct config *ret_config, struct why *why) must_check;
+int volume_identify(const char *const *paths, unsigned n, struct config *ret_config,
+                    struct why *why) must_check;
 
 /* Takes all that is ours away: from every store that can be reached, and from this machine. The
  * files stay. `keep`: the store (index) that is the truth; it must be up to date. */

@@ -17,7 +17,8 @@ static void witness_path(const struct id *volume_id, char ret_path[PATH_BYTES]) 
     char id[ID_TEXT_BYTES];
 
     id_text(volume_id, id);
-    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.witness", state_dir(), id); /* too long fails at open */
+    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.witness", state_dir(),
+                   id); /* too long fails at open */
 }
 
 int witness_open(const struct id *volume_id, struct why *why, struct witness **ret_witness) {
@@ -30,8 +31,10 @@ int witness_open(const struct id *volume_id, struct why *why, struct witness **r
     fd = err < 0 ? err : open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 || posix_fallocate(fd, 0, (off_t)SUPER_SLOTS * SUPER_BYTES) != 0) {
         err = err < 0 ? err : errno ? -errno : -ENOSPC;
-        return why_set(why, err, "cannot make the witness record %s: %s; it must be writable on a disk with room",
-                       path, error_words(err));
+        return why_set(
+            why, err,
+            "cannot make the witness record %s: %s; it must be writable on a disk with room", path,
+            error_words(err));
     }
     w = calloc(1, sizeof(*w));
     if (!w) {
@@ -60,7 +63,8 @@ int witness_read(struct witness *w, struct super *ret_record) {
         if (n < 0) {
             return (int)n;
         }
-        if (n == SUPER_BYTES && super_decode(bytes, &s) == 0 && s.kind == SUPER_WITNESS && (!have || s.seq > w->seq)) {
+        if (n == SUPER_BYTES && super_decode(bytes, &s) == 0 && s.kind == SUPER_WITNESS &&
+            (!have || s.seq > w->seq)) {
             *ret_record = s;
             w->seq = s.seq;
             have = true;

@@ -10,7 +10,8 @@
 struct witness;
 
 /* Opens the volume's witness file, making it if it is not there. */
-int witness_open(const struct id *volume_id, struct why *why, struct witness **ret_witness) must_check;
+int witness_open(const struct id *volume_id, struct why *why,
+                 struct witness **ret_witness) must_check;
 void witness_close(struct witness *witness);
 /* The newest record in it; -ENOENT if it holds none. */
 int witness_read(struct witness *witness, struct super *ret_record) must_check;

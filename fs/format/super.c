@@ -67,7 +67,8 @@ bool super_name_ok(const char *name) {
         return false;
     }
     for (size_t i = 1; name[i]; i++) {
-        if (i >= VOLUME_NAME_BYTES - 1 || !(isalnum((unsigned char)name[i]) || strchr("_.-", name[i]))) {
+        if (i >= VOLUME_NAME_BYTES - 1 ||
+            !(isalnum((unsigned char)name[i]) || strchr("_.-", name[i]))) {
             return false;
         }
     }
@@ -76,8 +77,8 @@ bool super_name_ok(const char *name) {
 
 const char *member_state_name(enum member_state state) {
     static const char *const names[] = {
-        [MEMBER_ONLINE] = "ONLINE", [MEMBER_SYNCING] = "SYNCING", [MEMBER_PASSIVE] = "PASSIVE",
-        [MEMBER_STALE] = "STALE",   [MEMBER_FAULTED] = "FAULTED", [MEMBER_OFFLINE] = "OFFLINE",
+        [MEMBER_ONLINE] = "ONLINE",   [MEMBER_SYNCING] = "SYNCING", [MEMBER_PASSIVE] = "PASSIVE",
+        [MEMBER_STALE] = "STALE",     [MEMBER_FAULTED] = "FAULTED", [MEMBER_OFFLINE] = "OFFLINE",
         [MEMBER_REMOVED] = "REMOVED",
     };
 
@@ -215,9 +216,9 @@ int super_decode(const uint8_t *bytes, struct super *ret_super) {
     }
     if (le32_get(d.size) != SUPER_BYTES || le32_get(d.clean) > 1 || id_is_zero(&d.volume_id) ||
         id_is_zero(&d.store_id) != (s.kind == SUPER_WITNESS) ||
-        !name_field_ok(d.volume_name, sizeof(d.volume_name)) || !all_zero(&d.zero0, sizeof(d.zero0)) ||
-        !all_zero(d.zero1, sizeof(d.zero1)) || !all_zero(d.zero2, sizeof(d.zero2)) ||
-        !decode_members(&d, &s)) {
+        !name_field_ok(d.volume_name, sizeof(d.volume_name)) ||
+        !all_zero(&d.zero0, sizeof(d.zero0)) || !all_zero(d.zero1, sizeof(d.zero1)) ||
+        !all_zero(d.zero2, sizeof(d.zero2)) || !decode_members(&d, &s)) {
         return -HFE_CORRUPT;
     }
     s.volume_id = d.volume_id;

@@ -45,20 +45,20 @@ enum super_kind {
 struct super {
     enum super_kind kind;
     uint32_t feat_refuse, feat_ro, feat_ignore;
-    struct id volume_id, store_id; /* store_id is zero in a witness */
-    uint64_t seq;                  /* of this record: the higher slot counts */
-    uint64_t mount_count;          /* one more at each mount, before the first change */
-    struct id generation;          /* a new one after a member was lost */
-    uint64_t generation_number;    /* how many there were: for people */
+    struct id volume_id, store_id;    /* store_id is zero in a witness */
+    uint64_t seq;                     /* of this record: the higher slot counts */
+    uint64_t mount_count;             /* one more at each mount, before the first change */
+    struct id generation;             /* a new one after a member was lost */
+    uint64_t generation_number;       /* how many there were: for people */
     struct id history[SUPER_HISTORY]; /* older generations, newest first; zero: none */
     uint64_t end_position;
-    bool clean;                    /* unmounted in order */
+    bool clean; /* unmounted in order */
     struct id boot_id;
     struct {
         struct id machine_id, boot_id;
         uint64_t nonce, heartbeat;
-    } owner;                       /* who has it mounted, or had it last */
-    struct id witness_id;          /* the witness in force; zero: none */
+    } owner;              /* who has it mounted, or had it last */
+    struct id witness_id; /* the witness in force; zero: none */
     uint64_t created_s, mounted_s;
     char volume_name[VOLUME_NAME_BYTES];
     uint32_t member_count;

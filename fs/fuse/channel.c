@@ -1,5 +1,5 @@
-/* The channel to the kernel: how requests are read and replies written, where libfuse's way is not the
- * best for us.
+/* The channel to the kernel: how requests are read and replies written, where libfuse's way is not
+ * the best for us.
  *
  * Waiting. Most requests come one right after the other, from a caller who waits for each. Going to
  * sleep in between and being woken costs more than the work itself. So one thread at a time asks
@@ -8,8 +8,8 @@
  * request was read from; requests are answered by the thread that read them.
  *
  * INIT. libfuse 3.14 cannot ask for FUSE_HANDLE_KILLPRIV_V2, which lets the kernel remember that a
- * file has no capabilities; without it each write(2) is preceded by a getxattr request. The answer to
- * INIT passes here, and the flag is added. The duty it brings is met by the mirror in any case:
+ * file has no capabilities; without it each write(2) is preceded by a getxattr request. The answer
+ * to INIT passes here, and the flag is added. The duty it brings is met by the mirror in any case:
  * setuid and setgid go at write, truncate and chown (drop_privileges), capabilities by the kernel
  * below. */
 #include <errno.h>

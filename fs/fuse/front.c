@@ -24,7 +24,8 @@ static int set_up_session(struct front *f, struct why *why) {
         goto out;
     }
     if (fuse_session_mount(f->session, f->config.mount_point) < 0) {
-        err = why_set(why, -EIO, "cannot mount at %s: is /dev/fuse there, and are you root?", f->config.mount_point);
+        err = why_set(why, -EIO, "cannot mount at %s: is /dev/fuse there, and are you root?",
+                      f->config.mount_point);
         goto out;
     }
     f->mounted = true;
@@ -89,7 +90,8 @@ void front_abort(struct front *f) {
                 (void)snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", connection);
                 cut = fopen(path, "we");
                 if (cut) {
-                    (void)fputs("1", cut); /* if this fails the threads stay until the last file closes */
+                    (void)fputs(
+                        "1", cut); /* if this fails the threads stay until the last file closes */
                     (void)fclose(cut);
                 }
             }

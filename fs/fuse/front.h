@@ -2,7 +2,8 @@
  *
  *     front_mount -> front_serve (returns when the mount is gone) -> front_close
  *
- * The session loop is our own: threads are started when all are busy, and none is needed to end it. */
+ * The session loop is our own: threads are started when all are busy, and none is needed to end it.
+ */
 #pragma once
 
 #include "base/event.h"
@@ -23,7 +24,8 @@ struct front_config {
 struct front;
 
 /* Mounts. One front per process. */
-int front_mount(const struct front_config *config, struct why *why, struct front **ret_front) must_check;
+int front_mount(const struct front_config *config, struct why *why,
+                struct front **ret_front) must_check;
 /* Serves until the mount is gone. The calling thread is one of those that serve. */
 void front_serve(struct front *front);
 /* Asks for the mount to go away; front_serve() returns once nobody uses it. Any thread. `lazy`:

@@ -20,7 +20,8 @@ static struct obj *obj_of(const struct front *f, fuse_ino_t ino) {
 static struct cred cred_of(fuse_req_t req) {
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-    return (struct cred){.uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid, .umask = ctx->umask & 0777};
+    return (struct cred){
+        .uid = ctx->uid, .gid = ctx->gid, .pid = ctx->pid, .umask = ctx->umask & 0777};
 }
 
 static struct vol_handle handle_of(const struct fuse_file_info *fi) {
@@ -64,16 +65,18 @@ static void reply_attr(fuse_req_t req, int err, const struct stat *attr) {
 }
 
 static void on_init(void *data, struct fuse_conn_info *conn) {
-    static const unsigned want =
-        FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_DONT_MASK |
-        FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL | FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_READDIRPLUS |
-        FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+    static const unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC |
+                                 FUSE_CAP_DONT_MASK | FUSE_CAP_PARALLEL_DIROPS |
+                                 FUSE_CAP_POSIX_ACL | FUSE_CAP_HANDLE_KILLPRIV |
+                                 FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+                                 FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
     struct front *f = data;
 
-    /* Locks are not wanted: the kernel keeps them, as there is one host only. Nor is ASYNC_DIO: after
-     * an asynchronous direct write the kernel leaves what a buffered reader cached meanwhile, and
-     * later reads are stale (xfstests generic/451). */
-    conn->want = conn->capable & (want | (f->config.writeback ? (unsigned)FUSE_CAP_WRITEBACK_CACHE : 0));
+    /* Locks are not wanted: the kernel keeps them, as there is one host only. Nor is ASYNC_DIO:
+     * after an asynchronous direct write the kernel leaves what a buffered reader cached meanwhile,
+     * and later reads are stale (xfstests generic/451). */
+    conn->want =
+        conn->capable & (want | (f->config.writeback ? (unsigned)FUSE_CAP_WRITEBACK_CACHE : 0));
     conn->max_write = IO_BYTES_MAX;
     conn->max_background = THREADS_MAX;
     conn->time_gran = 1;
@@ -129,14 +132,17 @@ static struct timespec now_or(int to_set, int now_bit, struct timespec t) {
     return to_set & now_bit ? (struct timespec){.tv_nsec = UTIME_NOW} : t;
 }
 
-static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi) {
+static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set,
+                       struct fuse_file_info *fi) {
     struct front *f = front_of(req);
     struct cred cred = cred_of(req);
-    struct vol_attr set = {
-        .mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid, .size = st->st_size,
-        .atime = now_or(to_set, FUSE_SET_ATTR_ATIME_NOW, st->st_atim),
-        .mtime = now_or(to_set, FUSE_SET_ATTR_MTIME_NOW, st->st_mtim),
-        .cred = &cred};
+    struct vol_attr set = {.mode = st->st_mode,
+                           .uid = st->st_uid,
+                           .gid = st->st_gid,
+                           .size = st->st_size,
+                           .atime = now_or(to_set, FUSE_SET_ATTR_ATIME_NOW, st->st_atim),
+                           .mtime = now_or(to_set, FUSE_SET_ATTR_MTIME_NOW, st->st_mtim),
+                           .cred = &cred};
     struct stat attr;
     int err;
 
@@ -165,7 +171,8 @@ static void on_readlink(fuse_req_t req, fuse_ino_t ino) {
     (void)fuse_reply_readlink(req, target);
 }
 
-static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev, const char *target) {
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
+                 const char *target) {
     struct front *f = front_of(req);
     struct cred cred = cred_of(req);
     struct vol_new new = {.mode = mode, .rdev = rdev, .target = target, .cred = &cred};
@@ -209,7 +216,8 @@ static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
                       const char *new_name, unsigned flags) {
     struct front *f = front_of(req);
 
-    reply_err(req, f->vol->ops->rename(f->vol, obj_of(f, parent), name, obj_of(f, new_parent), new_name, flags));
+    reply_err(req, f->vol->ops->rename(f->vol, obj_of(f, parent), name, obj_of(f, new_parent),
+                                       new_name, flags));
 }
 
 static void set_file_info(struct fuse_file_info *fi, struct vol_handle h) {
@@ -234,21 +242,23 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
 }
 
 /* It was there after all (O_CREAT without O_EXCL, and somebody else was faster). */
-static int open_existing(struct front *f, struct obj *dir, const char *name, int flags, const struct cred *cred,
-                         struct vol_entry *e, struct vol_handle *h) {
+static int open_existing(struct front *f, struct obj *dir, const char *name, int flags,
+                         const struct cred *cred, struct vol_entry *e, struct vol_handle *h) {
     int err = f->vol->ops->lookup(f->vol, dir, name, e);
 
     if (err < 0) {
         return err;
     }
-    err = S_ISREG(e->attr.st_mode) ? f->vol->ops->open(f->vol, e->obj, flags & ~O_CREAT, cred, h) : -EEXIST;
+    err = S_ISREG(e->attr.st_mode) ? f->vol->ops->open(f->vol, e->obj, flags & ~O_CREAT, cred, h)
+                                   : -EEXIST;
     if (err < 0) {
         obj_forget(f->config.objs, e->obj, 1);
     }
     return err;
 }
 
-static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi) {
+static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi) {
     struct front *f = front_of(req);
     struct cred cred = cred_of(req);
     struct vol_new new = {.mode = (mode & 07777) | S_IFREG, .cred = &cred};
@@ -285,7 +295,8 @@ void front_thread_end(void) {
     read_buf = NULL;
 }
 
-static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                    struct fuse_file_info *fi) {
     struct front *f = front_of(req);
     ssize_t n;
 
@@ -306,7 +317,8 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
                      struct fuse_file_info *fi) {
     struct front *f = front_of(req);
-    struct cred cred = fi->writepage ? cred_self : cred_of(req); /* of a cached page nobody knows the writer */
+    struct cred cred =
+        fi->writepage ? cred_self : cred_of(req); /* of a cached page nobody knows the writer */
     ssize_t n = f->vol->ops->write(f->vol, obj_of(f, ino), handle_of(fi), buf, size, off, &cred);
 
     if (n < 0) {
@@ -322,21 +334,27 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_
     reply_err(req, f->vol->ops->fsync(f->vol, obj_of(f, ino), handle_of(fi), data_only != 0));
 }
 
-static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi) {
+static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+                         struct fuse_file_info *fi) {
     struct front *f = front_of(req);
     struct cred cred = cred_of(req);
 
-    reply_err(req, f->vol->ops->fallocate(f->vol, obj_of(f, ino), handle_of(fi), mode, off, len, &cred));
+    reply_err(req,
+              f->vol->ops->fallocate(f->vol, obj_of(f, ino), handle_of(fi), mode, off, len, &cred));
 }
 
-static void on_copy(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi, fuse_ino_t to,
-                    off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags) {
-    enum { COPY_MAX = 1 << 30 }; /* of one request; the reply has 32 bits, and copy(2) may be short */
+static void on_copy(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi,
+                    fuse_ino_t to, off_t to_off, struct fuse_file_info *to_fi, size_t len,
+                    int flags) {
+    enum {
+        COPY_MAX = 1 << 30
+    }; /* of one request; the reply has 32 bits, and copy(2) may be short */
     struct front *f = front_of(req);
     struct cred cred = cred_of(req);
     ssize_t n = flags ? -EINVAL
-                      : f->vol->ops->copy(f->vol, obj_of(f, from), handle_of(from_fi), from_off, obj_of(f, to),
-                                          handle_of(to_fi), to_off, len > COPY_MAX ? COPY_MAX : len, &cred);
+                      : f->vol->ops->copy(f->vol, obj_of(f, from), handle_of(from_fi), from_off,
+                                          obj_of(f, to), handle_of(to_fi), to_off,
+                                          len > COPY_MAX ? COPY_MAX : len, &cred);
 
     if (n < 0) {
         reply_err(req, (int)n);
@@ -345,7 +363,8 @@ static void on_copy(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse
     }
 }
 
-static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi) {
+static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+                     struct fuse_file_info *fi) {
     struct front *f = front_of(req);
     off_t at = f->vol->ops->seek(f->vol, obj_of(f, ino), handle_of(fi), off, whence);
 
@@ -388,7 +407,8 @@ struct listing {
 static bool add_plain(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
     struct listing *l = arg;
     struct stat st = {.st_ino = ino, .st_mode = (mode_t)DTTOIF(type)};
-    size_t need = fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used, name, &st, (off_t)next);
+    size_t need =
+        fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used, name, &st, (off_t)next);
 
     if (need > l->size - l->used) {
         return false;
@@ -406,15 +426,19 @@ static void reply_listing(fuse_req_t req, int err, struct listing *l) {
     free(l->buf);
 }
 
-static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi) {
     struct front *f = front_of(req);
     struct listing l = {.req = req, .buf = malloc(size), .size = size};
-    int err = l.buf ? f->vol->ops->readdir(f->vol, obj_of(f, ino), handle_of(fi), (uint64_t)off, add_plain, &l) : -ENOMEM;
+    int err = l.buf ? f->vol->ops->readdir(f->vol, obj_of(f, ino), handle_of(fi), (uint64_t)off,
+                                           add_plain, &l)
+                    : -ENOMEM;
 
     reply_listing(req, err, &l);
 }
 
-/* readdirplus looks up each name, which must not happen inside readdir: names are collected first. */
+/* readdirplus looks up each name, which must not happen inside readdir: names are collected first.
+ */
 struct plus_name {
     uint64_t ino, next;
     uint8_t type;
@@ -439,14 +463,16 @@ static bool add_name(void *arg, const char *name, uint64_t ino, uint8_t type, ui
         p->used + need > p->size) {
         return false;
     }
-    p->list[p->count++] = (struct plus_name){.ino = ino, .next = next, .type = type, .name = (uint16_t)p->text_used};
+    p->list[p->count++] =
+        (struct plus_name){.ino = ino, .next = next, .type = type, .name = (uint16_t)p->text_used};
     memcpy(p->text + p->text_used, name, len);
     p->text_used += len;
     p->used += need;
     return true;
 }
 
-static void add_plus(struct front *f, struct listing *l, struct obj *dir, const struct plus_name *n, const char *name) {
+static void add_plus(struct front *f, struct listing *l, struct obj *dir, const struct plus_name *n,
+                     const char *name) {
     struct fuse_entry_param p = {.attr = {.st_ino = n->ino, .st_mode = (mode_t)DTTOIF(n->type)}};
     bool dots = strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
     struct vol_entry e;
@@ -454,10 +480,12 @@ static void add_plus(struct front *f, struct listing *l, struct obj *dir, const 
     if (!dots && f->vol->ops->lookup(f->vol, dir, name, &e) == 0) {
         p = entry_of(f, &e);
     } /* else: gone meanwhile, or the kernel does not want it; the name alone will do */
-    l->used += fuse_add_direntry_plus(l->req, l->buf + l->used, l->size - l->used, name, &p, (off_t)n->next);
+    l->used += fuse_add_direntry_plus(l->req, l->buf + l->used, l->size - l->used, name, &p,
+                                      (off_t)n->next);
 }
 
-static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                           struct fuse_file_info *fi) {
     struct front *f = front_of(req);
     struct listing l = {.req = req, .buf = malloc(size), .size = size};
     scope_free struct plus_names *names = malloc(sizeof(*names));
@@ -468,7 +496,8 @@ static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
         names->size = size;
         names->count = 0;
         names->used = names->text_used = 0;
-        err = f->vol->ops->readdir(f->vol, obj_of(f, ino), handle_of(fi), (uint64_t)off, add_name, names);
+        err = f->vol->ops->readdir(f->vol, obj_of(f, ino), handle_of(fi), (uint64_t)off, add_name,
+                                   names);
         for (unsigned i = 0; err == 0 && i < names->count; i++) {
             add_plus(f, &l, obj_of(f, ino), &names->list[i], names->text + names->list[i].name);
         }
@@ -503,7 +532,8 @@ static void on_statfs(fuse_req_t req, fuse_ino_t ino) {
     }
 }
 
-static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *key, const char *value, size_t size, int flags) {
+static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *key, const char *value,
+                        size_t size, int flags) {
     struct front *f = front_of(req);
     struct cred cred = cred_of(req);
 

@@ -25,8 +25,8 @@ struct first_name {
     UT_hash_handle hh;
 };
 
-/* Which file of the source a linked file of the target belongs to: the first one that was met. Another
- * one must not be written into it. */
+/* Which file of the source a linked file of the target belongs to: the first one that was met.
+ * Another one must not be written into it. */
 struct claim {
     uint64_t to_ino; /* key */
     uint64_t from_ino;
@@ -40,12 +40,13 @@ struct walk {
     struct copy_stat *stat;
     struct todo *todo;
     struct first_name *links;
-    bool sync_each; /* the target has no syncfs: each file is synced by itself */
+    bool sync_each;     /* the target has no syncfs: each file is synced by itself */
     const char *folder; /* being looked at, for messages */
     char name[NAME_BYTES];
 };
 
-/* Opens root/path, one component at a time, following no link. A path may be longer than PATH_MAX. */
+/* Opens root/path, one component at a time, following no link. A path may be longer than PATH_MAX.
+ */
 static int open_folder(int root, const char *path) {
     scope_fd int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -95,7 +96,8 @@ static int sync_file(int dir, const char *name) {
 }
 
 static bool was_recent(const struct walk *w, const struct stat *a, const struct stat *b) {
-    return (uint64_t)a->st_ctim.tv_sec >= w->options->since_s || (uint64_t)b->st_ctim.tv_sec >= w->options->since_s;
+    return (uint64_t)a->st_ctim.tv_sec >= w->options->since_s ||
+           (uint64_t)b->st_ctim.tv_sec >= w->options->since_s;
 }
 
 static int remember_link(struct walk *w, const struct stat *a, int to, const char *name) {
@@ -158,7 +160,8 @@ static int claim(struct walk *w, const struct stat *a, const struct stat *b) {
     return 1;
 }
 
-static int equalize_entry(struct walk *w, int from, int to, const char *name, const struct stat *a) {
+static int equalize_entry(struct walk *w, int from, int to, const char *name,
+                          const struct stat *a) {
     struct stat b;
     bool there = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
     int err = 0;
@@ -214,13 +217,15 @@ static int visit(struct walk *w, int from, int to, const char *name) {
     if (err == 0 && S_ISDIR(a.st_mode)) {
         err = push(w, w->folder, name);
     }
-    if (err == 0 && w->options->progress && !w->options->progress(w->options->progress_arg, w->stat)) {
+    if (err == 0 && w->options->progress &&
+        !w->options->progress(w->options->progress_arg, w->stat)) {
         err = -EINTR;
     }
     return err;
 }
 
-static int each_name(struct walk *w, int folder, int (*fn)(struct walk *, int, int, const char *), int from, int to) {
+static int each_name(struct walk *w, int folder, int (*fn)(struct walk *, int, int, const char *),
+                     int from, int to) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
     int err = io_open_dir(folder, ".", &d);
@@ -289,10 +294,14 @@ static void free_walk(struct walk *w) {
     }
 }
 
-int heal_tree(struct store *from, struct store *to, const struct heal_options *options, struct copy_stat *ret_stat,
-              struct why *why) {
+int heal_tree(struct store *from, struct store *to, const struct heal_options *options,
+              struct copy_stat *ret_stat, struct why *why) {
     struct copy_stat stat = {0};
-    struct walk w = {.from = from, .to = to, .options = options, .stat = &stat, .folder = "",
+    struct walk w = {.from = from,
+                     .to = to,
+                     .options = options,
+                     .stat = &stat,
+                     .folder = "",
                      .sync_each = !(store_caps(to) & STORE_SYNCFS)};
     int err = store_check(from, why);
 
@@ -307,8 +316,9 @@ int heal_tree(struct store *from, struct store *to, const struct heal_options *o
         w.todo = t->next;
         err = visit_folder(&w, t->path);
         if (err < 0) {
-            (void)why_set(why, err, "copying from %s to %s stopped at /%s%s%s: %s", store_path(from), store_path(to),
-                          t->path, *t->path ? "/" : "", w.name, error_words(err));
+            (void)why_set(why, err, "copying from %s to %s stopped at /%s%s%s: %s",
+                          store_path(from), store_path(to), t->path, *t->path ? "/" : "", w.name,
+                          error_words(err));
         }
         free(t);
     }
@@ -336,7 +346,8 @@ int heal_measure(const char *folder, uint64_t *ret_bytes, uint64_t *ret_objects)
         while (d && err == 0 && (e = readdir(d))) {
             struct stat st;
 
-            if (skipped(t->path, e->d_name) || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+            if (skipped(t->path, e->d_name) ||
+                fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
                 continue;
             }
             objects++;

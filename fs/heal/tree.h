@@ -1,6 +1,6 @@
-/* Making the tree of one store equal to that of another, by looking at both: what fills a new store,
- * what repairs after a crash, and what brings a store back that was away. Until the change journal
- * tells what to look at, everything is looked at.
+/* Making the tree of one store equal to that of another, by looking at both: what fills a new
+ * store, what repairs after a crash, and what brings a store back that was away. Until the change
+ * journal tells what to look at, everything is looked at.
  *
  * Nothing else may change the two stores meanwhile. Repeating a run, or one that was cut off, is
  * harmless. Nothing is read from or written to their .holdfast folders. */
@@ -11,16 +11,16 @@
 #include "store/store.h"
 
 struct heal_options {
-    bool all_data;      /* compare every byte; else only of files whose attributes differ, and ... */
-    uint64_t since_s;   /* ... of those that changed (ctime, on either side) at or after this */
+    bool all_data;    /* compare every byte; else only of files whose attributes differ, and ... */
+    uint64_t since_s; /* ... of those that changed (ctime, on either side) at or after this */
     /* Called now and then; may be NULL. Returns false to stop: -EINTR. */
     bool (*progress)(void *arg, const struct copy_stat *stat);
     void *progress_arg;
 };
 
 /* Makes `to` like `from`, and `to` durable. */
-int heal_tree(struct store *from, struct store *to, const struct heal_options *options, struct copy_stat *ret_stat,
-              struct why *why) must_check;
+int heal_tree(struct store *from, struct store *to, const struct heal_options *options,
+              struct copy_stat *ret_stat, struct why *why) must_check;
 
 /* Bytes of data and number of objects in a folder, by its attributes: for progress. Any folder. */
 int heal_measure(const char *folder, uint64_t *ret_bytes, uint64_t *ret_objects) must_check;

@@ -9,16 +9,16 @@ static const struct {
     int err;
     enum answer_class class;
 } classes[] = {
-    {EIO, ANSWER_DEVICE},        {ESTALE, ANSWER_DEVICE},      {ENOTCONN, ANSWER_DEVICE},
-    {EROFS, ANSWER_DEVICE},      {ETIMEDOUT, ANSWER_DEVICE},   {ENODEV, ANSWER_DEVICE},
-    {ENXIO, ANSWER_PLAIN},       {ECONNABORTED, ANSWER_DEVICE}, {EUCLEAN, ANSWER_DEVICE},
-    {ESHUTDOWN, ANSWER_DEVICE},  {EHOSTDOWN, ANSWER_DEVICE},   {EREMOTEIO, ANSWER_DEVICE},
-    {EBADF, ANSWER_DEVICE},      {ENAMETOOLONG, ANSWER_LIMIT}, {EFBIG, ANSWER_LIMIT},
-    {EMLINK, ANSWER_LIMIT},      {E2BIG, ANSWER_LIMIT},        {EOPNOTSUPP, ANSWER_LIMIT},
-    {EINVAL, ANSWER_LIMIT},      {EPERM, ANSWER_LIMIT},        {EACCES, ANSWER_LIMIT},
-    {EILSEQ, ANSWER_LIMIT},      {EDQUOT, ANSWER_LIMIT},       {ENOSPC, ANSWER_LIMIT},
-    {EMFILE, ANSWER_OWN},        {ENFILE, ANSWER_OWN},         {ENOMEM, ANSWER_OWN},
-    {EINTR, ANSWER_OWN},         {EAGAIN, ANSWER_OWN},         {HFE_CAPABILITY, ANSWER_CAPABILITY},
+    {EIO, ANSWER_DEVICE},       {ESTALE, ANSWER_DEVICE},       {ENOTCONN, ANSWER_DEVICE},
+    {EROFS, ANSWER_DEVICE},     {ETIMEDOUT, ANSWER_DEVICE},    {ENODEV, ANSWER_DEVICE},
+    {ENXIO, ANSWER_PLAIN},      {ECONNABORTED, ANSWER_DEVICE}, {EUCLEAN, ANSWER_DEVICE},
+    {ESHUTDOWN, ANSWER_DEVICE}, {EHOSTDOWN, ANSWER_DEVICE},    {EREMOTEIO, ANSWER_DEVICE},
+    {EBADF, ANSWER_DEVICE},     {ENAMETOOLONG, ANSWER_LIMIT},  {EFBIG, ANSWER_LIMIT},
+    {EMLINK, ANSWER_LIMIT},     {E2BIG, ANSWER_LIMIT},         {EOPNOTSUPP, ANSWER_LIMIT},
+    {EINVAL, ANSWER_LIMIT},     {EPERM, ANSWER_LIMIT},         {EACCES, ANSWER_LIMIT},
+    {EILSEQ, ANSWER_LIMIT},     {EDQUOT, ANSWER_LIMIT},        {ENOSPC, ANSWER_LIMIT},
+    {EMFILE, ANSWER_OWN},       {ENFILE, ANSWER_OWN},          {ENOMEM, ANSWER_OWN},
+    {EINTR, ANSWER_OWN},        {EAGAIN, ANSWER_OWN},          {HFE_CAPABILITY, ANSWER_CAPABILITY},
 };
 
 enum answer_class answer_class(int err) {
@@ -39,7 +39,8 @@ static int apply_once(struct mirror *m, struct change *c, unsigned i) {
 
 /* The order of stores: the reader first; near the end of space the fullest first, so that there is
  * nothing to undo when it has no room. */
-static unsigned order_stores(struct mirror *m, const struct change *c, unsigned ret_order[STORES_MAX]) {
+static unsigned order_stores(struct mirror *m, const struct change *c,
+                             unsigned ret_order[STORES_MAX]) {
     unsigned n = 0, reader = atomic_load(&m->reader);
 
     for (unsigned k = 0; k < m->count; k++) {
@@ -51,7 +52,9 @@ static unsigned order_stores(struct mirror *m, const struct change *c, unsigned 
     }
     if (c->allocates && atomic_load_explicit(&m->low_on_space, memory_order_relaxed)) {
         for (unsigned a = 1; a < n; a++) {
-            for (unsigned b = a; b > 0 && m->member[ret_order[b]].free_bytes < m->member[ret_order[b - 1]].free_bytes; b--) {
+            for (unsigned b = a; b > 0 && m->member[ret_order[b]].free_bytes <
+                                              m->member[ret_order[b - 1]].free_bytes;
+                 b--) {
                 unsigned t = ret_order[b];
 
                 ret_order[b] = ret_order[b - 1];
@@ -64,8 +67,8 @@ static unsigned order_stores(struct mirror *m, const struct change *c, unsigned 
 
 static int repair_names(struct mirror *m, const struct change *c, unsigned from, unsigned to) {
     for (int k = 0; k < 2 && c->name[k].dir; k++) {
-        int err = store_repair(m->member[from].store, m->member[to].store, c->name[k].dir, c->name[k].name,
-                               c->attrs_only);
+        int err = store_repair(m->member[from].store, m->member[to].store, c->name[k].dir,
+                               c->name[k].name, c->attrs_only);
 
         if (err < 0) {
             return err;
@@ -85,7 +88,8 @@ static void take_back(struct mirror *m, struct change *c) {
         err = c->undo ? c->undo(c, i) : repair_names(m, c, (unsigned)c->failed, i);
         if (err < 0) {
             /* Now this store has what the other one lacks, and it was not acknowledged. */
-            event_post(m->events, EVENT_ERROR, "store \"%s\": a %s that store \"%s\" could not take was not undone: %s",
+            event_post(m->events, EVENT_ERROR,
+                       "store \"%s\": a %s that store \"%s\" could not take was not undone: %s",
                        m->member[i].label, c->what, m->member[c->failed].label, error_words(err));
             if (member_fault(m, i, err, c->what) < 0) {
                 m->unequal = true; /* the last store stays: it is the truth then */
@@ -97,20 +101,22 @@ static void take_back(struct mirror *m, struct change *c) {
 
 /* Another answer than the leader's, of the ordinary kind: the stores differ. Make it like the
  * leader, which has the change already. */
-static int settle_disagreement(struct mirror *m, struct change *c, unsigned leader, unsigned i, int err) {
+static int settle_disagreement(struct mirror *m, struct change *c, unsigned leader, unsigned i,
+                               int err) {
     int repaired = repair_names(m, c, leader, i);
 
-    event_post(m->events, EVENT_WARNING, "store \"%s\" disagreed about a %s (%s): %s", m->member[i].label, c->what,
-               error_words(err), repaired == 0 ? "repaired from the others" : error_words(repaired));
+    event_post(m->events, EVENT_WARNING, "store \"%s\" disagreed about a %s (%s): %s",
+               m->member[i].label, c->what, error_words(err),
+               repaired == 0 ? "repaired from the others" : error_words(repaired));
     return repaired;
 }
 
 struct outcome {
-    int leader;    /* the first store that took it, or -1 */
-    int answer;    /* of the leader, or why nobody took it */
-    uint32_t bad;  /* bit per store that gave a device error */
+    int leader;   /* the first store that took it, or -1 */
+    int answer;   /* of the leader, or why nobody took it */
+    uint32_t bad; /* bit per store that gave a device error */
     int bad_err;
-    bool masked;   /* a store never could */
+    bool masked; /* a store never could */
 };
 
 /* One store's result. False: stop here. */
@@ -186,12 +192,14 @@ int mirror_change(struct mirror *m, struct change *c) {
     }
     if (o.leader < 0 && o.answer == -EIO) {
         m->unequal = true; /* each may have done a part */
-        event_post(m->events, EVENT_ERROR, "a %s failed on every store: %s", c->what, error_words(o.bad_err));
+        event_post(m->events, EVENT_ERROR, "a %s failed on every store: %s", c->what,
+                   error_words(o.bad_err));
         return o.bad_err; /* nobody is blamed */
     }
     if (o.leader >= 0 && (unsigned)__builtin_popcount(c->took) < m->min_stores) {
         m->unequal = true;
-        event_post(m->events, EVENT_ERROR, "a %s reached fewer than min-stores=%u stores", c->what, m->min_stores);
+        event_post(m->events, EVENT_ERROR, "a %s reached fewer than min-stores=%u stores", c->what,
+                   m->min_stores);
         return -EIO;
     }
     if (blame(m, c, o.bad, o.bad_err) < 0) {
@@ -258,7 +266,8 @@ static int sync_answer(struct mirror *m, const struct sync_item *item, uint32_t 
     return blame(m, &(struct change){.what = "fsync"}, bad, err);
 }
 
-int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles, bool data_only) {
+int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles,
+                     bool data_only) {
     struct sync_item item[STORES_MAX];
     struct join join;
     uint32_t asked = 0;

@@ -8,7 +8,7 @@
 static int read_attr(struct mirror *m, struct obj *obj, struct mfile *f, struct stat *ret_attr) {
     int i, err;
 
-    MIRROR_FIRST_ANSWER(m, i, err) {
+    MIRROR_FIRST_ANSWER (m, i, err) {
         struct vol *v = m->member[i].vol;
         struct vol_handle h = {f ? atomic_load(&f->handle[i]) : UINT64_MAX};
 
@@ -64,14 +64,15 @@ static int setattr_apply(struct change *c, struct vol *v, unsigned i) {
     return v->ops->setattr(v, ac->obj, h, ac->attr, NULL);
 }
 
-/* The store that failed still has the old attributes. (Bytes that a truncation took are not there any
- * more, but no store refuses to make a file shorter.) */
+/* The store that failed still has the old attributes. (Bytes that a truncation took are not there
+ * any more, but no store refuses to make a file shorter.) */
 static int setattr_undo(struct change *c, unsigned i) {
     struct attr_change *ac = (struct attr_change *)c;
     struct vol *from = c->m->member[c->failed].vol, *to = c->m->member[i].vol;
     struct vol_handle hf = {ac->file ? atomic_load(&ac->file->handle[c->failed]) : UINT64_MAX};
     struct vol_handle ht = {ac->file ? atomic_load(&ac->file->handle[i]) : UINT64_MAX};
-    struct vol_attr old = {.set = VOL_SET_UID | VOL_SET_GID | VOL_SET_MODE | VOL_SET_MTIME, .cred = &cred_self};
+    struct vol_attr old = {.set = VOL_SET_UID | VOL_SET_GID | VOL_SET_MODE | VOL_SET_MTIME,
+                           .cred = &cred_self};
     struct stat st;
     int err = (int)RETRY_OWN(from->ops->getattr(from, ac->obj, hf, &st));
 
@@ -134,7 +135,9 @@ static mode_t dropped_bits(const struct stat *st, const struct cred *who) {
 
 int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) {
     struct vol_attr attr = {.set = VOL_SET_MODE, .cred = &cred_self};
-    struct attr_change ac = {.c = {.what = "chmod", .apply = setattr_apply, .undo = setattr_undo}, .obj = obj, .attr = &attr};
+    struct attr_change ac = {.c = {.what = "chmod", .apply = setattr_apply, .undo = setattr_undo},
+                             .obj = obj,
+                             .attr = &attr};
     struct stat st;
     int err;
 
@@ -164,8 +167,8 @@ static void fix_times(struct vol_attr *attr) {
     }
 }
 
-/* A new size is a change of all bytes. With a handle, no name can go away under us; else the name is
- * held first, then the bytes. */
+/* A new size is a change of all bytes. With a handle, no name can go away under us; else the name
+ * is held first, then the bytes. */
 static int set_size(struct mirror *m, struct attr_change *ac) {
     struct range_hold data;
     struct obj_hold name = {.where.parent = NULL};
@@ -190,7 +193,9 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
     struct mirror *m = mirror_of(v);
     struct vol_attr set = *attr;
     struct mfile *f = file_or_null(h);
-    struct attr_change ac = {.c = {.what = "setattr", .apply = setattr_apply, .undo = setattr_undo}, .obj = obj, .attr = &set};
+    struct attr_change ac = {.c = {.what = "setattr", .apply = setattr_apply, .undo = setattr_undo},
+                             .obj = obj,
+                             .attr = &set};
     int err;
 
     if (f && f->writable && (set.set & VOL_SET_SIZE)) {
@@ -225,7 +230,7 @@ ssize_t mirror_readlink(struct vol *v, struct obj *obj, char *buf, size_t size) 
     int i;
 
     rwlock_read(&m->names);
-    MIRROR_FIRST_ANSWER(m, i, n) {
+    MIRROR_FIRST_ANSWER (m, i, n) {
         n = m->member[i].vol->ops->readlink(m->member[i].vol, obj, buf, size);
     }
     rwlock_read_done(&m->names);
@@ -242,7 +247,7 @@ ssize_t mirror_getxattr(struct vol *v, struct obj *obj, const char *key, void *b
         return -ENODATA;
     }
     rwlock_read(&m->names);
-    MIRROR_FIRST_ANSWER(m, i, n) {
+    MIRROR_FIRST_ANSWER (m, i, n) {
         n = m->member[i].vol->ops->getxattr(m->member[i].vol, obj, key, buf, size);
     }
     rwlock_read_done(&m->names);
@@ -255,7 +260,7 @@ ssize_t mirror_listxattr(struct vol *v, struct obj *obj, char *buf, size_t size)
     int i;
 
     rwlock_read(&m->names);
-    MIRROR_FIRST_ANSWER(m, i, n) {
+    MIRROR_FIRST_ANSWER (m, i, n) {
         n = m->member[i].vol->ops->listxattr(m->member[i].vol, obj, buf, size);
     }
     rwlock_read_done(&m->names);
@@ -270,22 +275,29 @@ static int change_xattr(struct mirror *m, struct attr_change *ac) {
     gate_enter(&m->gate);
     rwlock_read(&m->names);
     err = change_held(m, ac);
-    atomic_fetch_and(&ac->obj->flags, (uint8_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS)); /* and a look in between */
+    atomic_fetch_and(&ac->obj->flags,
+                     (uint8_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS)); /* and a look in between */
     rwlock_read_done(&m->names);
     gate_leave(&m->gate);
     return err;
 }
 
-int mirror_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size, int flags,
-                    const struct cred *cred) {
+int mirror_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size,
+                    int flags, const struct cred *cred) {
     struct attr_change ac = {.c = {.what = "setxattr", .apply = setxattr_apply, .allocates = true},
-                             .obj = obj, .key = key, .value = value, .size = size, .flags = flags, .cred = cred};
+                             .obj = obj,
+                             .key = key,
+                             .value = value,
+                             .size = size,
+                             .flags = flags,
+                             .cred = cred};
 
     return change_xattr(mirror_of(v), &ac);
 }
 
 int mirror_removexattr(struct vol *v, struct obj *obj, const char *key) {
-    struct attr_change ac = {.c = {.what = "removexattr", .apply = removexattr_apply}, .obj = obj, .key = key};
+    struct attr_change ac = {
+        .c = {.what = "removexattr", .apply = removexattr_apply}, .obj = obj, .key = key};
 
     return change_xattr(mirror_of(v), &ac);
 }

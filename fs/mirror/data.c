@@ -11,26 +11,30 @@ enum {
 
 /* Data that one store cannot read is read from the next and written back through `h`: a bad sector
  * heals. Under a data hold. True if the store has it now. */
-static bool mend(struct mirror *m, struct obj *obj, unsigned i, struct vol_handle h, const void *buf, ssize_t n,
-                 off_t off) {
+static bool mend(struct mirror *m, struct obj *obj, unsigned i, struct vol_handle h,
+                 const void *buf, ssize_t n, off_t off) {
     struct vol *v = m->member[i].vol;
-    bool good = v->ops->write(v, obj, h, buf, (size_t)n, off, &cred_self) == n && v->ops->fsync(v, obj, h, true) == 0;
+    bool good = v->ops->write(v, obj, h, buf, (size_t)n, off, &cred_self) == n &&
+                v->ops->fsync(v, obj, h, true) == 0;
 
-    event_post(m->events, EVENT_WARNING, "store \"%s\": %zd bytes could not be read and were %s", m->member[i].label,
-               n, good ? "written again from another store" : "not mended");
+    event_post(m->events, EVENT_WARNING, "store \"%s\": %zd bytes could not be read and were %s",
+               m->member[i].label, n, good ? "written again from another store" : "not mended");
     return good;
 }
 
-static ssize_t read_from(struct mirror *m, struct mfile *f, unsigned i, void *buf, size_t size, off_t off) {
+static ssize_t read_from(struct mirror *m, struct mfile *f, unsigned i, void *buf, size_t size,
+                         off_t off) {
     struct vol_handle h;
     int err = mfile_on(m, f, i, &h);
 
-    return err < 0 ? err : RETRY_OWN(m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off));
+    return err < 0 ? err
+                   : RETRY_OWN(
+                         m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off));
 }
 
 /* Reads from any store but `bad`; which one it was goes to *ret_from. Handles are open. */
-static ssize_t read_others(struct mirror *m, struct mfile *f, unsigned bad, void *buf, size_t size, off_t off,
-                           bool *ret_answered) {
+static ssize_t read_others(struct mirror *m, struct mfile *f, unsigned bad, void *buf, size_t size,
+                           off_t off, bool *ret_answered) {
     ssize_t n = -EIO;
 
     *ret_answered = false;
@@ -45,10 +49,10 @@ static ssize_t read_others(struct mirror *m, struct mfile *f, unsigned bad, void
     return n;
 }
 
-/* The preferred store could not read: the others, and then the first again. Handles are opened before
- * the hold, as opening takes outer locks. */
-static ssize_t read_elsewhere(struct mirror *m, struct mfile *f, unsigned bad, void *buf, size_t size, off_t off,
-                              ssize_t bad_err) {
+/* The preferred store could not read: the others, and then the first again. Handles are opened
+ * before the hold, as opening takes outer locks. */
+static ssize_t read_elsewhere(struct mirror *m, struct mfile *f, unsigned bad, void *buf,
+                              size_t size, off_t off, ssize_t bad_err) {
     struct mfile *w = NULL;
     struct vol_handle h = VOL_NO_HANDLE;
     struct range_hold hold;
@@ -83,7 +87,8 @@ static ssize_t read_elsewhere(struct mirror *m, struct mfile *f, unsigned bad, v
     return answered ? n : bad_err;
 }
 
-ssize_t mirror_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size, off_t off) {
+ssize_t mirror_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
+                    off_t off) {
     struct mirror *m = mirror_of(v);
     struct mfile *f = mfile_of(h);
     unsigned i = atomic_load_explicit(&m->reader, memory_order_relaxed);
@@ -100,11 +105,11 @@ struct data_change {
     struct change c;
     struct mfile *file, *from; /* from: of a copy */
     const void *buf;
-    ssize_t *ahead;            /* of a large write: what each store took already, side by side */
-    off_t off, from_off, len;  /* len: what may be touched, from off on */
-    int mode;                  /* of fallocate */
-    bool shifts;               /* it moves all that is behind `off`: undone as a whole */
-    size_t done;               /* how far the shortest store came */
+    ssize_t *ahead;           /* of a large write: what each store took already, side by side */
+    off_t off, from_off, len; /* len: what may be touched, from off on */
+    int mode;                 /* of fallocate */
+    bool shifts;              /* it moves all that is behind `off`: undone as a whole */
+    size_t done;              /* how far the shortest store came */
     unsigned shortest;
     bool uneven;
     const struct cred *cred;
@@ -132,7 +137,8 @@ static int write_apply(struct change *c, struct vol *v, unsigned i) {
 
     return took(d, i,
                 d->ahead ? d->ahead[i]
-                         : v->ops->write(v, d->file->obj, handle_of(d->file, i), d->buf, d->done, d->off, d->cred));
+                         : v->ops->write(v, d->file->obj, handle_of(d->file, i), d->buf, d->done,
+                                         d->off, d->cred));
 }
 
 struct ahead_item {
@@ -146,11 +152,12 @@ struct ahead_item {
 static void ahead_run(struct work *work) {
     struct ahead_item *a = (struct ahead_item *)work;
 
-    *a->ret = RETRY_OWN(a->vol->ops->write(a->vol, a->d->file->obj, a->handle, a->d->buf, (size_t)a->d->len, a->d->off,
-                                           a->d->cred));
+    *a->ret = RETRY_OWN(a->vol->ops->write(a->vol, a->d->file->obj, a->handle, a->d->buf,
+                                           (size_t)a->d->len, a->d->off, a->d->cred));
 }
 
-/* A large write goes to all stores at once; the answer is made of what they took. Under the hold. */
+/* A large write goes to all stores at once; the answer is made of what they took. Under the hold.
+ */
 static void write_ahead(struct mirror *m, struct data_change *d, ssize_t ret_took[STORES_MAX]) {
     struct ahead_item item[STORES_MAX];
     struct join join;
@@ -158,7 +165,8 @@ static void write_ahead(struct mirror *m, struct data_change *d, ssize_t ret_too
 
     join_init(&join);
     for (unsigned i = 0; i < m->count; i++) {
-        item[i] = (struct ahead_item){.vol = m->member[i].vol, .d = d, .handle = handle_of(d->file, i), .ret = &ret_took[i]};
+        item[i] = (struct ahead_item){
+            .vol = m->member[i].vol, .d = d, .handle = handle_of(d->file, i), .ret = &ret_took[i]};
         ret_took[i] = -EIO; /* a store that comes ONLINE in between is not asked */
         if (i != mine && is_online(m, i)) {
             work_submit(m->workers, &item[i].work, ahead_run, &join);
@@ -180,11 +188,13 @@ static int copy_apply(struct change *c, struct vol *v, unsigned i) {
 static int fallocate_apply(struct change *c, struct vol *v, unsigned i) {
     struct data_change *d = (struct data_change *)c;
 
-    return v->ops->fallocate(v, d->file->obj, handle_of(d->file, i), d->mode, d->off, d->len, d->cred);
+    return v->ops->fallocate(v, d->file->obj, handle_of(d->file, i), d->mode, d->off, d->len,
+                             d->cred);
 }
 
 /* Copies [off, off + len) of an open file from store i to store k. */
-static int copy_back(struct mirror *m, const struct mfile *f, unsigned i, unsigned k, off_t off, off_t len) {
+static int copy_back(struct mirror *m, const struct mfile *f, unsigned i, unsigned k, off_t off,
+                     off_t len) {
     enum { CHUNK = 64 << 10 };
     scope_free char *buf = malloc(CHUNK);
     struct vol *from = m->member[i].vol, *to = m->member[k].vol;
@@ -209,9 +219,10 @@ static int copy_back(struct mirror *m, const struct mfile *f, unsigned i, unsign
     return 0;
 }
 
-/* Gives store k back the bytes [off, d->off + d->len) and, if the change made the file longer there, the
- * size that store i still has. Under the hold of the change, through its handles. */
-static int restore(struct mirror *m, const struct data_change *d, unsigned i, unsigned k, off_t off) {
+/* Gives store k back the bytes [off, d->off + d->len) and, if the change made the file longer
+ * there, the size that store i still has. Under the hold of the change, through its handles. */
+static int restore(struct mirror *m, const struct data_change *d, unsigned i, unsigned k,
+                   off_t off) {
     struct vol *from = m->member[i].vol, *to = m->member[k].vol;
     off_t end = d->shifts ? INT64_MAX : d->off + d->len;
     struct vol_attr attr = {.set = VOL_SET_SIZE, .cred = &cred_self};
@@ -219,10 +230,13 @@ static int restore(struct mirror *m, const struct data_change *d, unsigned i, un
     int err = (int)RETRY_OWN(from->ops->getattr(from, d->file->obj, handle_of(d->file, i), &a));
 
     err = err < 0 ? err : copy_back(m, d->file, i, k, off, end - off);
-    err = err < 0 ? err : (int)RETRY_OWN(to->ops->getattr(to, d->file->obj, handle_of(d->file, k), &b));
-    if (err == 0 && a.st_size != b.st_size && (d->shifts || (b.st_size == end && a.st_size < b.st_size))) {
+    err = err < 0 ? err
+                  : (int)RETRY_OWN(to->ops->getattr(to, d->file->obj, handle_of(d->file, k), &b));
+    if (err == 0 && a.st_size != b.st_size &&
+        (d->shifts || (b.st_size == end && a.st_size < b.st_size))) {
         attr.size = a.st_size;
-        err = (int)RETRY_OWN(to->ops->setattr(to, d->file->obj, handle_of(d->file, k), &attr, NULL));
+        err =
+            (int)RETRY_OWN(to->ops->setattr(to, d->file->obj, handle_of(d->file, k), &attr, NULL));
     }
     return err;
 }
@@ -249,8 +263,8 @@ static void level(struct mirror *m, struct data_change *d) {
     }
 }
 
-/* All stores were written at once, and one had a limit: the others get their old bytes back. 0 if no
- * store had one. */
+/* All stores were written at once, and one had a limit: the others get their old bytes back. 0 if
+ * no store had one. */
 static int take_back_ahead(struct mirror *m, struct data_change *d) {
     int failed = -1;
 
@@ -262,7 +276,8 @@ static int take_back_ahead(struct mirror *m, struct data_change *d) {
         }
     }
     for (unsigned i = 0; failed >= 0 && i < m->count; i++) {
-        int err = d->ahead[i] > 0 && is_online(m, i) ? restore(m, d, (unsigned)failed, i, d->off) : 0;
+        int err =
+            d->ahead[i] > 0 && is_online(m, i) ? restore(m, d, (unsigned)failed, i, d->off) : 0;
 
         if (err < 0 && member_fault(m, i, err, d->c.what) < 0) {
             m->unequal = true;
@@ -271,8 +286,10 @@ static int take_back_ahead(struct mirror *m, struct data_change *d) {
     return failed < 0 ? 0 : (int)d->ahead[failed];
 }
 
-/* Holds what the change touches: of a copy, the source too, for it must be the same on all stores. */
-static void hold_data(struct mirror *m, const struct data_change *d, uint64_t lock_len, struct range_hold hold[2]) {
+/* Holds what the change touches: of a copy, the source too, for it must be the same on all stores.
+ */
+static void hold_data(struct mirror *m, const struct data_change *d, uint64_t lock_len,
+                      struct range_hold hold[2]) {
     uint64_t off = (uint64_t)d->off, from = (uint64_t)d->from_off, len = (uint64_t)d->len;
 
     hold[0] = (struct range_hold){.key = d->file->obj, .from = off, .to = off + lock_len};
@@ -306,7 +323,8 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
         ssize_t ahead[STORES_MAX];
 
         hold_data(m, d, lock_len, hold);
-        if (d->buf && d->len >= PARALLEL_BYTES && m->count > 1 && !m->low_on_space && !m->read_only) {
+        if (d->buf && d->len >= PARALLEL_BYTES && m->count > 1 && !m->low_on_space &&
+            !m->read_only) {
             write_ahead(m, d, ahead);
             err = take_back_ahead(m, d);
         }
@@ -321,11 +339,16 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
     return err;
 }
 
-ssize_t mirror_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf, size_t size, off_t off,
-                     const struct cred *cred) {
-    struct data_change d = {.c = {.what = "write", .apply = write_apply, .undo = data_undo, .allocates = true},
-                            .file = mfile_of(h), .buf = buf, .off = off, .len = (off_t)size, .done = size,
-                            .cred = cred};
+ssize_t mirror_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
+                     size_t size, off_t off, const struct cred *cred) {
+    struct data_change d = {
+        .c = {.what = "write", .apply = write_apply, .undo = data_undo, .allocates = true},
+        .file = mfile_of(h),
+        .buf = buf,
+        .off = off,
+        .len = (off_t)size,
+        .done = size,
+        .cred = cred};
     int err;
 
     (void)obj;
@@ -336,11 +359,18 @@ ssize_t mirror_write(struct vol *v, struct obj *obj, struct vol_handle h, const 
     return err < 0 ? err : (ssize_t)d.done;
 }
 
-ssize_t mirror_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off, struct obj *to,
-                    struct vol_handle ht, off_t to_off, size_t len, const struct cred *cred) {
-    struct data_change d = {.c = {.what = "copy", .apply = copy_apply, .undo = data_undo, .allocates = true},
-                            .file = mfile_of(ht), .from = mfile_of(hf), .off = to_off, .from_off = from_off,
-                            .len = (off_t)len, .done = len, .cred = cred};
+ssize_t mirror_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off,
+                    struct obj *to, struct vol_handle ht, off_t to_off, size_t len,
+                    const struct cred *cred) {
+    struct data_change d = {
+        .c = {.what = "copy", .apply = copy_apply, .undo = data_undo, .allocates = true},
+        .file = mfile_of(ht),
+        .from = mfile_of(hf),
+        .off = to_off,
+        .from_off = from_off,
+        .len = (off_t)len,
+        .done = len,
+        .cred = cred};
     int err;
 
     (void)from;
@@ -352,11 +382,16 @@ ssize_t mirror_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t
     return err < 0 ? err : (ssize_t)d.done;
 }
 
-int mirror_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off, off_t len,
-                     const struct cred *cred) {
-    struct data_change d = {.c = {.what = "fallocate", .apply = fallocate_apply, .undo = data_undo, .allocates = true},
-                            .file = mfile_of(h), .off = off, .len = len, .mode = mode, .cred = cred,
-                            .shifts = (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0};
+int mirror_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
+                     off_t len, const struct cred *cred) {
+    struct data_change d = {
+        .c = {.what = "fallocate", .apply = fallocate_apply, .undo = data_undo, .allocates = true},
+        .file = mfile_of(h),
+        .off = off,
+        .len = len,
+        .mode = mode,
+        .cred = cred,
+        .shifts = (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0};
 
     (void)obj;
     /* Collapsing and inserting move everything behind. */
@@ -390,7 +425,7 @@ off_t mirror_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t off
     off_t at;
     int i;
 
-    MIRROR_FIRST_ANSWER(m, i, at) {
+    MIRROR_FIRST_ANSWER (m, i, at) {
         struct vol_handle on;
 
         at = mfile_on(m, f, (unsigned)i, &on);

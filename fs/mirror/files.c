@@ -124,7 +124,7 @@ static int open_all(struct mirror *m, struct open_change *oc, const struct obj_h
 static int open_reader(struct mirror *m, struct open_change *oc) {
     int i, err;
 
-    MIRROR_FIRST_ANSWER(m, i, err) {
+    MIRROR_FIRST_ANSWER (m, i, err) {
         err = open_apply(&oc->c, m->member[i].vol, (unsigned)i);
     }
     return err == -HFE_CAPABILITY ? 0 : err; /* a folder that cannot be synced there */
@@ -150,7 +150,7 @@ static int open_held(struct mirror *m, struct open_change *oc) {
         return err;
     }
     (void)obj_opened(m->objs, oc->obj); /* from here on an unlink parks it */
-    err = oc->flags & O_TRUNC    ? open_truncate(m, oc, &hold)
+    err = oc->flags & O_TRUNC  ? open_truncate(m, oc, &hold)
           : oc->file->writable ? open_all(m, oc, &hold)
                                : open_reader(m, oc);
     if (err < 0) {
@@ -160,10 +160,14 @@ static int open_held(struct mirror *m, struct open_change *oc) {
     return err;
 }
 
-int mirror_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred, struct vol_handle *ret_handle) {
+int mirror_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
+                struct vol_handle *ret_handle) {
     struct mirror *m = mirror_of(v);
     struct open_change oc = {.c = {.what = "open", .apply = open_apply, .undo = open_undo},
-                             .obj = obj, .file = mfile_new(obj, flags), .flags = flags, .cred = cred};
+                             .obj = obj,
+                             .file = mfile_new(obj, flags),
+                             .flags = flags,
+                             .cred = cred};
     int err;
 
     if (!oc.file) {
@@ -273,7 +277,8 @@ static bool filter(void *arg, const char *name, uint64_t ino, uint8_t type, uint
     return ff->fill(ff->arg, name, ino, type, next);
 }
 
-static int read_stream(struct mirror *m, struct obj *dir, struct mfolder *d, uint64_t pos, struct fill_filter *ff) {
+static int read_stream(struct mirror *m, struct obj *dir, struct mfolder *d, uint64_t pos,
+                       struct fill_filter *ff) {
     struct vol *v;
 
     if (pos == 0 && vol_have(d->handle) && d->member != (unsigned)reader_first(m)) {
@@ -294,7 +299,8 @@ static int read_stream(struct mirror *m, struct obj *dir, struct mfolder *d, uin
     return v->ops->readdir(v, dir, d->handle, pos, filter, ff);
 }
 
-int mirror_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos, vol_dirent_fn *fill, void *arg) {
+int mirror_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
+                   vol_dirent_fn *fill, void *arg) {
     struct mirror *m = mirror_of(v);
     struct mfolder *d = (struct mfolder *)(uintptr_t)h.v;
     struct fill_filter ff = {.m = m, .dir = dir, .fill = fill, .arg = arg};
@@ -303,7 +309,8 @@ int mirror_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t
     rwlock_read(&m->names);
     do { /* from the start, another store may be asked; later entries are in memory already */
         err = (int)RETRY_OWN(read_stream(m, dir, d, pos, &ff));
-    } while (pos == 0 && answer_class(err) == ANSWER_DEVICE && reader_failed(m, d->member, err) == 0);
+    } while (pos == 0 && answer_class(err) == ANSWER_DEVICE &&
+             reader_failed(m, d->member, err) == 0);
     rwlock_read_done(&m->names);
     return err;
 }

@@ -85,7 +85,8 @@ int member_record_locked(struct mirror *m) {
     if (err < 0) {
         atomic_store(&m->read_only, true);
         event_post(m->events, EVENT_ERROR,
-                   "who belongs to the volume cannot be recorded (%s): it is read-only now. Make room in the state "
+                   "who belongs to the volume cannot be recorded (%s): it is read-only now. Make "
+                   "room in the state "
                    "directory and on the stores, and mount it again",
                    error_words(err));
     }
@@ -98,7 +99,8 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     int err;
 
     if (!edge_ok((enum member_state)member->state, state) || !r) {
-        return atomic_load(&m->read_only) ? -EIO : 0; /* somebody else was faster; was it recorded? */
+        return atomic_load(&m->read_only) ? -EIO
+                                          : 0; /* somebody else was faster; was it recorded? */
     }
     if (online_count(m) == 1) {
         return -HFE_UNSAFE;
@@ -110,8 +112,9 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     (void)snprintf(member->reason, sizeof(member->reason), "%s", reason);
     atomic_store(&member->state, state);
     member_pick_reader(m);
-    event_post(m->events, EVENT_ERROR, "store \"%s\" is %s: %s. No data is lost. %u of %u stores are left",
-               member->label, member_state_name(state), reason, online_count(m), m->count);
+    event_post(m->events, EVENT_ERROR,
+               "store \"%s\" is %s: %s. No data is lost. %u of %u stores are left", member->label,
+               member_state_name(state), reason, online_count(m), m->count);
     return err;
 }
 

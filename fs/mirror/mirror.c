@@ -100,10 +100,11 @@ static int enter_ours(struct mirror *m, struct why *why) {
         struct vol_entry e;
         int err = v->ops->lookup(v, dir, names[k], &e);
 
-        err = err < 0 ? err : obj_enter(m->objs, dir, names[k], (uint8_t)reader, &e.attr, false, ret[k]);
+        err = err < 0 ? err
+                      : obj_enter(m->objs, dir, names[k], (uint8_t)reader, &e.attr, false, ret[k]);
         if (err < 0) {
-            return why_set(why, err, "store \"%s\": cannot open its %s folder: %s", m->member[reader].label, names[k],
-                           error_words(err));
+            return why_set(why, err, "store \"%s\": cannot open its %s folder: %s",
+                           m->member[reader].label, names[k], error_words(err));
         }
         dir = *ret[k];
     }
@@ -154,8 +155,8 @@ static int prepare(struct mirror *m, const struct mirror_config *c, struct why *
         }
         err = is_online(m, i) ? store_clear_open(m->member[i].store) : 0;
         if (err < 0) {
-            return why_set(why, err, "store \"%s\": cannot clear %s/%s: %s", m->member[i].label, STORE_FOLDER,
-                           STORE_OPEN_FOLDER, error_words(err));
+            return why_set(why, err, "store \"%s\": cannot clear %s/%s: %s", m->member[i].label,
+                           STORE_FOLDER, STORE_OPEN_FOLDER, error_words(err));
         }
     }
     (void)check_space(m); /* unknown space is no reason to refuse */

@@ -8,7 +8,8 @@
  * The mirror owns the volume's objects and the locks that put conflicting changes in one order.
  * Rank, outermost first (docs/LOCKING.md):
  *
- *     gate (reader) -> names (reader; folders' rename and rmdir: writer) -> name holds -> data holds
+ *     gate (reader) -> names (reader; folders' rename and rmdir: writer) -> name holds -> data
+ * holds
  *
  * mirror_new -> operations through mirror_vol(), mirror_tick() every TICK_MS -> mirror_stop ->
  * vol_free(mirror_vol()), which also closes the stores. */
@@ -43,7 +44,8 @@ struct mirror_config {
 };
 
 /* Takes over the stores, also on failure. */
-int mirror_new(const struct mirror_config *config, struct why *why, struct vol **ret_vol) must_check;
+int mirror_new(const struct mirror_config *config, struct why *why,
+               struct vol **ret_vol) must_check;
 struct mirror *mirror_of(struct vol *vol);
 struct obj_table *mirror_objects(struct mirror *mirror);
 
@@ -54,8 +56,10 @@ void mirror_tick(struct mirror *mirror);
  * superblocks marked clean. An error means that the next mount has to compare. */
 int mirror_stop(struct mirror *mirror) must_check;
 
-/* Takes a store out by hand, or because the daemon found it broken. -HFE_UNSAFE if it is the last. */
-int mirror_lose(struct mirror *mirror, unsigned index, enum member_state state, const char *reason) must_check;
+/* Takes a store out by hand, or because the daemon found it broken. -HFE_UNSAFE if it is the last.
+ */
+int mirror_lose(struct mirror *mirror, unsigned index, enum member_state state,
+                const char *reason) must_check;
 
 /* What `status` shows. Never touches a store. Any thread. */
 struct mirror_member_status {

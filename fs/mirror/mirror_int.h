@@ -1,12 +1,10 @@
 /* Shared by the files of this room. Who does what:
  *
- *     answer.c   a change on all stores, and the one answer; reads with failover; fsync side by side
- *     member.c   the states of stores, and how they are recorded
- *     names.c    lookup, make, link, unlink, rename ...
- *     attrs.c    getattr, setattr, xattrs, statfs
- *     files.c    handles: open, close, open folders; files without a name
- *     data.c     read, write, fsync, fallocate, copy, seek
- *     times.c    mtimes made equal on all stores */
+ *     answer.c   a change on all stores, and the one answer; reads with failover; fsync side by
+ * side member.c   the states of stores, and how they are recorded names.c    lookup, make, link,
+ * unlink, rename ... attrs.c    getattr, setattr, xattrs, statfs files.c    handles: open, close,
+ * open folders; files without a name data.c     read, write, fsync, fallocate, copy, seek times.c
+ * mtimes made equal on all stores */
 #pragma once
 
 #include <stdatomic.h>
@@ -90,8 +88,8 @@ struct change {
     bool allocates;
     bool attrs_only; /* the names are repaired without touching bytes */
     /* set while it runs */
-    int failed;   /* the store whose limit stopped it, or -1 */
-    bool fill;    /* apply() should keep attributes: the first that succeeds, or the reader */
+    int failed;    /* the store whose limit stopped it, or -1 */
+    bool fill;     /* apply() should keep attributes: the first that succeeds, or the reader */
     uint32_t took; /* bit per store that has it */
 };
 /* The caller holds the gate and the locks. The answer; c->took says which stores have it. */
@@ -122,7 +120,8 @@ int reader_next(struct mirror *m, int i, int err, int *tries);
 int reader_failed(struct mirror *m, unsigned i, int err);
 
 /* fsync of one handle on all ONLINE stores at once. */
-int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles, bool data_only);
+int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles,
+                     bool data_only);
 
 /* --- member.c --- */
 
@@ -144,14 +143,15 @@ struct mfile {
     int flags;
     bool writable;
     _Atomic bool times_dirty;
-    pthread_mutex_t lock; /* opening */
+    pthread_mutex_t lock;                /* opening */
     _Atomic uint64_t handle[STORES_MAX]; /* VOL_NO_HANDLE.v: not open */
 };
 static inline struct mfile *mfile_of(struct vol_handle h) {
     return (struct mfile *)(uintptr_t)h.v;
 }
 /* The handle on store i, opening it by name if it is not open yet. No data hold may be held. */
-int mfile_on(struct mirror *m, struct mfile *f, unsigned i, struct vol_handle *ret_handle) must_check;
+int mfile_on(struct mirror *m, struct mfile *f, unsigned i,
+             struct vol_handle *ret_handle) must_check;
 /* Opens it on all ONLINE stores; a store that fails is faulted. */
 int mfile_on_all(struct mirror *m, struct mfile *f) must_check;
 struct mfile *mfile_new(struct obj *obj, int flags);
@@ -182,7 +182,8 @@ int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) 
 
 /* --- times.c --- */
 
-/* Held while an object's times are set on all stores: by its user, or to make them equal. Innermost. */
+/* Held while an object's times are set on all stores: by its user, or to make them equal.
+ * Innermost. */
 void times_hold(struct mirror *m, const struct obj *obj, struct range_hold *hold);
 void times_later(struct mirror *m, struct obj *obj);
 void times_now(struct mirror *m, struct obj *obj, struct mfile *f);
@@ -203,16 +204,18 @@ DECLARE_OP(int, setattr, struct obj *, struct vol_handle, const struct vol_attr 
 DECLARE_OP(ssize_t, readlink, struct obj *, char *, size_t);
 DECLARE_OP(ssize_t, getxattr, struct obj *, const char *, void *, size_t);
 DECLARE_OP(ssize_t, listxattr, struct obj *, char *, size_t);
-DECLARE_OP(int, setxattr, struct obj *, const char *, const void *, size_t, int, const struct cred *);
+DECLARE_OP(int, setxattr, struct obj *, const char *, const void *, size_t, int,
+           const struct cred *);
 DECLARE_OP(int, removexattr, struct obj *, const char *);
 DECLARE_OP(int, open, struct obj *, int, const struct cred *, struct vol_handle *);
 DECLARE_OP(int, close, struct obj *, struct vol_handle);
 DECLARE_OP(ssize_t, read, struct obj *, struct vol_handle, void *, size_t, off_t);
-DECLARE_OP(ssize_t, write, struct obj *, struct vol_handle, const void *, size_t, off_t, const struct cred *);
+DECLARE_OP(ssize_t, write, struct obj *, struct vol_handle, const void *, size_t, off_t,
+           const struct cred *);
 DECLARE_OP(int, fsync, struct obj *, struct vol_handle, bool);
 DECLARE_OP(int, fallocate, struct obj *, struct vol_handle, int, off_t, off_t, const struct cred *);
-DECLARE_OP(ssize_t, copy, struct obj *, struct vol_handle, off_t, struct obj *, struct vol_handle, off_t, size_t,
-           const struct cred *);
+DECLARE_OP(ssize_t, copy, struct obj *, struct vol_handle, off_t, struct obj *, struct vol_handle,
+           off_t, size_t, const struct cred *);
 DECLARE_OP(off_t, seek, struct obj *, struct vol_handle, off_t, int);
 DECLARE_OP(int, opendir, struct obj *, struct vol_handle *);
 DECLARE_OP(int, readdir, struct obj *, struct vol_handle, uint64_t, vol_dirent_fn *, void *);

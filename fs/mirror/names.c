@@ -17,7 +17,8 @@ static struct range_hold name_range(struct obj *dir, const char *name) {
     return (struct range_hold){.key = dir, .from = at, .to = at + 1};
 }
 
-static void hold_name(struct mirror *m, struct range_hold *hold, struct obj *dir, const char *name) {
+static void hold_name(struct mirror *m, struct range_hold *hold, struct obj *dir,
+                      const char *name) {
     struct range_hold r = name_range(dir, name);
 
     range_lock(&m->ranges, hold, r.key, r.from, r.to);
@@ -73,11 +74,12 @@ static int name_ok(struct mirror *m, const struct obj *dir, const char *name) {
 }
 
 /* What the read store says about (dir, name), and which store that is. */
-static int look(struct mirror *m, struct obj *dir, const char *name, struct stat *ret_attr, uint8_t *ret_from) {
+static int look(struct mirror *m, struct obj *dir, const char *name, struct stat *ret_attr,
+                uint8_t *ret_from) {
     struct vol_entry e;
     int i, err;
 
-    MIRROR_FIRST_ANSWER(m, i, err) {
+    MIRROR_FIRST_ANSWER (m, i, err) {
         struct vol *v = m->member[i].vol;
 
         err = v->ops->lookup(v, dir, name, &e);
@@ -89,10 +91,12 @@ static int look(struct mirror *m, struct obj *dir, const char *name, struct stat
     return err;
 }
 
-/* An object with several names is tied to its inodes on the other stores, by the name at hand. Under
- * the namespace lock and a hold on the name. */
-static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const char *name, const struct stat *attr) {
-    if (S_ISDIR(attr->st_mode) || attr->st_nlink < 2 || (atomic_fetch_or(&obj->flags, OBJ_BOUND) & OBJ_BOUND)) {
+/* An object with several names is tied to its inodes on the other stores, by the name at hand.
+ * Under the namespace lock and a hold on the name. */
+static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const char *name,
+                       const struct stat *attr) {
+    if (S_ISDIR(attr->st_mode) || attr->st_nlink < 2 ||
+        (atomic_fetch_or(&obj->flags, OBJ_BOUND) & OBJ_BOUND)) {
         return;
     }
     for (unsigned i = 0; i < m->count; i++) {
@@ -100,7 +104,8 @@ static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const
         struct vol_entry e;
         int err;
 
-        if (i == obj->from || !is_online(m, i) || !(store_caps(m->member[i].store) & STORE_STABLE_INO)) {
+        if (i == obj->from || !is_online(m, i) ||
+            !(store_caps(m->member[i].store) & STORE_STABLE_INO)) {
             continue;
         }
         err = (int)RETRY_OWN(v->ops->lookup(v, dir, name, &e));
@@ -168,7 +173,7 @@ static int make_apply(struct change *c, struct vol *v, unsigned i) {
 static int make_undo(struct change *c, unsigned i) {
     struct make_change *mc = (struct make_change *)c;
     struct vol *v = c->m->member[i].vol;
-    bool folder = mc->new && S_ISDIR(mc->new->mode);
+    bool folder = mc->new &&S_ISDIR(mc->new->mode);
 
     return folder ? v->ops->rmdir(v, mc->dir, mc->name) : v->ops->unlink(v, mc->dir, mc->name);
 }
@@ -204,7 +209,8 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
         mc->entry.obj = mc->obj;
         err = obj_name_added(m->objs, mc->obj, mc->dir, mc->name, true);
     } else {
-        err = obj_enter(m->objs, mc->dir, mc->name, mc->from, &mc->entry.attr, true, &mc->entry.obj);
+        err =
+            obj_enter(m->objs, mc->dir, mc->name, mc->from, &mc->entry.attr, true, &mc->entry.obj);
     }
     if (err < 0) {
         return err; /* it exists, but we have no memory to tell: the next lookup finds it */
@@ -219,15 +225,18 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
 int mirror_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
                 struct vol_entry *ret_entry) {
     struct mirror *m = mirror_of(v);
-    struct make_change mc = {
-        .c = {.what = "make", .apply = make_apply, .undo = make_undo}, .dir = dir, .name = name, .new = new};
+    struct make_change mc = {.c = {.what = "make", .apply = make_apply, .undo = make_undo},
+                             .dir = dir,
+                             .name = name,
+                             .new = new};
     struct range_hold hold;
     int err = name_ok(m, dir, name);
 
     if (err < 0) {
         return err;
     }
-    if (!(m->caps & STORE_MKNOD) && !S_ISDIR(new->mode) && !S_ISLNK(new->mode) && !S_ISREG(new->mode)) {
+    if (!(m->caps & STORE_MKNOD) && !S_ISDIR(new->mode) && !S_ISLNK(new->mode) &&
+        !S_ISREG(new->mode)) {
         return -EPERM;
     }
     gate_enter(&m->gate);
@@ -243,8 +252,8 @@ int mirror_make(struct vol *v, struct obj *dir, const char *name, const struct v
     return err;
 }
 
-int mirror_create(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new, int flags,
-                  struct vol_entry *ret_entry, struct vol_handle *ret_handle) {
+int mirror_create(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
+                  int flags, struct vol_entry *ret_entry, struct vol_handle *ret_handle) {
     struct mirror *m = mirror_of(v);
     struct make_change mc = {.c = {.what = "create", .apply = create_apply, .undo = make_undo},
                              .dir = dir,
@@ -281,10 +290,13 @@ int mirror_create(struct vol *v, struct obj *dir, const char *name, const struct
     return 0;
 }
 
-int mirror_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name, struct vol_entry *ret_entry) {
+int mirror_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name,
+                struct vol_entry *ret_entry) {
     struct mirror *m = mirror_of(v);
-    struct make_change mc = {
-        .c = {.what = "link", .apply = link_apply, .undo = make_undo}, .dir = dir, .obj = obj, .name = name};
+    struct make_change mc = {.c = {.what = "link", .apply = link_apply, .undo = make_undo},
+                             .dir = dir,
+                             .obj = obj,
+                             .name = name};
     struct obj_where where;
     struct range_hold hold[2];
     int err = name_ok(m, dir, name);
@@ -359,8 +371,8 @@ static int rename_undo(struct change *c, unsigned i) {
         int err = v->ops->rename(v, nc->new_dir, nc->new_name, nc->dir, nc->name, 0);
 
         return err < 0 ? err
-                       : store_repair(c->m->member[c->failed].store, c->m->member[i].store, nc->new_dir, nc->new_name,
-                                      false);
+                       : store_repair(c->m->member[c->failed].store, c->m->member[i].store,
+                                      nc->new_dir, nc->new_name, false);
     }
     return v->ops->rename(v, nc->new_dir, nc->new_name, nc->dir, nc->name, nc->flags);
 }
@@ -373,9 +385,13 @@ static int run_name_change(struct mirror *m, struct name_change *nc) {
     return mirror_change(m, &nc->c);
 }
 
-static int move(struct mirror *m, struct obj *dir, const char *name, struct obj *new_dir, const char *new_name) {
+static int move(struct mirror *m, struct obj *dir, const char *name, struct obj *new_dir,
+                const char *new_name) {
     struct name_change nc = {.c = {.what = "rename", .apply = rename_apply, .undo = rename_undo},
-                             .dir = dir, .name = name, .new_dir = new_dir, .new_name = new_name};
+                             .dir = dir,
+                             .name = name,
+                             .new_dir = new_dir,
+                             .new_name = new_name};
 
     return run_name_change(m, &nc);
 }
@@ -386,8 +402,8 @@ void parked_name(const struct obj *obj, char ret_name[NAME_BYTES]) {
 
 /* Does the object lose the last name we know while it is open? */
 static bool must_park(struct mirror *m, struct obj *obj) {
-    return obj && obj->type != DT_DIR && obj_open_count(m->objs, obj) > 0 && !(obj->flags & OBJ_PARKED) &&
-           obj->names && !obj->names->next;
+    return obj && obj->type != DT_DIR && obj_open_count(m->objs, obj) > 0 &&
+           !(obj->flags & OBJ_PARKED) && obj->names && !obj->names->next;
 }
 
 /* unlink of an open file: moved to .holdfast/open on every store, where a failover finds it. */
@@ -406,7 +422,8 @@ static int unlink_open(struct mirror *m, struct obj *obj, struct obj *dir, const
 
 int mirror_unlink(struct vol *v, struct obj *dir, const char *name) {
     struct mirror *m = mirror_of(v);
-    struct name_change nc = {.c = {.what = "unlink", .apply = unlink_apply}, .dir = dir, .name = name};
+    struct name_change nc = {
+        .c = {.what = "unlink", .apply = unlink_apply}, .dir = dir, .name = name};
     struct range_hold hold;
     struct obj *obj;
     struct stat attr;
@@ -442,7 +459,8 @@ int mirror_unlink(struct vol *v, struct obj *dir, const char *name) {
 
 int mirror_rmdir(struct vol *v, struct obj *dir, const char *name) {
     struct mirror *m = mirror_of(v);
-    struct name_change nc = {.c = {.what = "rmdir", .apply = rmdir_apply}, .dir = dir, .name = name};
+    struct name_change nc = {
+        .c = {.what = "rmdir", .apply = rmdir_apply}, .dir = dir, .name = name};
     struct stat attr;
     uint8_t from;
     int err = name_ok(m, dir, name);
@@ -464,7 +482,8 @@ int mirror_rmdir(struct vol *v, struct obj *dir, const char *name) {
 }
 
 /* A name's object (pinned, perhaps made) and attributes. -ENOENT if there is none. */
-static int find(struct mirror *m, struct obj *dir, const char *name, struct obj **ret_obj, struct stat *ret_attr) {
+static int find(struct mirror *m, struct obj *dir, const char *name, struct obj **ret_obj,
+                struct stat *ret_attr) {
     uint8_t from;
     int err = look(m, dir, name, ret_attr, &from);
 
@@ -475,7 +494,8 @@ static int find(struct mirror *m, struct obj *dir, const char *name, struct obj 
  * that its old name is never missing in between. */
 static int park_target(struct mirror *m, struct obj *obj, bool *ret_parked) {
     struct make_change mc = {.c = {.what = "link", .apply = link_apply, .undo = make_undo},
-                             .dir = m->parked, .obj = obj};
+                             .dir = m->parked,
+                             .obj = obj};
     char parked[NAME_BYTES];
     int err;
 
@@ -507,7 +527,8 @@ static void unpark_target(struct mirror *m, struct obj *obj) {
 }
 
 /* The object at (dir, name), pinned: as the table knows it, or looked up if `must`. NULL: none. */
-static int find_known(struct mirror *m, struct obj *dir, const char *name, bool must, struct obj **ret_obj) {
+static int find_known(struct mirror *m, struct obj *dir, const char *name, bool must,
+                      struct obj **ret_obj) {
     struct stat attr;
     int err;
 
@@ -565,11 +586,16 @@ out:
     return err;
 }
 
-int mirror_rename(struct vol *v, struct obj *dir, const char *name, struct obj *new_dir, const char *new_name,
-                  unsigned flags) {
+int mirror_rename(struct vol *v, struct obj *dir, const char *name, struct obj *new_dir,
+                  const char *new_name, unsigned flags) {
     struct mirror *m = mirror_of(v);
-    struct name_change nc = {.c = {.what = "rename", .apply = rename_apply, .undo = rename_undo, .allocates = true},
-                             .dir = dir, .name = name, .new_dir = new_dir, .new_name = new_name, .flags = flags};
+    struct name_change nc = {
+        .c = {.what = "rename", .apply = rename_apply, .undo = rename_undo, .allocates = true},
+        .dir = dir,
+        .name = name,
+        .new_dir = new_dir,
+        .new_name = new_name,
+        .flags = flags};
     struct range_hold hold[2] = {name_range(dir, name), name_range(new_dir, new_name)};
     struct obj *source = NULL;
     bool alone = false;

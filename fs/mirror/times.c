@@ -1,6 +1,7 @@
 /* Each store stamps its files by itself, microseconds apart. The read store's mtime is the one that
- * counts, and is given to the others: for files when they are closed, for folders and for files that
- * were synced within DIR_TIMES_MS, so that nothing jumps at a failover and the stores compare equal. */
+ * counts, and is given to the others: for files when they are closed, for folders and for files
+ * that were synced within DIR_TIMES_MS, so that nothing jumps at a failover and the stores compare
+ * equal. */
 #include <errno.h>
 
 #include "base/clock.h"
@@ -17,7 +18,7 @@ static void equalize_held(struct mirror *m, struct obj *obj, struct mfile *f) {
     struct stat attr;
     int i, err;
 
-    MIRROR_FIRST_ANSWER(m, i, err) {
+    MIRROR_FIRST_ANSWER (m, i, err) {
         struct vol *v = m->member[i].vol;
         struct vol_handle h = {f ? atomic_load(&f->handle[i]) : UINT64_MAX};
 

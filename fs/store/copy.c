@@ -11,13 +11,11 @@
 #include "base/io.h"
 #include "base/limits.h"
 
-enum {
-    CHUNK = 256 << 10
-};
+enum { CHUNK = 256 << 10 };
 
 bool copy_same_stat(const struct stat *a, const struct stat *b) {
-    if (((a->st_mode ^ b->st_mode) & (S_IFMT | 07777)) || a->st_uid != b->st_uid || a->st_gid != b->st_gid ||
-        !clock_same(&a->st_mtim, &b->st_mtim)) {
+    if (((a->st_mode ^ b->st_mode) & (S_IFMT | 07777)) || a->st_uid != b->st_uid ||
+        a->st_gid != b->st_gid || !clock_same(&a->st_mtim, &b->st_mtim)) {
         return false;
     }
     switch (a->st_mode & S_IFMT) {
@@ -108,11 +106,13 @@ int copy_attrs(int from, const char *name, int to, const char *to_name, struct c
     bool chowned = false;
     int changed;
 
-    if (fstatat(from, name, &src, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(to, to_name, &dst, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (fstatat(from, name, &src, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(to, to_name, &dst, AT_SYMLINK_NOFOLLOW) < 0) {
         return -errno;
     }
     if (src.st_uid != dst.st_uid || src.st_gid != dst.st_gid) {
-        if (fchownat(to, to_name, src.st_uid, src.st_gid, AT_SYMLINK_NOFOLLOW) < 0 && errno != EPERM) {
+        if (fchownat(to, to_name, src.st_uid, src.st_gid, AT_SYMLINK_NOFOLLOW) < 0 &&
+            errno != EPERM) {
             return -errno;
         }
         chowned = true;
@@ -190,7 +190,8 @@ static int copy_data(int in, int out, off_t size, struct copy_stat *stat) {
     return ftruncate(out, size) < 0 ? -errno : 0;
 }
 
-static int copy_file(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
+static int copy_file(int from, const char *name, int to, const char *to_name,
+                     struct copy_stat *stat) {
     scope_fd int in = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     scope_fd int out = -1;
     struct stat st;
@@ -314,19 +315,22 @@ static bool same_target(int from, const char *name, int to, const char *to_name)
     return n >= 0 && n == m && memcmp(a, b, (size_t)n) == 0;
 }
 
-static int replace_new(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
+static int replace_new(int from, const char *name, int to, const char *to_name,
+                       struct copy_stat *stat) {
     if (unlinkat(to, to_name, 0) < 0) {
         return -errno;
     }
     return copy_new(from, name, to, to_name, stat);
 }
 
-int copy_equalize(int from, const char *name, int to, const char *to_name, bool data, struct copy_stat *stat) {
+int copy_equalize(int from, const char *name, int to, const char *to_name, bool data,
+                  struct copy_stat *stat) {
     struct stat a, b;
     int err = 0;
 
     stat->objects_compared++;
-    if (fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(to, to_name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(to, to_name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
         return -errno;
     }
     switch (a.st_mode & S_IFMT) {

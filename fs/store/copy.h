@@ -16,7 +16,8 @@ struct copy_stat {
 
 /* Makes to/to_name a new object like from/name. A folder is made empty. -EEXIST if the name is
  * taken. On an error nothing is left under to_name. */
-int copy_new(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) must_check;
+int copy_new(int from, const char *name, int to, const char *to_name,
+             struct copy_stat *stat) must_check;
 
 /* Makes the existing to/to_name, of the same type as from/name, like it. `data`: compare the bytes
  * of a file too and write those that differ (else only if sizes differ). */
@@ -24,7 +25,8 @@ int copy_equalize(int from, const char *name, int to, const char *to_name, bool 
                   struct copy_stat *stat) must_check;
 
 /* Owner, mode, xattrs and times only. */
-int copy_attrs(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) must_check;
+int copy_attrs(int from, const char *name, int to, const char *to_name,
+               struct copy_stat *stat) must_check;
 
 /* Do the two have the same type, size, owner, mode, device and mtime? */
 bool copy_same_stat(const struct stat *a, const struct stat *b);

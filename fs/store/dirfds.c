@@ -136,7 +136,8 @@ static int insert(struct store *st, const struct obj *dir, int fd, struct dir_re
 }
 
 static int open_child(struct store *st, int parent_fd, const struct obj *dir, struct dir_ref *ref) {
-    scope_fd int fd = openat(parent_fd, dir->names->text, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    scope_fd int fd =
+        openat(parent_fd, dir->names->text, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct stat sb;
     int err;
 

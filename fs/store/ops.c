@@ -65,7 +65,8 @@ static int result(int r) {
     return r < 0 ? -errno : 0;
 }
 
-static int op_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_entry *ret_entry) {
+static int op_lookup(struct vol *v, struct obj *dir, const char *name,
+                     struct vol_entry *ret_entry) {
     struct store *st = store_of(v);
     struct dir_ref ref;
     struct stat attr;
@@ -86,7 +87,7 @@ static int op_lookup(struct vol *v, struct obj *dir, const char *name, struct vo
 }
 
 static int make_one(int dirfd, const char *name, const struct vol_new *new) {
-    switch (new->mode & S_IFMT) {
+    switch (new->mode &S_IFMT) {
     case S_IFDIR:
         return result(mkdirat(dirfd, name, new->mode & 07777));
     case S_IFLNK:
@@ -98,7 +99,7 @@ static int make_one(int dirfd, const char *name, const struct vol_new *new) {
 
 /* A setgid bit that the creator gives away needs its supplementary groups: see base/cred.h. */
 static bool gives_setgid(const struct vol_new *new) {
-    return (new->mode & S_ISGID) != 0;
+    return (new->mode &S_ISGID) != 0;
 }
 
 static int op_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
@@ -279,7 +280,8 @@ static int chmod_at(int dirfd, const char *name, mode_t mode) {
 }
 
 static int truncate_at(int dirfd, const char *name, off_t size) {
-    scope_fd int fd = openat(dirfd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    scope_fd int fd =
+        openat(dirfd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     return fd < 0 ? -errno : result(ftruncate(fd, size));
 }
@@ -302,7 +304,8 @@ static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
         err = fd >= 0 ? result(ftruncate(fd, a->size)) : truncate_at(p->fd, p->name, a->size);
     }
     if (err == 0 && (a->set & VOL_SET_MODE)) {
-        err = fd >= 0 ? result(fchmod(fd, a->mode & 07777)) : chmod_at(p->fd, p->name, a->mode & 07777);
+        err = fd >= 0 ? result(fchmod(fd, a->mode & 07777))
+                      : chmod_at(p->fd, p->name, a->mode & 07777);
     }
     if (err == 0 && (a->set & (VOL_SET_ATIME | VOL_SET_MTIME))) {
         struct timespec t[2] = {time_or_omit(a->set, VOL_SET_ATIME, a->atime),
@@ -313,8 +316,8 @@ static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
     return err;
 }
 
-static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const struct vol_attr *attr,
-                      struct stat *ret_attr) {
+static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
+                      const struct vol_attr *attr, struct stat *ret_attr) {
     struct store *st = store_of(v);
     struct vol_attr can = *attr;
     struct place p;
@@ -363,7 +366,8 @@ static int xattr_place_get(struct store *st, struct obj *obj, struct xattr_place
     int err = place_get(st, obj, &ret->place);
 
     if (err == 0) {
-        (void)snprintf(ret->path, sizeof(ret->path), "/proc/self/fd/%d/%s", ret->place.fd, ret->place.name);
+        (void)snprintf(ret->path, sizeof(ret->path), "/proc/self/fd/%d/%s", ret->place.fd,
+                       ret->place.name);
     }
     return err;
 }
@@ -383,7 +387,8 @@ static uint32_t cap_for_xattr(const char *key) {
                                                  : STORE_XATTR_TRUSTED;
 }
 
-static ssize_t op_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size) {
+static ssize_t op_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf,
+                           size_t size) {
     struct store *st = store_of(v);
     struct xattr_place p;
     ssize_t n;
@@ -440,8 +445,8 @@ static ssize_t op_listxattr(struct vol *v, struct obj *obj, char *buf, size_t si
     return n;
 }
 
-static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size,
-                       int flags, const struct cred *cred) {
+static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value,
+                       size_t size, int flags, const struct cred *cred) {
     struct store *st = store_of(v);
     bool acl = strcmp(key, "system.posix_acl_access") == 0;
     struct xattr_place p;
@@ -519,8 +524,8 @@ static ssize_t op_read(struct vol *v, struct obj *obj, struct vol_handle h, void
     return io_pread(fd_of(h), buf, size, off);
 }
 
-static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf, size_t size,
-                        off_t off, const struct cred *cred) {
+static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
+                        size_t size, off_t off, const struct cred *cred) {
     (void)v;
     (void)obj;
     (void)cred; /* setuid bits are the mirror's job */
@@ -580,7 +585,9 @@ static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, of
         off_t in = from_off + (off_t)done, out = to_off + (off_t)done;
         ssize_t n = copy_file_range(fd_of(hf), &in, fd_of(ht), &out, len - done, 0);
 
-        if (n < 0 && (errno == EXDEV || errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) && done == 0) {
+        if (n < 0 &&
+            (errno == EXDEV || errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) &&
+            done == 0) {
             return copy_bytes(fd_of(hf), from_off, fd_of(ht), to_off, len);
         }
         if (n < 0) {

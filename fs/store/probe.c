@@ -17,7 +17,8 @@
 const struct store_cap_info store_cap_table[STORE_CAPS] = {
     {STORE_HARDLINK, "hard links", "hard links cannot be made in the volume"},
     {STORE_XATTR_USER, "user xattrs", "user xattrs are not kept on this store"},
-    {STORE_XATTR_TRUSTED, "trusted and security xattrs", "file capabilities and labels are not kept on this store"},
+    {STORE_XATTR_TRUSTED, "trusted and security xattrs",
+     "file capabilities and labels are not kept on this store"},
     {STORE_ACL, "POSIX ACLs", "ACLs are not kept on this store"},
     {STORE_STABLE_INO, "stable inode numbers", "another store gives the numbers that users see"},
     {STORE_TIME_NS, "nanosecond times", "times on this store are rounded"},
@@ -25,9 +26,11 @@ const struct store_cap_info store_cap_table[STORE_CAPS] = {
     {STORE_MKNOD, "devices and FIFOs", "devices and FIFOs cannot be made in the volume"},
     {STORE_PUNCH_HOLE, "punching holes", "holes cannot be punched in the volume"},
     {STORE_REFLINK, "reflinks", "copies inside the store move every byte"},
-    {STORE_NOREPLACE, "rename without replacing", "renameat2(RENAME_NOREPLACE) fails in the volume"},
+    {STORE_NOREPLACE, "rename without replacing",
+     "renameat2(RENAME_NOREPLACE) fails in the volume"},
     {STORE_EXCHANGE, "exchanging names", "renameat2(RENAME_EXCHANGE) fails in the volume"},
-    {STORE_FSYNC_DIR, "fsync of folders", "names made in the last seconds before its power cut may be missing"},
+    {STORE_FSYNC_DIR, "fsync of folders",
+     "names made in the last seconds before its power cut may be missing"},
     {STORE_SYNCFS, "syncfs", "only fsync of a file proves it stable"},
     {STORE_RENAME_OVER, "atomic rename over a file", "cannot be a store"},
     {STORE_FSYNC, "durable fsync of files", "cannot be a store"},
@@ -48,7 +51,8 @@ static bool touch(const struct probe *p, const char *name) {
 static bool has_hardlink(const struct probe *p) {
     struct stat st;
 
-    return linkat(p->dir, "a", p->dir, "l", 0) == 0 && fstatat(p->dir, "a", &st, 0) == 0 && st.st_nlink == 2;
+    return linkat(p->dir, "a", p->dir, "l", 0) == 0 && fstatat(p->dir, "a", &st, 0) == 0 &&
+           st.st_nlink == 2;
 }
 static bool has_xattr_user(const struct probe *p) {
     return fsetxattr(p->fd, "user.holdfast.probe", "1", 1, 0) == 0;
@@ -59,8 +63,9 @@ static bool has_xattr_trusted(const struct probe *p) {
 static bool has_acl(const struct probe *p) {
     /* version 2: user::rw- user:1:r-- group::r-- mask::r-- other::--- (acl(5), xattr form) */
     static const unsigned char acl[] = {
-        2, 0, 0, 0, 1, 0,  6, 0, 255, 255, 255, 255, 2,  0, 4, 0, 1,   0,   0,   0,   4, 0,
-        4, 0, 255, 255, 255, 255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
+        2, 0, 0,   0,   1,   0,   6,  0, 255, 255, 255, 255, 2,   0,   4,
+        0, 1, 0,   0,   0,   4,   0,  4, 0,   255, 255, 255, 255, 16,  0,
+        4, 0, 255, 255, 255, 255, 32, 0, 0,   0,   255, 255, 255, 255,
     };
 
     return fsetxattr(p->fd, "system.posix_acl_access", acl, sizeof(acl), 0) == 0;
@@ -70,7 +75,8 @@ static bool has_stable_ino(const struct probe *p) {
     return !p->remote; /* FUSE gives numbers anew after it forgot; NFS and CIFS are not trusted */
 }
 static bool has_time_ns(const struct probe *p) {
-    struct timespec t[2] = {{.tv_sec = 1234567890, .tv_nsec = 123456789}, {.tv_sec = 1234567890, .tv_nsec = 123456789}};
+    struct timespec t[2] = {{.tv_sec = 1234567890, .tv_nsec = 123456789},
+                            {.tv_sec = 1234567890, .tv_nsec = 123456789}};
     struct stat st;
 
     return futimens(p->fd, t) == 0 && fstat(p->fd, &st) == 0 && st.st_mtim.tv_nsec == 123456789;
@@ -78,10 +84,12 @@ static bool has_time_ns(const struct probe *p) {
 static bool has_chown(const struct probe *p) {
     struct stat st;
 
-    return fchown(p->fd, 33, 33) == 0 && fstat(p->fd, &st) == 0 && st.st_uid == 33 && st.st_gid == 33;
+    return fchown(p->fd, 33, 33) == 0 && fstat(p->fd, &st) == 0 && st.st_uid == 33 &&
+           st.st_gid == 33;
 }
 static bool has_mknod(const struct probe *p) {
-    return mknodat(p->dir, "n", S_IFCHR | 0600, makedev(1, 3)) == 0 && mknodat(p->dir, "f", S_IFIFO | 0600, 0) == 0;
+    return mknodat(p->dir, "n", S_IFCHR | 0600, makedev(1, 3)) == 0 &&
+           mknodat(p->dir, "f", S_IFIFO | 0600, 0) == 0;
 }
 static bool has_punch(const struct probe *p) {
     return fallocate(p->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0;
@@ -92,11 +100,12 @@ static bool has_reflink(const struct probe *p) {
     return fd >= 0 && ioctl(fd, FICLONE, p->fd) == 0;
 }
 static bool has_noreplace(const struct probe *p) {
-    return touch(p, "x") && touch(p, "y") && renameat2(p->dir, "x", p->dir, "y", RENAME_NOREPLACE) < 0 &&
-           errno == EEXIST;
+    return touch(p, "x") && touch(p, "y") &&
+           renameat2(p->dir, "x", p->dir, "y", RENAME_NOREPLACE) < 0 && errno == EEXIST;
 }
 static bool has_exchange(const struct probe *p) {
-    return touch(p, "x") && touch(p, "y") && renameat2(p->dir, "x", p->dir, "y", RENAME_EXCHANGE) == 0;
+    return touch(p, "x") && touch(p, "y") &&
+           renameat2(p->dir, "x", p->dir, "y", RENAME_EXCHANGE) == 0;
 }
 static bool has_fsync_dir(const struct probe *p) {
     scope_fd int fd = openat(p->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -114,9 +123,9 @@ static bool has_fsync(const struct probe *p) {
 }
 
 static bool (*const tests[STORE_CAPS])(const struct probe *) = {
-    has_hardlink, has_xattr_user, has_xattr_trusted, has_acl,      has_stable_ino, has_time_ns,
-    has_chown,    has_mknod,      has_punch,         has_reflink,  has_noreplace,  has_exchange,
-    has_fsync_dir, has_syncfs,    has_rename_over,   has_fsync,
+    has_hardlink,  has_xattr_user, has_xattr_trusted, has_acl,     has_stable_ino, has_time_ns,
+    has_chown,     has_mknod,      has_punch,         has_reflink, has_noreplace,  has_exchange,
+    has_fsync_dir, has_syncfs,     has_rename_over,   has_fsync,
 };
 
 static void clear_away(int dir, int parent, const char *name) {
@@ -154,7 +163,8 @@ int store_probe(const char *folder, uint32_t *ret_caps, struct why *why) {
     uint32_t caps = 0;
 
     if (parent < 0) {
-        return why_set(why, -errno, "cannot open the store folder %s: %s%s", folder, error_words(-errno),
+        return why_set(why, -errno, "cannot open the store folder %s: %s%s", folder,
+                       error_words(-errno),
                        errno == ENOENT ? "; create it first (is its disk mounted?)" : "");
     }
     if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST) {
@@ -174,12 +184,14 @@ int store_probe(const char *folder, uint32_t *ret_caps, struct why *why) {
             caps |= (uint32_t)store_cap_table[i].cap;
         }
     }
-    (void)close(steal_fd(&fd)); /* FUSE filesystems keep a hidden file while a removed one is open */
+    (void)close(
+        steal_fd(&fd)); /* FUSE filesystems keep a hidden file while a removed one is open */
     clear_away(dir, parent, name);
     if ((caps & STORE_REQUIRED) != STORE_REQUIRED) {
-        return why_set(why, -HFE_CAPABILITY,
-                       "%s cannot be a store: its filesystem has no %s; use a folder on another filesystem", folder,
-                       caps & STORE_FSYNC ? "atomic rename" : "durable fsync");
+        return why_set(
+            why, -HFE_CAPABILITY,
+            "%s cannot be a store: its filesystem has no %s; use a folder on another filesystem",
+            folder, caps & STORE_FSYNC ? "atomic rename" : "durable fsync");
     }
     *ret_caps = caps;
     return 0;

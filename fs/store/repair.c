@@ -50,7 +50,8 @@ static int repair_at(int from, struct store *to_store, int to, const char *name,
     bool have_b = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
 
     if (have_a && have_b && ((a.st_mode ^ b.st_mode) & S_IFMT) == 0) {
-        return attrs_only ? copy_attrs(from, name, to, name, &stat) : copy_equalize(from, name, to, name, true, &stat);
+        return attrs_only ? copy_attrs(from, name, to, name, &stat)
+                          : copy_equalize(from, name, to, name, true, &stat);
     }
     if (have_b) {
         int err = move_to_lost(to_store, to, name);
@@ -65,7 +66,8 @@ static int repair_at(int from, struct store *to_store, int to, const char *name,
     return have_a ? copy_new(from, name, to, name, &stat) : 0;
 }
 
-int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name, bool attrs_only) {
+int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name,
+                 bool attrs_only) {
     struct dir_ref a, b;
     int err = dirfds_get(from, dir, &a);
 

@@ -23,12 +23,18 @@ static const struct {
     const char *name;
     bool remote;
 } fs_types[] = {
-    {EXT4_SUPER_MAGIC, "ext4", false},    {MAGIC_XFS, "xfs", false},
-    {BTRFS_SUPER_MAGIC, "btrfs", false},  {TMPFS_MAGIC, "tmpfs", false},
-    {OVERLAYFS_SUPER_MAGIC, "overlay", false}, {F2FS_SUPER_MAGIC, "f2fs", false},
-    {0x2FC12FC1, "zfs", false},           {FUSE_SUPER_MAGIC, "fuse", true},
-    {NFS_SUPER_MAGIC, "nfs", true},       {(uint32_t)MAGIC_CIFS, "cifs", true},
-    {(uint32_t)MAGIC_SMB2, "smb", true},  {CEPH_SUPER_MAGIC, "ceph", true},
+    {EXT4_SUPER_MAGIC, "ext4", false},
+    {MAGIC_XFS, "xfs", false},
+    {BTRFS_SUPER_MAGIC, "btrfs", false},
+    {TMPFS_MAGIC, "tmpfs", false},
+    {OVERLAYFS_SUPER_MAGIC, "overlay", false},
+    {F2FS_SUPER_MAGIC, "f2fs", false},
+    {0x2FC12FC1, "zfs", false},
+    {FUSE_SUPER_MAGIC, "fuse", true},
+    {NFS_SUPER_MAGIC, "nfs", true},
+    {(uint32_t)MAGIC_CIFS, "cifs", true},
+    {(uint32_t)MAGIC_SMB2, "smb", true},
+    {CEPH_SUPER_MAGIC, "ceph", true},
 };
 
 static int open_root(const char *path, struct why *why) {
@@ -83,15 +89,17 @@ static int read_slots(const int fd[SUPER_SLOTS], struct super *ret_super) {
 static int why_no_super(struct why *why, int err, const char *path) {
     switch (err) {
     case -HFE_NO_STORE:
-        return why_set(why, err,
-                       "%s is not a Holdfast store (no %s folder in it): is the store's disk mounted there? "
-                       "`holdfast create` makes new stores",
-                       path, STORE_FOLDER);
+        return why_set(
+            why, err,
+            "%s is not a Holdfast store (no %s folder in it): is the store's disk mounted there? "
+            "`holdfast create` makes new stores",
+            path, STORE_FOLDER);
     case -HFE_CORRUPT:
-        return why_set(why, err,
-                       "%s: both superblocks in %s are damaged; its files are still plain files. Mount the "
-                       "volume from the other stores (-o degraded)",
-                       path, STORE_FOLDER);
+        return why_set(
+            why, err,
+            "%s: both superblocks in %s are damaged; its files are still plain files. Mount the "
+            "volume from the other stores (-o degraded)",
+            path, STORE_FOLDER);
     case -HFE_FEATURE:
         return why_set(why, err, "%s was written by a newer Holdfast: install that version", path);
     default:
@@ -175,23 +183,26 @@ int store_format(const char *path, const struct super *super, bool adopt, struct
         return root;
     }
     if (store_identify(path, &old, NULL) == 0) {
-        return why_set(why, -HFE_UNSAFE,
-                       "%s is already a store of volume \"%s\"; `holdfast import %s` uses it, `holdfast "
-                       "dissolve` gives the folder back",
-                       path, old.volume_name, path);
+        return why_set(
+            why, -HFE_UNSAFE,
+            "%s is already a store of volume \"%s\"; `holdfast import %s` uses it, `holdfast "
+            "dissolve` gives the folder back",
+            path, old.volume_name, path);
     }
     err = folder_is_empty(root);
     if (err == 0 && !adopt) {
-        return why_set(why, -HFE_UNSAFE,
-                       "%s is not empty; give an empty folder, or make its files the volume with `--adopt %s`",
-                       path, path);
+        return why_set(
+            why, -HFE_UNSAFE,
+            "%s is not empty; give an empty folder, or make its files the volume with `--adopt %s`",
+            path, path);
     }
     if (err < 0 || (err = make_folder(root, STORE_FOLDER)) < 0) {
         return why_set(why, err, "cannot write to %s: %s", path, error_words(err));
     }
     folder = openat(root, STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (folder < 0) {
-        return why_set(why, -errno, "cannot open %s/%s: %s", path, STORE_FOLDER, error_words(-errno));
+        return why_set(why, -errno, "cannot open %s/%s: %s", path, STORE_FOLDER,
+                       error_words(-errno));
     }
     err = make_folder(folder, STORE_OPEN_FOLDER);
     err = err < 0 ? err : make_folder(folder, STORE_LOST_FOLDER);
@@ -260,7 +271,8 @@ static int open_parts(struct store *st, struct why *why) {
     }
     if (flock(st->root, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
         return why_set(why, -HFE_IN_USE,
-                       "%s is in use by another Holdfast process; see `holdfast list`, or wait until it has ended",
+                       "%s is in use by another Holdfast process; see `holdfast list`, or wait "
+                       "until it has ended",
                        st->path);
     }
     err = mount_identity(st->root, &st->dev, &st->root_ino, &st->mount_id);
@@ -282,8 +294,8 @@ int store_open(const char *path, struct why *why, struct store **ret_store) {
     st->vol.ops = &store_ops;
     st->root = st->folder = st->slot_fd[0] = st->slot_fd[1] = -1;
     if (!realpath(path, st->path)) {
-        err = why_set(why, -errno, "cannot find the store folder %s: %s; is its disk mounted?", path,
-                      error_words(-errno));
+        err = why_set(why, -errno, "cannot find the store folder %s: %s; is its disk mounted?",
+                      path, error_words(-errno));
     } else {
         err = open_parts(st, why);
     }
@@ -397,7 +409,8 @@ int store_check(struct store *st, struct why *why) {
         return why_set(why, err, "cannot stat %s", st->path);
     }
     if (dev != st->dev || ino != st->root_ino || mount != st->mount_id) {
-        return why_set(why, -HFE_NO_STORE, "%s is no longer the store that was opened: its mount is gone or another",
+        return why_set(why, -HFE_NO_STORE,
+                       "%s is no longer the store that was opened: its mount is gone or another",
                        st->path);
     }
     err = store_identify(st->path, &super, why);

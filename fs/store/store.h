@@ -36,7 +36,7 @@ enum store_cap {
     STORE_NOREPLACE = 1 << 10,
     STORE_EXCHANGE = 1 << 11,
     STORE_FSYNC_DIR = 1 << 12,
-    STORE_SYNCFS = 1 << 13, /* syncfs reaches the platter; on FUSE it does nothing */
+    STORE_SYNCFS = 1 << 13,      /* syncfs reaches the platter; on FUSE it does nothing */
     STORE_RENAME_OVER = 1 << 14, /* required */
     STORE_FSYNC = 1 << 15,       /* required */
     STORE_CAPS = 16,
@@ -57,7 +57,8 @@ struct store;
 
 /* Turns `path` into a store: our folder and both superblock slots. -HFE_UNSAFE if it already is a
  * store, or holds anything and `adopt` is false. Undone by store_unformat(). */
-int store_format(const char *path, const struct super *super, bool adopt, struct why *why) must_check;
+int store_format(const char *path, const struct super *super, bool adopt,
+                 struct why *why) must_check;
 /* Removes our folder and all in it. */
 int store_unformat(const char *path, struct why *why) must_check;
 /* The superblock at `path` without opening the store: who is it? */
@@ -91,9 +92,10 @@ int store_write_super(struct store *store, const struct super *super) must_check
 int store_check(struct store *store, struct why *why) must_check;
 /* Makes `to` hold under (dir, name) what `from` holds: copied, equalized, or, if it should not be
  * there or is of another type, moved to our lost folder first. One object only: a folder that would
- * need its contents copied gives -ENOTEMPTY. `attrs_only`: of an object that both have, leave the bytes
- * alone. Under the namespace lock. */
-int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name, bool attrs_only) must_check;
+ * need its contents copied gives -ENOTEMPTY. `attrs_only`: of an object that both have, leave the
+ * bytes alone. Under the namespace lock. */
+int store_repair(struct store *from, struct store *to, struct obj *dir, const char *name,
+                 bool attrs_only) must_check;
 /* Removes what a crash left in our folder of open files. */
 int store_clear_open(struct store *store) must_check;
 /* Bytes in all and available to users. */

@@ -4,7 +4,8 @@
  *
  *     gate_enter(gate);  ... one change, on all stores ...  gate_leave(gate);
  *
- *     if (gate_close(gate) == 0) { number++; gate_open(gate); }     never touches a store in between
+ *     if (gate_close(gate) == 0) { number++; gate_open(gate); }     never touches a store in
+ * between
  *
  * A request belongs to the gate, not its thread, so a stuck one can be finished by another. A cut
  * that does not get the gate in GATE_PATIENCE_MS steps back, lets the queue pass and tries again,
@@ -13,9 +14,7 @@
 
 #include "base/rwlock.h"
 
-enum {
-    GATE_PATIENCE_MS = 50
-};
+enum { GATE_PATIENCE_MS = 50 };
 
 struct gate {
     struct rwlock lock;

@@ -29,7 +29,7 @@ enum {
 
 struct obj_table {
     pthread_mutex_t mutex;
-    struct obj root; /* id and store_ino constant */
+    struct obj root;   /* id and store_ino constant */
     uint32_t unstable; /* bit per store; constant once objects are entered */
     /* guarded by mutex */
     struct obj *strays; /* whose inode number was given again: known, but not found by it */
@@ -68,7 +68,8 @@ int obj_table_new(uint64_t root_ino, uint8_t from, struct obj_table **ret_table)
         return -ENOMEM;
     }
     pthread_mutex_init(&t->mutex, NULL);
-    t->root = (struct obj){.id = 1, .store_ino = root_ino, .nlookup = 1, .from = from, .type = DT_DIR};
+    t->root =
+        (struct obj){.id = 1, .store_ino = root_ino, .nlookup = 1, .from = from, .type = DT_DIR};
     t->objs[ino_hash(root_ino, from) & (t->buckets - 1)] = &t->root;
     t->count = 1;
     t->next_id = 2;
@@ -184,7 +185,8 @@ static struct obj *by_ino_locked(struct obj_table *t, uint64_t ino, uint8_t from
 
 static void unbind_locked(struct obj_table *t, struct obj *obj) {
     while (obj->binds) {
-        struct obj_bind *b = obj->binds, **at = &t->binds[ino_hash(b->store_ino, b->from) % BIND_BUCKETS];
+        struct obj_bind *b = obj->binds,
+                        **at = &t->binds[ino_hash(b->store_ino, b->from) % BIND_BUCKETS];
 
         while (*at != b) {
             at = &(*at)->bucket_next;
@@ -290,7 +292,8 @@ static struct obj_name *name_new(struct obj *parent, const char *name) {
     return n;
 }
 
-static int add_name_locked(struct obj_table *t, struct obj *obj, struct obj *parent, const char *name) {
+static int add_name_locked(struct obj_table *t, struct obj *obj, struct obj *parent,
+                           const char *name) {
     struct obj_name *n = name_new(parent, name);
 
     if (!n) {
@@ -339,7 +342,8 @@ static int enter_locked(struct obj_table *t, struct obj *parent, const char *nam
     uint8_t type = (uint8_t)IFTODT(st->st_mode);
     int err;
 
-    if (obj && obj->type == type && (obj->from != from || obj->store_ino == st->st_ino || (t->unstable >> from & 1))) {
+    if (obj && obj->type == type &&
+        (obj->from != from || obj->store_ino == st->st_ino || (t->unstable >> from & 1))) {
         *ret_obj = obj;
         return 0;
     }
@@ -387,13 +391,18 @@ int obj_enter(struct obj_table *t, struct obj *parent, const char *name, uint8_t
 }
 
 int obj_bind(struct obj_table *t, struct obj *obj, uint8_t from, uint64_t store_ino) {
-    struct obj_bind *b = malloc(sizeof(*b)), **bucket = &t->binds[ino_hash(store_ino, from) % BIND_BUCKETS];
+    struct obj_bind *b = malloc(sizeof(*b)),
+                    **bucket = &t->binds[ino_hash(store_ino, from) % BIND_BUCKETS];
 
     if (!b) {
         return -ENOMEM;
     }
     pthread_mutex_lock(&t->mutex);
-    *b = (struct obj_bind){.obj = obj, .store_ino = store_ino, .from = from, .next = obj->binds, .bucket_next = *bucket};
+    *b = (struct obj_bind){.obj = obj,
+                           .store_ino = store_ino,
+                           .from = from,
+                           .next = obj->binds,
+                           .bucket_next = *bucket};
     *bucket = b;
     obj->binds = b;
     pthread_mutex_unlock(&t->mutex);
@@ -470,7 +479,8 @@ uint32_t obj_open_count(struct obj_table *t, struct obj *obj) {
     return n;
 }
 
-void obj_name_gone(struct obj_table *t, struct obj *parent, const char *name, const struct stat *last) {
+void obj_name_gone(struct obj_table *t, struct obj *parent, const char *name,
+                   const struct stat *last) {
     struct obj_name **slot;
 
     pthread_mutex_lock(&t->mutex);
@@ -482,7 +492,8 @@ void obj_name_gone(struct obj_table *t, struct obj *parent, const char *name, co
             obj->last = malloc(sizeof(*obj->last)); /* NULL: getattr answers ESTALE instead */
             if (obj->last) {
                 *obj->last = *last;
-                obj->last->st_nlink = S_ISDIR(last->st_mode) || last->st_nlink == 0 ? 0 : last->st_nlink - 1;
+                obj->last->st_nlink =
+                    S_ISDIR(last->st_mode) || last->st_nlink == 0 ? 0 : last->st_nlink - 1;
             }
         }
         remove_name_locked(t, slot);
@@ -490,8 +501,8 @@ void obj_name_gone(struct obj_table *t, struct obj *parent, const char *name, co
     pthread_mutex_unlock(&t->mutex);
 }
 
-int obj_name_moved(struct obj_table *t, struct obj *parent, const char *name, struct obj *new_parent,
-                   const char *new_name) {
+int obj_name_moved(struct obj_table *t, struct obj *parent, const char *name,
+                   struct obj *new_parent, const char *new_name) {
     struct obj_name *fresh = name_new(new_parent, new_name);
     struct obj_name **slot;
 
@@ -548,7 +559,8 @@ void obj_name_exchanged(struct obj_table *t, struct obj *parent, const char *nam
     pthread_mutex_unlock(&t->mutex);
 }
 
-int obj_name_added(struct obj_table *t, struct obj *obj, struct obj *parent, const char *name, bool count) {
+int obj_name_added(struct obj_table *t, struct obj *obj, struct obj *parent, const char *name,
+                   bool count) {
     int err = 0;
 
     pthread_mutex_lock(&t->mutex);
@@ -607,7 +619,8 @@ uint64_t obj_count(struct obj_table *t) {
     return n;
 }
 
-void obj_path(struct obj_table *t, const struct obj *obj, const char *name, char *ret_path, size_t size) {
+void obj_path(struct obj_table *t, const struct obj *obj, const char *name, char *ret_path,
+              size_t size) {
     size_t at = size - 1;
 
     assert(size > NAME_BYTES + 8);

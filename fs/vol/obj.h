@@ -36,25 +36,27 @@ struct obj_name {
 };
 
 enum obj_flags {
-    OBJ_NO_PRIVS = 1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
+    OBJ_NO_PRIVS =
+        1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
     OBJ_BOUND = 16, /* bound on all ONLINE stores (obj_bind) */
-    OBJ_NO_CAPS = 8, /* known to have no file capabilities: the kernel asks before each first write */
+    OBJ_NO_CAPS =
+        8, /* known to have no file capabilities: the kernel asks before each first write */
     OBJ_TIMES_WAIT = 4, /* on the mirror's list of objects whose times are made equal soon */
-    OBJ_PARKED = 2,   /* its last name went while it was open: it lives in .holdfast/open */
+    OBJ_PARKED = 2,     /* its last name went while it was open: it lives in .holdfast/open */
 };
 
 struct obj {
-    struct obj *bucket_next;  /* guarded by the table */
-    uint64_t id;              /* never reused while the daemon runs */
-    uint64_t store_ino;       /* its inode on the store `from` */
-    struct obj_name *names;   /* see above */
-    uint64_t nlookup;         /* guarded by the table */
-    struct obj_bind *binds;   /* of an object with several names: its inodes on other stores */
-    struct stat *last;        /* once the last name is gone: what getattr still answers */
-    uint32_t pins, nopen;     /* guarded by the table */
-    uint8_t from;             /* the store that gave it its number */
-    uint8_t type;             /* DT_REG ... */
-    _Atomic uint8_t flags;    /* enum obj_flags */
+    struct obj *bucket_next; /* guarded by the table */
+    uint64_t id;             /* never reused while the daemon runs */
+    uint64_t store_ino;      /* its inode on the store `from` */
+    struct obj_name *names;  /* see above */
+    uint64_t nlookup;        /* guarded by the table */
+    struct obj_bind *binds;  /* of an object with several names: its inodes on other stores */
+    struct stat *last;       /* once the last name is gone: what getattr still answers */
+    uint32_t pins, nopen;    /* guarded by the table */
+    uint8_t from;            /* the store that gave it its number */
+    uint8_t type;            /* DT_REG ... */
+    _Atomic uint8_t flags;   /* enum obj_flags */
 };
 
 struct obj_table;
@@ -73,8 +75,8 @@ uint64_t obj_number(const struct obj *obj);
  * asked. Counts one nlookup for the caller if `count`, else one pin. -ENOMEM. */
 int obj_enter(struct obj_table *table, struct obj *parent, const char *name, uint8_t from,
               const struct stat *st, bool count, struct obj **ret_obj) must_check;
-/* Ties an object to its inode on a further store. Done for objects with several names, so that all of
- * them are still one object when they are first looked up after a failover. */
+/* Ties an object to its inode on a further store. Done for objects with several names, so that all
+ * of them are still one object when they are first looked up after a failover. */
 int obj_bind(struct obj_table *table, struct obj *obj, uint8_t from, uint64_t store_ino) must_check;
 /* The object known as (parent, name), pinned, or NULL. */
 struct obj *obj_find(struct obj_table *table, struct obj *parent, const char *name);
@@ -96,7 +98,8 @@ int obj_name_moved(struct obj_table *table, struct obj *parent, const char *name
 void obj_name_exchanged(struct obj_table *table, struct obj *parent, const char *name,
                         struct obj *new_parent, const char *new_name);
 /* `count`: and counts one nlookup for the caller. */
-int obj_name_added(struct obj_table *table, struct obj *obj, struct obj *parent, const char *name, bool count) must_check;
+int obj_name_added(struct obj_table *table, struct obj *obj, struct obj *parent, const char *name,
+                   bool count) must_check;
 
 /* A copy of one of the object's names; `parent` is pinned, give it back with obj_unpin().
  * -ENOENT if it has none (any more), or is the root. */
@@ -104,7 +107,8 @@ struct obj_where {
     struct obj *parent;
     char name[NAME_BYTES];
 };
-int obj_where(struct obj_table *table, const struct obj *obj, struct obj_where *ret_where) must_check;
+int obj_where(struct obj_table *table, const struct obj *obj,
+              struct obj_where *ret_where) must_check;
 /* Does the object still have exactly this name? */
 bool obj_is_at(struct obj_table *table, const struct obj *obj, const struct obj_where *where);
 /* The attributes it had when its last name went, if it is in that state. */

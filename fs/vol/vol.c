@@ -35,7 +35,8 @@ static int pass_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
 static ssize_t pass_readlink(struct vol *v, struct obj *obj, char *buf, size_t size) {
     return v->next->ops->readlink(v->next, obj, buf, size);
 }
-static ssize_t pass_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size) {
+static ssize_t pass_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf,
+                             size_t size) {
     return v->next->ops->getxattr(v->next, obj, key, buf, size);
 }
 static ssize_t pass_listxattr(struct vol *v, struct obj *obj, char *buf, size_t size) {
@@ -55,8 +56,8 @@ static int pass_open(struct vol *v, struct obj *obj, int flags, const struct cre
 static int pass_close(struct vol *v, struct obj *obj, struct vol_handle h) {
     return v->next->ops->close(v->next, obj, h);
 }
-static ssize_t pass_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
-                         off_t off) {
+static ssize_t pass_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf,
+                         size_t size, off_t off) {
     return v->next->ops->read(v->next, obj, h, buf, size, off);
 }
 static ssize_t pass_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,

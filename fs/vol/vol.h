@@ -45,7 +45,7 @@ struct vol_entry {
 
 /* What is to be made: S_IFREG, S_IFDIR, S_IFLNK (with target), a device, FIFO or socket. */
 struct vol_new {
-    mode_t mode;        /* type and permissions, before the umask */
+    mode_t mode; /* type and permissions, before the umask */
     dev_t rdev;
     const char *target; /* of a symlink */
     const struct cred *cred;
@@ -103,15 +103,15 @@ struct vol_ops {
                     int flags, const struct cred *cred);
     int (*removexattr)(struct vol *v, struct obj *obj, const char *key);
 
-    /* data. Flags of open: O_ACCMODE, O_TRUNC, O_SYNC, O_DSYNC, and O_DIRECTORY for a folder that is
-     * to be synced; others are ignored. */
+    /* data. Flags of open: O_ACCMODE, O_TRUNC, O_SYNC, O_DSYNC, and O_DIRECTORY for a folder that
+     * is to be synced; others are ignored. */
     int (*open)(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
                 struct vol_handle *ret_handle);
     int (*close)(struct vol *v, struct obj *obj, struct vol_handle h);
     ssize_t (*read)(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
                     off_t off);
-    ssize_t (*write)(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf, size_t size,
-                     off_t off, const struct cred *cred);
+    ssize_t (*write)(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
+                     size_t size, off_t off, const struct cred *cred);
     int (*fsync)(struct vol *v, struct obj *obj, struct vol_handle h, bool data_only);
     int (*fallocate)(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
                      off_t len, const struct cred *cred);

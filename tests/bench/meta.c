@@ -1,5 +1,5 @@
-/* meta OP DIR N: creates, stats, reads, renames or removes N small files in DIR; prints the seconds it
- * took. What tests/bench/run times for metadata. */
+/* meta OP DIR N: creates, stats, reads, renames or removes N small files in DIR; prints the seconds
+ * it took. What tests/bench/run times for metadata. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

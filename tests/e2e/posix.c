@@ -58,7 +58,8 @@ static void user_creates(void) {
     (void)umask(027);
     (void)close(touch("user/f", O_EXCL, 0666));
     CHECK(mkdir("user/d", 0777) == 0);
-    CHECK(st("user/f").st_uid == 1234 && st("user/f").st_gid == 1234 && (st("user/f").st_mode & 07777) == 0640);
+    CHECK(st("user/f").st_uid == 1234 && st("user/f").st_gid == 1234 &&
+          (st("user/f").st_mode & 07777) == 0640);
     CHECK(st("user/d").st_uid == 1234 && (st("user/d").st_mode & 07777) == 0750);
     CHECK(open("secret", O_RDONLY) < 0 && errno == EACCES);
     (void)umask(0);
@@ -82,7 +83,8 @@ static void owners(void) {
     (void)umask(0);
     CHECK(mkdir("user", 0777) == 0 && chown("user", 1234, 1234) == 0);
     CHECK(mkdir("setgid", 0777) == 0 && chown("setgid", 0, 9) == 0 && chmod("setgid", 02777) == 0);
-    CHECK(mkdir("setgid4321", 0777) == 0 && chown("setgid4321", 0, 4321) == 0 && chmod("setgid4321", 02777) == 0);
+    CHECK(mkdir("setgid4321", 0777) == 0 && chown("setgid4321", 0, 4321) == 0 &&
+          chmod("setgid4321", 02777) == 0);
     (void)close(touch("secret", 0, 0600));
     as_user(user_creates);
     (void)close(touch("suid", 0, 0666));
@@ -106,7 +108,8 @@ static void times_and_links(void) {
     CHECK(unlink("t") == 0 && st("t2").st_nlink == 1);
     CHECK(fstat(fd, &a) == 0 && a.st_nlink == 1);
     CHECK(unlink("t2") == 0 && fstat(fd, &a) == 0 && a.st_nlink == 0);
-    CHECK(pwrite(fd, "still", 5, 0) == 5 && fchmod(fd, 0600) == 0 && fstat(fd, &a) == 0 && (a.st_mode & 0777) == 0600);
+    CHECK(pwrite(fd, "still", 5, 0) == 5 && fchmod(fd, 0600) == 0 && fstat(fd, &a) == 0 &&
+          (a.st_mode & 0777) == 0600);
     CHECK(close(fd) == 0);
 }
 
@@ -148,7 +151,8 @@ static void data(void) {
     CHECK(st("data").st_blocks < 100);
     CHECK(lseek(fd, 0, SEEK_DATA) >= (10 << 20) - 65536);
     CHECK(fallocate(fd, 0, 0, 1 << 20) == 0 && st("data").st_blocks >= 2048);
-    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1 << 20) == 0 && st("data").st_blocks < 200);
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1 << 20) == 0 &&
+          st("data").st_blocks < 200);
     CHECK(ftruncate(fd, 8192) == 0);
     map = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     CHECK(map != MAP_FAILED);
@@ -158,7 +162,8 @@ static void data(void) {
     CHECK(copy_file_range(fd, &in, other, &out, 8192, 0) == 8192);
     CHECK(pread(other, buf, 6, 4096) == 6 && memcmp(buf, "mapped", 6) == 0);
     memset(big, 7, sizeof(big));
-    CHECK(write(other, big, sizeof(big)) == (ssize_t)sizeof(big) && fsync(other) == 0 && fdatasync(fd) == 0);
+    CHECK(write(other, big, sizeof(big)) == (ssize_t)sizeof(big) && fsync(other) == 0 &&
+          fdatasync(fd) == 0);
     (void)close(other);
     other = open("other", O_WRONLY | O_APPEND);
     CHECK(write(other, "tail", 4) == 4 && st("other").st_size == (off_t)sizeof(big) + 4);
@@ -177,7 +182,8 @@ static void direct(void) {
     int fd = open("direct", O_CREAT | O_RDWR | O_DIRECT, 0644);
 
     memset(buf, 5, 8192);
-    CHECK(fd >= 0 && pwrite(fd, buf, 8192, 4096) == 8192 && pread(fd, buf, 512, 12288 - 512) == 512);
+    CHECK(fd >= 0 && pwrite(fd, buf, 8192, 4096) == 8192 &&
+          pread(fd, buf, 512, 12288 - 512) == 512);
     CHECK(pwrite(fd, buf, 512, 512) == 512); /* smaller than a page, as MariaDB does */
     (void)close(fd);
     free(buf);

@@ -1,6 +1,6 @@
-/* Any 4096 bytes may be in a superblock slot: decoding must refuse them or give a record that encodes
- * to the same bytes. With clang -DFUZZER -fsanitize=fuzzer: a libFuzzer target. Without: replays
- * the files it is given. */
+/* Any 4096 bytes may be in a superblock slot: decoding must refuse them or give a record that
+ * encodes to the same bytes. With clang -DFUZZER -fsanitize=fuzzer: a libFuzzer target. Without:
+ * replays the files it is given. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>

@@ -18,7 +18,7 @@
 #include "vol_mem.h"
 
 enum {
-    NAMES = 12,     /* different names in a folder: collisions are wanted */
+    NAMES = 12,       /* different names in a folder: collisions are wanted */
     THINGS_MAX = 400, /* objects that are known at a time */
     OPEN_MAX_ = 16,
     FILE_MAX = 200000,
@@ -79,7 +79,8 @@ static void same_attr(const struct stat *a, const struct stat *b) {
 }
 
 static const char *random_name(void) {
-    static const char *const names[NAMES] = {"a", "b", "c", "d e", "\xff\xfe", "..x", "f", "g", "-h", "i*", "j\n", "k"};
+    static const char *const names[NAMES] = {"a", "b", "c",  "d e", "\xff\xfe", "..x",
+                                             "f", "g", "-h", "i*",  "j\n",      "k"};
 
     return names[rnd(NAMES)];
 }
@@ -140,7 +141,9 @@ static void both_lookup(struct thing *dir, const char *name) {
 static void op_make(void) {
     static const mode_t types[] = {S_IFREG, S_IFDIR, S_IFDIR, S_IFLNK, S_IFIFO};
     mode_t type = types[rnd(5)];
-    struct vol_new new = {.mode = type | (type == S_IFLNK ? 0777 : 0600 + rnd(0200)), .target = "to somewhere", .cred = &rig_cred};
+    struct vol_new new = {.mode = type | (type == S_IFLNK ? 0777 : 0600 + rnd(0200)),
+                          .target = "to somewhere",
+                          .cred = &rig_cred};
     struct thing *d = random_thing(true);
     const char *name = random_name();
     struct vol_entry a, b;
@@ -255,15 +258,20 @@ static void op_fsync(void) {
 
 static void op_setattr(void) {
     struct thing *t = random_thing(rnd(3) == 0);
-    struct vol_attr attr = {.mode = rnd(0777) | 0400, .size = rnd(FILE_MAX), .mtime = {.tv_sec = rnd(1000000000), .tv_nsec = 5},
+    struct vol_attr attr = {.mode = rnd(0777) | 0400,
+                            .size = rnd(FILE_MAX),
+                            .mtime = {.tv_sec = rnd(1000000000), .tv_nsec = 5},
                             .cred = &rig_cred};
     struct stat a, b;
 
-    attr.set = rnd(3) == 0 ? VOL_SET_MTIME : rnd(2) && t->mem->type == DT_REG ? VOL_SET_SIZE : VOL_SET_MODE;
+    attr.set = rnd(3) == 0                        ? VOL_SET_MTIME
+               : rnd(2) && t->mem->type == DT_REG ? VOL_SET_SIZE
+                                                  : VOL_SET_MODE;
     if (t->mem->type == DT_LNK) {
         return;
     }
-    same("setattr", REAL(setattr, t->real, VOL_NO_HANDLE, &attr, &a), MEM(setattr, t->mem, VOL_NO_HANDLE, &attr, &b));
+    same("setattr", REAL(setattr, t->real, VOL_NO_HANDLE, &attr, &a),
+         MEM(setattr, t->mem, VOL_NO_HANDLE, &attr, &b));
     same_attr(&a, &b);
 }
 
@@ -271,7 +279,8 @@ static void op_getattr(void) {
     struct thing *t = &things[rnd(thing_count)];
     struct stat a, b;
 
-    same("getattr", REAL(getattr, t->real, VOL_NO_HANDLE, &a), MEM(getattr, t->mem, VOL_NO_HANDLE, &b));
+    same("getattr", REAL(getattr, t->real, VOL_NO_HANDLE, &a),
+         MEM(getattr, t->mem, VOL_NO_HANDLE, &b));
     same_attr(&a, &b);
 }
 
@@ -327,7 +336,8 @@ static void op_rename(void) {
 
     both_lookup(d, name);
     both_lookup(nd, new_name);
-    same("rename", REAL(rename, d->real, name, nd->real, new_name, f), MEM(rename, d->mem, name, nd->mem, new_name, f));
+    same("rename", REAL(rename, d->real, name, nd->real, new_name, f),
+         MEM(rename, d->mem, name, nd->mem, new_name, f));
     unknow_dead();
 }
 
@@ -341,11 +351,14 @@ static void op_xattr(void) {
     }
     memset(value, (int)rnd(256), n);
     if (rnd(3) == 0) {
-        same("removexattr", REAL(removexattr, t->real, "user.k"), MEM(removexattr, t->mem, "user.k"));
+        same("removexattr", REAL(removexattr, t->real, "user.k"),
+             MEM(removexattr, t->mem, "user.k"));
         return;
     }
-    same("setxattr", REAL(setxattr, t->real, "user.k", value, n, 0, &rig_cred), MEM(setxattr, t->mem, "user.k", value, n, 0, &rig_cred));
-    same("getxattr", REAL(getxattr, t->real, "user.k", a, sizeof(a)), MEM(getxattr, t->mem, "user.k", b, sizeof(b)));
+    same("setxattr", REAL(setxattr, t->real, "user.k", value, n, 0, &rig_cred),
+         MEM(setxattr, t->mem, "user.k", value, n, 0, &rig_cred));
+    same("getxattr", REAL(getxattr, t->real, "user.k", a, sizeof(a)),
+         MEM(getxattr, t->mem, "user.k", b, sizeof(b)));
     same("value", memcmp(a, b, n), 0);
 }
 
@@ -359,18 +372,22 @@ static void op_fault(void) {
     if (rnd(40) == 0 && lost + 1 < rig.count) {
         struct mirror_status s;
 
-        vol_fault_set(rig.fault[i], &(struct fault_plan){.op = (enum fault_op)(1 + rnd(FAULT_ALL - 1)), .err = -EIO});
+        vol_fault_set(
+            rig.fault[i],
+            &(struct fault_plan){.op = (enum fault_op)(1 + rnd(FAULT_ALL - 1)), .err = -EIO});
         mirror_status(mirror_of(rig.vol), &s);
         lost = rig.count - s.online + 1;
     } else if (lost == 0) {
-        vol_fault_set(rig.fault[i], &(struct fault_plan){.op = FAULT_ALL, .err = -EMFILE, .times = 2});
+        vol_fault_set(rig.fault[i],
+                      &(struct fault_plan){.op = FAULT_ALL, .err = -EMFILE, .times = 2});
     }
 }
 
 static void (*const ops[])(void) = {
-    op_make, op_make, op_create, op_create, op_open, op_open, op_close, op_write, op_write, op_write, op_read, op_read,
-    op_fallocate, op_fsync, op_setattr, op_setattr, op_getattr, op_lookup, op_lookup, op_link, op_unlink, op_unlink,
-    op_rename, op_rename, op_rename, op_xattr, op_fault,
+    op_make,    op_make,    op_create,  op_create, op_open,   op_open,      op_close,
+    op_write,   op_write,   op_write,   op_read,   op_read,   op_fallocate, op_fsync,
+    op_setattr, op_setattr, op_getattr, op_lookup, op_lookup, op_link,      op_unlink,
+    op_unlink,  op_rename,  op_rename,  op_rename, op_xattr,  op_fault,
 };
 
 static bool count_names(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
@@ -390,7 +407,8 @@ static void compare_folder(struct obj *real, struct obj *model, int depth) {
     same("readdir", REAL(readdir, real, h, 0, count_names, &on_real), 0);
     same("closedir", REAL(closedir, real, h), 0);
     for (int i = 0; i < NAMES; i++) {
-        static const char *const names[NAMES] = {"a", "b", "c", "d e", "\xff\xfe", "..x", "f", "g", "-h", "i*", "j\n", "k"};
+        static const char *const names[NAMES] = {"a", "b", "c",  "d e", "\xff\xfe", "..x",
+                                                 "f", "g", "-h", "i*",  "j\n",      "k"};
         struct vol_entry a, b;
         int y = MEM(lookup, model, names[i], &b);
 
@@ -407,7 +425,8 @@ static void compare_folder(struct obj *real, struct obj *model, int depth) {
             struct vol_handle p, q;
             ssize_t n;
 
-            same("final open", REAL(open, a.obj, O_RDONLY, &rig_cred, &p), MEM(open, b.obj, O_RDONLY, &rig_cred, &q));
+            same("final open", REAL(open, a.obj, O_RDONLY, &rig_cred, &p),
+                 MEM(open, b.obj, O_RDONLY, &rig_cred, &q));
             n = REAL(read, a.obj, p, x, sizeof(x), 0);
             same("final read", n, MEM(read, b.obj, q, z, sizeof(z), 0));
             same("final bytes", memcmp(x, z, (size_t)n), 0);
@@ -441,12 +460,16 @@ static void finish(void) {
         same("differences between the stores", differences, 0);
         first = i;
     }
-    (void)printf("%lu steps, %u of %u stores left, %u objects\n", step, s.online, s.count, thing_count);
+    (void)printf("%lu steps, %u of %u stores left, %u objects\n", step, s.online, s.count,
+                 thing_count);
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"seed", required_argument, NULL, 's'}, {"steps", required_argument, NULL, 'n'},
-                                            {"stores", required_argument, NULL, 'm'}, {"faults", no_argument, NULL, 'f'}, {0}};
+    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+                                            {"steps", required_argument, NULL, 'n'},
+                                            {"stores", required_argument, NULL, 'm'},
+                                            {"faults", no_argument, NULL, 'f'},
+                                            {0}};
     unsigned long seed = 1, steps = 2000, stores = 3;
     int opt;
 

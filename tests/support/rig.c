@@ -23,24 +23,31 @@ static int write_witness(void *arg, const struct super *super) {
 }
 
 static struct super first_record(struct rig *r) {
-    struct super s = {.volume_id = id_new(), .generation = id_new(), .generation_number = 1, .mount_count = 1,
-                      .volume_name = "rig", .member_count = r->count};
+    struct super s = {.volume_id = id_new(),
+                      .generation = id_new(),
+                      .generation_number = 1,
+                      .mount_count = 1,
+                      .volume_name = "rig",
+                      .member_count = r->count};
 
     for (unsigned i = 0; i < r->count; i++) {
-        s.member[i] = (struct super_member){.id = id_new(), .state = MEMBER_ONLINE, .label = {(char)('a' + i)}};
+        s.member[i] = (struct super_member){
+            .id = id_new(), .state = MEMBER_ONLINE, .label = {(char)('a' + i)}};
     }
     return s;
 }
 
 void rig_up(struct rig *r, unsigned stores) {
     const char *base = getenv("TMPDIR");
-    struct mirror_config mc = {.count = stores, .dirfds_max = 32, .write_witness = write_witness, .witness_arg = r};
+    struct mirror_config mc = {
+        .count = stores, .dirfds_max = 32, .write_witness = write_witness, .witness_arg = r};
     struct why why = {""};
     int err;
 
     memset(r, 0, sizeof(*r));
     r->count = stores;
-    (void)snprintf(r->dir, sizeof(r->dir), "%s/holdfast-rig-XXXXXX", base && strlen(base) < 30 ? base : "/tmp");
+    (void)snprintf(r->dir, sizeof(r->dir), "%s/holdfast-rig-XXXXXX",
+                   base && strlen(base) < 30 ? base : "/tmp");
     if (!mkdtemp(r->dir)) {
         abort();
     }

@@ -57,7 +57,8 @@ static int read_names(int fd, bool root, struct names *ret) {
     }
     while ((e = readdir(d))) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
-            (root && (strcmp(e->d_name, ".holdfast") == 0 || strcmp(e->d_name, "lost+found") == 0))) {
+            (root &&
+             (strcmp(e->d_name, ".holdfast") == 0 || strcmp(e->d_name, "lost+found") == 0))) {
             continue;
         }
         n.list = realloc(n.list, (n.count + 1) * sizeof(char *));
@@ -160,7 +161,8 @@ static void compare_xattrs(struct compare *c, const char *path, int da, int db, 
     xattrs_within(c, path, b, a);
 }
 
-static void compare_links(struct compare *c, const char *path, const struct stat *a, const struct stat *b) {
+static void compare_links(struct compare *c, const char *path, const struct stat *a,
+                          const struct stat *b) {
     struct link_pair *p;
 
     HASH_FIND(hh, c->links, &a->st_ino, sizeof(p->a), p);
@@ -178,7 +180,8 @@ static void compare_entry(struct compare *c, const char *path, int da, int db, c
     char x[4096], y[4096];
     struct stat a, b;
 
-    if (fstatat(da, name, &a, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(db, name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (fstatat(da, name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(db, name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
         differ(c, path, "cannot be looked at");
         return;
     }
@@ -223,7 +226,8 @@ static long compare_folders(struct compare *c, const char *path, int da, int db)
     size_t i = 0, k = 0;
     long bad = 0;
 
-    if (da < 0 || db < 0 || read_names(da, *path == '\0', &a) < 0 || read_names(db, *path == '\0', &b) < 0) {
+    if (da < 0 || db < 0 || read_names(da, *path == '\0', &a) < 0 ||
+        read_names(db, *path == '\0', &b) < 0) {
         differ(c, path, "cannot be listed");
         bad = -1;
     }

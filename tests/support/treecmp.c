@@ -1,5 +1,5 @@
-/* treecmp [-t] [-H] A B: exit 0 if the trees are the same, 1 with the differences if not. -t: do not
- * compare mtimes; -H: do not compare holes. */
+/* treecmp [-t] [-H] A B: exit 0 if the trees are the same, 1 with the differences if not. -t: do
+ * not compare mtimes; -H: do not compare holes. */
 #include <stdlib.h>
 #include <unistd.h>
 

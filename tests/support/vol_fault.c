@@ -42,16 +42,18 @@ static int f_lookup(struct vol *v, struct obj *dir, const char *name, struct vol
     MAYBE_FAIL(FAULT_LOOKUP);
     return NEXT(lookup, dir, name, e);
 }
-static int f_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new, struct vol_entry *e) {
+static int f_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
+                  struct vol_entry *e) {
     MAYBE_FAIL(FAULT_MAKE);
     return NEXT(make, dir, name, new, e);
 }
-static int f_create(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new, int flags,
-                    struct vol_entry *e, struct vol_handle *h) {
+static int f_create(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
+                    int flags, struct vol_entry *e, struct vol_handle *h) {
     MAYBE_FAIL(FAULT_CREATE);
     return NEXT(create, dir, name, new, flags, e, h);
 }
-static int f_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name, struct vol_entry *e) {
+static int f_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name,
+                  struct vol_entry *e) {
     MAYBE_FAIL(FAULT_LINK);
     return NEXT(link, obj, dir, name, e);
 }
@@ -63,7 +65,8 @@ static int f_rmdir(struct vol *v, struct obj *dir, const char *name) {
     MAYBE_FAIL(FAULT_RMDIR);
     return NEXT(rmdir, dir, name);
 }
-static int f_rename(struct vol *v, struct obj *dir, const char *name, struct obj *nd, const char *nn, unsigned flags) {
+static int f_rename(struct vol *v, struct obj *dir, const char *name, struct obj *nd,
+                    const char *nn, unsigned flags) {
     MAYBE_FAIL(FAULT_RENAME);
     return NEXT(rename, dir, name, nd, nn, flags);
 }
@@ -71,25 +74,28 @@ static int f_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct
     MAYBE_FAIL(FAULT_GETATTR);
     return NEXT(getattr, obj, h, st);
 }
-static int f_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const struct vol_attr *a, struct stat *st) {
+static int f_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const struct vol_attr *a,
+                     struct stat *st) {
     MAYBE_FAIL(FAULT_SETATTR);
     return NEXT(setattr, obj, h, a, st);
 }
-static int f_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size, int flags,
-                      const struct cred *cred) {
+static int f_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value,
+                      size_t size, int flags, const struct cred *cred) {
     MAYBE_FAIL(FAULT_SETXATTR);
     return NEXT(setxattr, obj, key, value, size, flags, cred);
 }
-static int f_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred, struct vol_handle *h) {
+static int f_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
+                  struct vol_handle *h) {
     MAYBE_FAIL(FAULT_OPEN);
     return NEXT(open, obj, flags, cred, h);
 }
-static ssize_t f_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size, off_t off) {
+static ssize_t f_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
+                      off_t off) {
     MAYBE_FAIL(FAULT_READ);
     return NEXT(read, obj, h, buf, size, off);
 }
-static ssize_t f_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf, size_t size, off_t off,
-                       const struct cred *cred) {
+static ssize_t f_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
+                       size_t size, off_t off, const struct cred *cred) {
     size_t less = fault_of(v)->plan.short_by;
 
     MAYBE_FAIL(FAULT_WRITE);
@@ -102,12 +108,13 @@ static int f_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool dat
     MAYBE_FAIL(FAULT_FSYNC);
     return NEXT(fsync, obj, h, data_only);
 }
-static int f_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off, off_t len,
-                       const struct cred *cred) {
+static int f_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
+                       off_t len, const struct cred *cred) {
     MAYBE_FAIL(FAULT_FALLOCATE);
     return NEXT(fallocate, obj, h, mode, off, len, cred);
 }
-static int f_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos, vol_dirent_fn *fill, void *arg) {
+static int f_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
+                     vol_dirent_fn *fill, void *arg) {
     if (pos == 0) { /* later entries are in memory */
         MAYBE_FAIL(FAULT_READDIR);
     }
@@ -125,11 +132,25 @@ static void f_free(struct vol *v) {
 
 int vol_fault_new(struct vol *below, struct vol **ret_vol) {
     static struct vol_ops ops = {
-        .name = "fault",       .free = f_free,         .lookup = f_lookup,   .make = f_make,
-        .create = f_create,    .link = f_link,         .unlink = f_unlink,   .rmdir = f_rmdir,
-        .rename = f_rename,    .getattr = f_getattr,   .setattr = f_setattr, .setxattr = f_setxattr,
-        .open = f_open,        .read = f_read,         .write = f_write,     .fsync = f_fsync,
-        .fallocate = f_fallocate, .readdir = f_readdir, .statfs = f_statfs,
+        .name = "fault",
+        .free = f_free,
+        .lookup = f_lookup,
+        .make = f_make,
+        .create = f_create,
+        .link = f_link,
+        .unlink = f_unlink,
+        .rmdir = f_rmdir,
+        .rename = f_rename,
+        .getattr = f_getattr,
+        .setattr = f_setattr,
+        .setxattr = f_setxattr,
+        .open = f_open,
+        .read = f_read,
+        .write = f_write,
+        .fsync = f_fsync,
+        .fallocate = f_fallocate,
+        .readdir = f_readdir,
+        .statfs = f_statfs,
     };
     struct fault *f = calloc(1, sizeof(*f));
 

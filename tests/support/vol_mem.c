@@ -111,7 +111,8 @@ static struct mem_node *take_name(struct mem *m, struct mem_node *dir, const cha
     return n;
 }
 
-static int reply(struct mem *m, struct obj *dir, const char *name, struct mem_node *n, struct vol_entry *e) {
+static int reply(struct mem *m, struct obj *dir, const char *name, struct mem_node *n,
+                 struct vol_entry *e) {
     e->attr = n->attr;
     return obj_enter(m->objs, dir, name, 0, &n->attr, true, &e->obj);
 }
@@ -123,7 +124,8 @@ static int mem_lookup(struct vol *v, struct obj *dir, const char *name, struct v
     return found ? reply(m, dir, name, m->node[found->ino], e) : -ENOENT;
 }
 
-static int mem_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new, struct vol_entry *e) {
+static int mem_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
+                    struct vol_entry *e) {
     struct mem *m = mem_of(v);
     struct mem_node *d = node_of(m, dir), *n;
 
@@ -148,7 +150,8 @@ static int mem_make(struct vol *v, struct obj *dir, const char *name, const stru
     return reply(m, dir, name, n, e);
 }
 
-static int mem_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred, struct vol_handle *h) {
+static int mem_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
+                    struct vol_handle *h) {
     struct mem_node *n = node_of(mem_of(v), obj);
 
     (void)cred;
@@ -160,8 +163,8 @@ static int mem_open(struct vol *v, struct obj *obj, int flags, const struct cred
     return 0;
 }
 
-static int mem_create(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new, int flags,
-                      struct vol_entry *e, struct vol_handle *h) {
+static int mem_create(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
+                      int flags, struct vol_entry *e, struct vol_handle *h) {
     int err = mem_make(v, dir, name, new, e);
 
     return err < 0 ? err : mem_open(v, e->obj, flags, new->cred, h);
@@ -176,7 +179,8 @@ static int mem_close(struct vol *v, struct obj *obj, struct vol_handle h) {
     return 0;
 }
 
-static int mem_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name, struct vol_entry *e) {
+static int mem_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name,
+                    struct vol_entry *e) {
     struct mem *m = mem_of(v);
 
     if (*slot(node_of(m, dir), name)) {
@@ -232,7 +236,8 @@ static bool is_below(struct mem *m, struct mem_node *n, const struct mem_node *a
     return true;
 }
 
-static int may_replace(struct mem *m, const struct mem_node *n, const struct mem_node *old, unsigned flags) {
+static int may_replace(struct mem *m, const struct mem_node *n, const struct mem_node *old,
+                       unsigned flags) {
     (void)m;
     if (flags & RENAME_NOREPLACE) {
         return -EEXIST;
@@ -243,7 +248,8 @@ static int may_replace(struct mem *m, const struct mem_node *n, const struct mem
     return old->names ? -ENOTEMPTY : 0;
 }
 
-static int exchange(struct mem *m, struct obj *dir, const char *name, struct obj *new_dir, const char *new_name) {
+static int exchange(struct mem *m, struct obj *dir, const char *name, struct obj *new_dir,
+                    const char *new_name) {
     struct mem_node *a = take_name(m, node_of(m, dir), name);
     struct mem_node *b = take_name(m, node_of(m, new_dir), new_name);
 
@@ -253,8 +259,8 @@ static int exchange(struct mem *m, struct obj *dir, const char *name, struct obj
     return 0;
 }
 
-static int mem_rename(struct vol *v, struct obj *dir, const char *name, struct obj *new_dir, const char *new_name,
-                      unsigned flags) {
+static int mem_rename(struct vol *v, struct obj *dir, const char *name, struct obj *new_dir,
+                      const char *new_name, unsigned flags) {
     struct mem *m = mem_of(v);
     struct mem_node *from = node_of(m, dir), *to = node_of(m, new_dir), *n, *old;
     struct mem_name *e = *slot(from, name), *there = *slot(to, new_name);
@@ -312,7 +318,8 @@ static void resize(struct mem_node *n, off_t size) {
     n->attr.st_size = size;
 }
 
-static int mem_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const struct vol_attr *a, struct stat *st) {
+static int mem_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
+                       const struct vol_attr *a, struct stat *st) {
     struct mem_node *n = node_of(mem_of(v), obj);
 
     (void)h;
@@ -355,7 +362,8 @@ static struct mem_xattr *xattr_of(struct mem_node *n, const char *key) {
     return NULL;
 }
 
-static ssize_t mem_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size) {
+static ssize_t mem_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf,
+                            size_t size) {
     struct mem_xattr *x = xattr_of(node_of(mem_of(v), obj), key);
 
     if (!x) {
@@ -370,8 +378,8 @@ static ssize_t mem_getxattr(struct vol *v, struct obj *obj, const char *key, voi
     return (ssize_t)x->size;
 }
 
-static int mem_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size, int flags,
-                        const struct cred *cred) {
+static int mem_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value,
+                        size_t size, int flags, const struct cred *cred) {
     struct mem_node *n = node_of(mem_of(v), obj);
     struct mem_xattr *x = xattr_of(n, key);
 
@@ -398,7 +406,8 @@ static int mem_removexattr(struct vol *v, struct obj *obj, const char *key) {
     return 0;
 }
 
-static ssize_t mem_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size, off_t off) {
+static ssize_t mem_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
+                        off_t off) {
     struct mem_node *n = mem_of(v)->node[h.v];
 
     (void)obj;
@@ -410,8 +419,8 @@ static ssize_t mem_read(struct vol *v, struct obj *obj, struct vol_handle h, voi
     return (ssize_t)size;
 }
 
-static ssize_t mem_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf, size_t size, off_t off,
-                         const struct cred *cred) {
+static ssize_t mem_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
+                         size_t size, off_t off, const struct cred *cred) {
     struct mem_node *n = mem_of(v)->node[h.v];
 
     (void)obj;
@@ -431,8 +440,8 @@ static int mem_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool d
     return 0;
 }
 
-static int mem_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off, off_t len,
-                         const struct cred *cred) {
+static int mem_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
+                         off_t len, const struct cred *cred) {
     struct mem_node *n = mem_of(v)->node[h.v];
 
     (void)obj;
@@ -441,7 +450,8 @@ static int mem_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, in
         resize(n, off + len);
     }
     if ((mode & FALLOC_FL_PUNCH_HOLE) && off < n->attr.st_size) {
-        memset(n->data + off, 0, (size_t)(off + len < n->attr.st_size ? len : n->attr.st_size - off));
+        memset(n->data + off, 0,
+               (size_t)(off + len < n->attr.st_size ? len : n->attr.st_size - off));
     }
     return 0;
 }

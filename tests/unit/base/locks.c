@@ -70,7 +70,8 @@ Test(rangelock, neighbours_and_other_keys_do_not_wait) {
 Test(rangelock, two_equal_ranges_are_taken_once) {
     static struct rangelock lock;
     char key;
-    struct range_hold two[2] = {{.key = &key, .from = 1, .to = 2}, {.key = &key, .from = 1, .to = 2}};
+    struct range_hold two[2] = {{.key = &key, .from = 1, .to = 2},
+                                {.key = &key, .from = 1, .to = 2}};
 
     rangelock_init(&lock);
     range_lock_two(&lock, two);

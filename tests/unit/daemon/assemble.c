@@ -56,7 +56,8 @@ static void make_folder(struct assembly *a, const char *name) {
     struct vol_entry e;
     struct vol *v = a->top;
 
-    cr_assert_eq(v->ops->make(v, obj_root(mirror_objects(mirror_of(a->mirror))), name, &new, &e), 0);
+    cr_assert_eq(v->ops->make(v, obj_root(mirror_objects(mirror_of(a->mirror))), name, &new, &e),
+                 0);
 }
 
 static bool has(struct assembly *a, const char *name) {
@@ -160,8 +161,8 @@ Test(assemble, a_copy_from_last_week_is_not_taken_for_current) {
     (void)snprintf(cmd, sizeof(cmd), "cp -a %s %s.old", config.store[1].path, config.store[1].path);
     cr_assert_eq(system(cmd), 0);
     run_once(&plain, "two");
-    (void)snprintf(cmd, sizeof(cmd), "rm -r %s && mv %s.old %s", config.store[1].path, config.store[1].path,
-                   config.store[1].path);
+    (void)snprintf(cmd, sizeof(cmd), "rm -r %s && mv %s.old %s", config.store[1].path,
+                   config.store[1].path, config.store[1].path);
     cr_assert_eq(system(cmd), 0);
     cr_assert_eq(mount_with(&plain, &a), -HFE_STALE, "%s", why.text);
     hide(0, false);

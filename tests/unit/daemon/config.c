@@ -22,7 +22,11 @@ static void down(void) {
 TestSuite(config, .init = up, .fini = down);
 
 Test(config, what_is_saved_is_loaded) {
-    struct config c = {.name = "crm", .id = {{1, 2}}, .mount_point = "/srv/crm", .options = "min-stores=1"}, back;
+    struct config c = {.name = "crm",
+                       .id = {{1, 2}},
+                       .mount_point = "/srv/crm",
+                       .options = "min-stores=1"},
+                  back;
     char names[4][VOLUME_NAME_BYTES];
     struct why why = {""};
 
@@ -72,8 +76,11 @@ Test(options, what_mount_passes_on_is_dropped_and_ours_is_understood) {
     struct mount_options o = {0};
     struct why why = {""};
 
-    cr_assert_eq(mount_options_parse("rw,_netdev,nofail,user,relatime,x-systemd.automount,noatime,degraded,"
-                                     "min-stores=2,cache=writeback,fsname=x,suid", &o, &why), 0, "%s", why.text);
+    cr_assert_eq(
+        mount_options_parse("rw,_netdev,nofail,user,relatime,x-systemd.automount,noatime,degraded,"
+                            "min-stores=2,cache=writeback,fsname=x,suid",
+                            &o, &why),
+        0, "%s", why.text);
     cr_assert(o.degraded && o.writeback && o.suid && !o.dev);
     cr_assert_eq(o.min_stores, 2);
     cr_assert_str_eq(o.fsname, "x");

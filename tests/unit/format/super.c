@@ -7,13 +7,26 @@
 #include "format/super.h"
 
 static struct super sample(void) {
-    struct super s = {.volume_id = {{1, 2, 3}}, .store_id = {{4}}, .seq = 7, .mount_count = 12, .generation = {{5}},
-                      .generation_number = 3, .history = {{{6}}}, .end_position = 99, .clean = true, .boot_id = {{7}},
-                      .owner = {.machine_id = {{8}}, .boot_id = {{9}}, .nonce = 10, .heartbeat = 11},
-                      .witness_id = {{12}}, .created_s = 1700000000, .mounted_s = 1700000001, .volume_name = "crm",
-                      .member_count = 2,
-                      .member = {{.id = {{4}}, .label = "a", .state = MEMBER_ONLINE, .caps = 0xffff, .position = 5},
-                                 {.id = {{13}}, .label = "nas1", .state = MEMBER_FAULTED, .since_s = 1700000002}}};
+    struct super s = {
+        .volume_id = {{1, 2, 3}},
+        .store_id = {{4}},
+        .seq = 7,
+        .mount_count = 12,
+        .generation = {{5}},
+        .generation_number = 3,
+        .history = {{{6}}},
+        .end_position = 99,
+        .clean = true,
+        .boot_id = {{7}},
+        .owner = {.machine_id = {{8}}, .boot_id = {{9}}, .nonce = 10, .heartbeat = 11},
+        .witness_id = {{12}},
+        .created_s = 1700000000,
+        .mounted_s = 1700000001,
+        .volume_name = "crm",
+        .member_count = 2,
+        .member = {
+            {.id = {{4}}, .label = "a", .state = MEMBER_ONLINE, .caps = 0xffff, .position = 5},
+            {.id = {{13}}, .label = "nas1", .state = MEMBER_FAULTED, .since_s = 1700000002}}};
     return s;
 }
 
@@ -50,7 +63,8 @@ Test(super, bytes_are_those_of_the_golden_file) {
     cr_assert(f, "%s is missing", path);
     cr_assert_eq(fread(golden, 1, sizeof(golden), f), sizeof(golden));
     cr_assert_eq(fclose(f), 0);
-    cr_assert_eq(memcmp(bytes, golden, sizeof(bytes)), 0, "the format changed: that breaks every store there is");
+    cr_assert_eq(memcmp(bytes, golden, sizeof(bytes)), 0,
+                 "the format changed: that breaks every store there is");
 }
 
 Test(super, every_flipped_bit_is_noticed) {

@@ -32,7 +32,8 @@ static void folder(int s, const char *name) {
 }
 
 static void up(void) {
-    struct super s = {.volume_id = id_new(), .volume_name = "t", .member_count = 1, .store_id = id_new()};
+    struct super s = {
+        .volume_id = id_new(), .volume_name = "t", .member_count = 1, .store_id = id_new()};
     struct why why;
 
     s.member[0] = (struct super_member){.id = s.store_id, .label = "a", .state = MEMBER_ONLINE};

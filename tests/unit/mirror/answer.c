@@ -63,7 +63,8 @@ Test(mirror, a_device_error_on_one_store_faults_it_durably_before_the_answer) {
     cr_assert_eq(state_of(1), MEMBER_FAULTED);
     cr_assert_eq(state_of(0), MEMBER_ONLINE);
     cr_assert_eq(rig_super(&rig, 0).member[1].state, MEMBER_FAULTED);
-    cr_assert_eq(rig_super(&rig, 1).member[1].state, MEMBER_ONLINE, "the lost store is not asked to accuse itself");
+    cr_assert_eq(rig_super(&rig, 1).member[1].state, MEMBER_ONLINE,
+                 "the lost store is not asked to accuse itself");
     cr_assert_eq(rig.witnessed.member[1].state, MEMBER_FAULTED);
     cr_assert_eq(rig_super(&rig, 0).generation_number, 2);
 }

@@ -20,7 +20,8 @@ static void down(void) {
 
 TestSuite(obj, .init = up, .fini = down);
 
-static struct obj *enter(struct obj *dir, const char *name, uint8_t from, uint64_t ino, mode_t mode) {
+static struct obj *enter(struct obj *dir, const char *name, uint8_t from, uint64_t ino,
+                         mode_t mode) {
     struct stat st = {.st_ino = ino, .st_mode = mode};
     struct obj *o = NULL;
 
