@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -16,23 +15,11 @@
 #define SYS_fchmodat2 452
 #endif
 
-static struct store *store_of(struct vol *v) {
-    return (struct store *)v;
-}
-
 static int fd_of(struct vol_handle h) {
     return (int)h.v;
 }
 
-/* An object's place: a descriptor and a name in it. */
-struct place {
-    int fd;
-    const char *name;
-    struct dir_ref ref;
-    struct obj_where where;
-};
-
-static int place_get(struct store *st, struct obj *obj, struct place *ret_place) {
+int place_get(struct store *st, struct obj *obj, struct place *ret_place) {
     int err;
 
     ret_place->where.parent = NULL;
@@ -56,13 +43,9 @@ static int place_get(struct store *st, struct obj *obj, struct place *ret_place)
     return 0;
 }
 
-static void place_put(struct store *st, struct place *place) {
+void place_put(struct store *st, struct place *place) {
     dirfds_put(st, &place->ref);
     obj_unpin(st->table, place->where.parent);
-}
-
-static int result(int r) {
-    return r < 0 ? -errno : 0;
 }
 
 static int op_lookup(struct vol *v, struct obj *dir, const char *name,
@@ -355,139 +338,6 @@ static ssize_t op_readlink(struct vol *v, struct obj *obj, char *buf, size_t siz
     return n;
 }
 
-/* There are no *at() calls for xattrs before Linux 6.13; /proc/self/fd is the way, and the l-calls
- * do not follow the last component. */
-struct xattr_place {
-    struct place place;
-    char path[NAME_BYTES + 40];
-};
-
-static int xattr_place_get(struct store *st, struct obj *obj, struct xattr_place *ret) {
-    int err = place_get(st, obj, &ret->place);
-
-    if (err == 0) {
-        (void)snprintf(ret->path, sizeof(ret->path), "/proc/self/fd/%d/%s", ret->place.fd,
-                       ret->place.name);
-    }
-    return err;
-}
-
-static bool starts_with(const char *s, const char *prefix) {
-    return strncmp(s, prefix, strlen(prefix)) == 0;
-}
-
-/* XFS shows root each ACL a second time under its on-disk name. */
-static bool hidden_xattr(const char *key) {
-    return starts_with(key, "trusted.SGI_ACL_");
-}
-
-static uint32_t cap_for_xattr(const char *key) {
-    return starts_with(key, "system.posix_acl_") ? STORE_ACL
-           : starts_with(key, "user.")           ? STORE_XATTR_USER
-                                                 : STORE_XATTR_TRUSTED;
-}
-
-static ssize_t op_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf,
-                           size_t size) {
-    struct store *st = store_of(v);
-    struct xattr_place p;
-    ssize_t n;
-
-    if (hidden_xattr(key)) {
-        return -ENODATA;
-    }
-    n = xattr_place_get(st, obj, &p);
-    if (n == 0) {
-        n = lgetxattr(p.path, key, buf, size);
-        n = n < 0 ? -errno : n;
-        place_put(st, &p.place);
-    }
-    return n;
-}
-
-static size_t drop_hidden(char *list, size_t n) {
-    size_t kept = 0;
-
-    for (size_t at = 0; at < n;) {
-        size_t len = strlen(list + at) + 1;
-
-        if (!hidden_xattr(list + at)) {
-            memmove(list + kept, list + at, len);
-            kept += len;
-        }
-        at += len;
-    }
-    return kept;
-}
-
-static ssize_t op_listxattr(struct vol *v, struct obj *obj, char *buf, size_t size) {
-    struct store *st = store_of(v);
-    scope_free char *all = malloc(XATTR_BYTES_MAX);
-    struct xattr_place p;
-    ssize_t n;
-
-    if (!all) {
-        return -ENOMEM;
-    }
-    n = xattr_place_get(st, obj, &p);
-    if (n < 0) {
-        return n;
-    }
-    n = llistxattr(p.path, all, XATTR_BYTES_MAX);
-    n = n < 0 ? -errno : (ssize_t)drop_hidden(all, (size_t)n);
-    place_put(st, &p.place);
-    if (n > 0 && size > 0) {
-        if ((size_t)n > size) {
-            return -ERANGE;
-        }
-        memcpy(buf, all, (size_t)n);
-    }
-    return n;
-}
-
-static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value,
-                       size_t size, int flags, const struct cred *cred) {
-    struct store *st = store_of(v);
-    bool acl = strcmp(key, "system.posix_acl_access") == 0;
-    struct xattr_place p;
-    int err;
-
-    if (hidden_xattr(key)) {
-        return -EPERM;
-    }
-    if (!(st->caps & cap_for_xattr(key))) {
-        return -HFE_CAPABILITY;
-    }
-    err = xattr_place_get(st, obj, &p);
-    if (err == 0) {
-        if (acl) { /* as its owner, an ACL drops a setgid bit the owner may not give */
-            cred_become(cred, true);
-        }
-        err = result(lsetxattr(p.path, key, value, size, flags));
-        if (acl) {
-            cred_back();
-        }
-        place_put(st, &p.place);
-    }
-    return err;
-}
-
-static int op_removexattr(struct vol *v, struct obj *obj, const char *key) {
-    struct store *st = store_of(v);
-    struct xattr_place p;
-    int err;
-
-    if (!(st->caps & cap_for_xattr(key))) {
-        return -HFE_CAPABILITY;
-    }
-    err = xattr_place_get(st, obj, &p);
-    if (err == 0) {
-        err = result(lremovexattr(p.path, key));
-        place_put(st, &p.place);
-    }
-    return err;
-}
-
 static int op_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
                    struct vol_handle *ret_handle) {
     struct store *st = store_of(v);
@@ -609,120 +459,6 @@ static off_t op_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t 
     return at < 0 ? -errno : at;
 }
 
-/* A folder's stream: its entries as they were when reading began, so that positions stay valid
- * while entries come and go, and after this store was lost. */
-struct stream {
-    size_t len, room;
-    size_t next;   /* the last position that was handed out: known to be the start of a record */
-    char *records; /* struct linux_dirent64, as the kernel gave them */
-};
-
-static const struct dirent64 *record_at(const struct stream *s, size_t at) {
-    return (const struct dirent64 *)(s->records + at);
-}
-
-/* The first record at or behind `pos`, which may be anything: seekdir(3) takes any number. */
-static size_t record_start(const struct stream *s, uint64_t pos) {
-    size_t at = 0;
-
-    if (pos == s->next || pos >= s->len) {
-        return pos < s->len ? (size_t)pos : s->len;
-    }
-    while (at < pos) {
-        at += record_at(s, at)->d_reclen;
-    }
-    return at;
-}
-
-static int op_opendir(struct vol *v, struct obj *dir, struct vol_handle *ret_handle) {
-    struct stream *s = calloc(1, sizeof(*s));
-
-    (void)v;
-    (void)dir;
-    if (!s) {
-        return -ENOMEM;
-    }
-    ret_handle->v = (uint64_t)(uintptr_t)s;
-    return 0;
-}
-
-static int open_folder(struct store *st, struct obj *dir) {
-    struct dir_ref ref;
-    int fd, err = dirfds_get(st, dir, &ref);
-
-    if (err < 0) {
-        return err;
-    }
-    fd = openat(ref.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    err = result(fd);
-    dirfds_put(st, &ref);
-    return err < 0 ? err : fd;
-}
-
-static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
-    enum { CHUNK = 32 << 10 };
-    scope_fd int fd = open_folder(st, dir);
-
-    if (fd < 0) {
-        return fd;
-    }
-    s->len = 0;
-    for (;;) {
-        ssize_t n;
-
-        if (s->room - s->len < CHUNK) {
-            size_t room = s->room * 2 + CHUNK;
-            char *more = realloc(s->records, room);
-
-            if (!more) {
-                return -ENOMEM;
-            }
-            s->records = more;
-            s->room = room;
-        }
-        n = getdents64(fd, s->records + s->len, s->room - s->len);
-        if (n < 0) {
-            return -errno;
-        }
-        if (n == 0) {
-            return 0;
-        }
-        s->len += (size_t)n;
-    }
-}
-
-static int op_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
-                      vol_dirent_fn *fill, void *arg) {
-    struct stream *s = (struct stream *)(uintptr_t)h.v;
-    int err = pos == 0 ? stream_load(store_of(v), dir, s) : 0;
-    size_t at;
-
-    if (err < 0) {
-        return err;
-    }
-    at = record_start(s, pos);
-    while (at < s->len) {
-        const struct dirent64 *e = record_at(s, at);
-
-        if (!fill(arg, e->d_name, e->d_ino, e->d_type, at + e->d_reclen)) {
-            break;
-        }
-        at += e->d_reclen;
-    }
-    s->next = at;
-    return 0;
-}
-
-static int op_closedir(struct vol *v, struct obj *dir, struct vol_handle h) {
-    struct stream *s = (struct stream *)(uintptr_t)h.v;
-
-    (void)v;
-    (void)dir;
-    free(s->records);
-    free(s);
-    return 0;
-}
-
 static int op_statfs(struct vol *v, struct statvfs *ret_stat) {
     return result(fstatvfs(store_of(v)->root, ret_stat));
 }
@@ -748,10 +484,10 @@ const struct vol_ops store_ops = {
     .getattr = op_getattr,
     .setattr = op_setattr,
     .readlink = op_readlink,
-    .getxattr = op_getxattr,
-    .listxattr = op_listxattr,
-    .setxattr = op_setxattr,
-    .removexattr = op_removexattr,
+    .getxattr = store_getxattr,
+    .listxattr = store_listxattr,
+    .setxattr = store_setxattr,
+    .removexattr = store_removexattr,
     .open = op_open,
     .close = op_close,
     .read = op_read,
@@ -760,9 +496,9 @@ const struct vol_ops store_ops = {
     .fallocate = op_fallocate,
     .copy = op_copy,
     .seek = op_seek,
-    .opendir = op_opendir,
-    .readdir = op_readdir,
-    .closedir = op_closedir,
+    .opendir = store_opendir,
+    .readdir = store_readdir,
+    .closedir = store_closedir,
     .statfs = op_statfs,
     .sync = op_sync,
 };

@@ -1,6 +1,7 @@
 /* Shared by the files of this room. */
 #pragma once
 
+#include <errno.h>
 #include <pthread.h>
 
 #include "store/store.h"
@@ -46,4 +47,36 @@ void dirfds_put(struct store *store, struct dir_ref *ref);
 /* The folder was removed: let go of it. */
 void dirfds_drop(struct store *store, const struct obj *dir);
 
+/* An object's place: a descriptor and a name in it. */
+struct place {
+    int fd;
+    const char *name;
+    struct dir_ref ref;
+    struct obj_where where;
+};
+
+/* Under the namespace lock. -ENOENT if the object has no name. */
+int place_get(struct store *st, struct obj *obj, struct place *ret_place) must_check;
+void place_put(struct store *st, struct place *place);
+
+/* What a system call returned, as ours do. */
+static inline int result(int r) {
+    return r < 0 ? -errno : 0;
+}
+
+static inline struct store *store_of(struct vol *v) {
+    return (struct store *)v;
+}
+
 extern const struct vol_ops store_ops;
+
+/* xattr.c, stream.c: operations of store_ops */
+ssize_t store_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size);
+ssize_t store_listxattr(struct vol *v, struct obj *obj, char *buf, size_t size);
+int store_setxattr(struct vol *v, struct obj *obj, const char *key, const void *value, size_t size,
+                   int flags, const struct cred *cred);
+int store_removexattr(struct vol *v, struct obj *obj, const char *key);
+int store_opendir(struct vol *v, struct obj *dir, struct vol_handle *ret_handle);
+int store_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
+                  vol_dirent_fn *fill, void *arg);
+int store_closedir(struct vol *v, struct obj *dir, struct vol_handle h);
