@@ -33,6 +33,7 @@ static int parse_request(const struct args *a, struct daemon_request *r, struct 
     if (err < 0) {
         return err;
     }
+    daemon_clear_dead(r->config.name);
     where = a->count > 1 ? a->word[1] : r->config.mount_point;
     if (!*where) {
         return why_set(why, -HFE_USAGE,

@@ -20,6 +20,8 @@ enum {
     DIRTY_DIRS_MAX = 4096,     /* directories whose times wait to be made equal */
     CTL_LINE_BYTES = 1 << 16,  /* one request on the control socket */
     CTL_TIMEOUT_MS = 5000,     /* for a client to say what it wants */
+    LINGER_MAX = 8192,         /* replaced files that stay openable for a moment */
+    LINGER_MS = 1000,          /* that moment */
     TICK_MS = 250,             /* the daemon's housekeeping */
     DIR_TIMES_MS = 750,        /* a directory's times are equal on all stores after this long */
     RETRY_OWN_MAX = 3,         /* tries when our own limits (EMFILE, ENOMEM) refuse */

@@ -17,6 +17,9 @@ int daemon_run(const struct daemon_request *request, struct why *why) must_check
 
 /* Is a daemon of this volume running? It holds a lock as long as it lives. */
 bool daemon_is_running(const char *name);
+/* Takes away what is left of a daemon that was killed: a mount that answers ENOTCONN. Harmless
+ * else. */
+void daemon_clear_dead(const char *name);
 /* Waits until it has left. -ETIMEDOUT. */
 int daemon_wait_gone(const char *name, int timeout_ms) must_check;
 /* RUN_DIR/NAME.sock */

@@ -123,6 +123,16 @@ bool daemon_is_running(const char *name) {
     return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
 }
 
+void daemon_clear_dead(const char *name) {
+    char mount_point[PATH_BYTES], other[PATH_BYTES];
+
+    while (daemon_find_mount(name, mount_point, other) == 0 && !daemon_is_running(name)) {
+        if (umount2(mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) < 0) {
+            return; /* the mount that follows says what is wrong */
+        }
+    }
+}
+
 int daemon_wait_gone(const char *name, int timeout_ms) {
     int64_t deadline = clock_ms() + timeout_ms;
 

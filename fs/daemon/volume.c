@@ -76,6 +76,25 @@ static int probe_all(struct volume_create *vc, uint32_t *ret_caps, struct why *w
     return 0;
 }
 
+/* Two stores on one disk are two copies that die together. */
+static void note_shared(struct volume_create *vc) {
+    for (unsigned i = 0; vc->notice && i < vc->config.count; i++) {
+        for (unsigned k = 0; k < i; k++) {
+            const struct config_store *a = &vc->config.store[k], *b = &vc->config.store[i];
+            char text[2 * LABEL_BYTES + 128];
+            struct stat x, y;
+
+            if (stat(a->path, &x) == 0 && stat(b->path, &y) == 0 && x.st_dev == y.st_dev) {
+                (void)snprintf(text, sizeof(text),
+                               "stores \"%s\" and \"%s\" are on one filesystem: when its disk "
+                               "dies, both copies are gone",
+                               a->label, b->label);
+                vc->notice(vc->progress_arg, text);
+            }
+        }
+    }
+}
+
 struct fill {
     struct volume_create *vc;
     uint64_t bytes, objects;   /* in all */
@@ -203,6 +222,7 @@ int volume_create(struct volume_create *vc, struct why *why) {
     if (err < 0) {
         return err;
     }
+    note_shared(vc);
     c->id = id_new();
     new_record(c, caps, vc->adopt, &record);
     for (; formatted < c->count && err == 0; formatted++) {

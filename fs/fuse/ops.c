@@ -41,6 +41,13 @@ static struct fuse_entry_param entry_of(const struct front *f, const struct vol_
     };
 }
 
+/* For operations on an object: ENOENT means that its last name went between the kernel's look-up
+ * and this request. The kernel walks the path once more if it is told ESTALE, and finds what is
+ * there now: a file that is replaced by rename(2) is never missing. */
+static int stale(int err) {
+    return err == -ENOENT ? -ESTALE : err;
+}
+
 /* A reply that the kernel did not take leaves it without the object. */
 static void reply_entry(fuse_req_t req, int err, const struct vol_entry *e) {
     struct front *f = front_of(req);
@@ -116,7 +123,7 @@ static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     struct stat attr;
     int err = f->vol->ops->getattr(f->vol, obj_of(f, ino), handle_of(fi), &attr);
 
-    reply_attr(req, err, &attr);
+    reply_attr(req, stale(err), &attr);
 }
 
 static const struct {
@@ -155,7 +162,7 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
         set.gid = (gid_t)-1;
     }
     err = f->vol->ops->setattr(f->vol, obj_of(f, ino), handle_of(fi), &set, &attr);
-    reply_attr(req, err, &attr);
+    reply_attr(req, stale(err), &attr);
 }
 
 static void on_readlink(fuse_req_t req, fuse_ino_t ino) {
@@ -164,7 +171,7 @@ static void on_readlink(fuse_req_t req, fuse_ino_t ino) {
     ssize_t n = f->vol->ops->readlink(f->vol, obj_of(f, ino), target, sizeof(target) - 1);
 
     if (n < 0) {
-        reply_err(req, (int)n);
+        reply_err(req, stale((int)n));
         return;
     }
     target[n] = '\0';
@@ -232,7 +239,7 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     int err = f->vol->ops->open(f->vol, obj_of(f, ino), fi->flags & ~O_DIRECTORY, &cred, &h);
 
     if (err < 0) {
-        reply_err(req, err);
+        reply_err(req, stale(err));
         return;
     }
     set_file_info(fi, h);
@@ -537,18 +544,19 @@ static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *key, const c
     struct front *f = front_of(req);
     struct cred cred = cred_of(req);
 
-    reply_err(req, f->vol->ops->setxattr(f->vol, obj_of(f, ino), key, value, size, flags, &cred));
+    reply_err(req,
+              stale(f->vol->ops->setxattr(f->vol, obj_of(f, ino), key, value, size, flags, &cred)));
 }
 
 static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *key) {
     struct front *f = front_of(req);
 
-    reply_err(req, f->vol->ops->removexattr(f->vol, obj_of(f, ino), key));
+    reply_err(req, stale(f->vol->ops->removexattr(f->vol, obj_of(f, ino), key)));
 }
 
 static void reply_xattr(fuse_req_t req, ssize_t n, const char *buf, size_t size) {
     if (n < 0) {
-        reply_err(req, (int)n);
+        reply_err(req, stale((int)n));
     } else if (size == 0) {
         (void)fuse_reply_xattr(req, (size_t)n);
     } else {

@@ -146,6 +146,7 @@ static bool account(struct mirror *m, struct change *c, struct outcome *o, unsig
     default:
         break;
     }
+    c->refused = (int)i;
     if (o->leader >= 0) {
         c->failed = (int)i;
     }
@@ -170,7 +171,7 @@ int mirror_change(struct mirror *m, struct change *c) {
     unsigned order[STORES_MAX], n = order_stores(m, c, order), reader = atomic_load(&m->reader);
 
     c->m = m;
-    c->failed = -1;
+    c->failed = c->refused = -1;
     c->took = 0;
     if (atomic_load_explicit(&m->read_only, memory_order_relaxed)) {
         return -EROFS;

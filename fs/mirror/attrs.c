@@ -21,21 +21,36 @@ static struct mfile *file_or_null(struct vol_handle h) {
     return vol_have(h) ? mfile_of(h) : NULL;
 }
 
-int mirror_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
-    struct mirror *m = mirror_of(v);
+/* Reads hold the object's name: a rename in between would show another object's attributes. An
+ * object without a name is read through its handle, if there is one. */
+static int begin_read(struct mirror *m, struct obj *obj, struct obj_hold *ret_hold) {
     int err;
 
     rwlock_read(&m->names);
-    err = read_attr(m, obj, file_or_null(h), ret_attr);
-    if (err == -ENOENT) { /* it may have been renamed just then: once more, with its name held */
-        struct obj_hold hold;
-
-        if (hold_obj(m, obj, &hold) == 0) {
-            err = read_attr(m, obj, file_or_null(h), ret_attr);
-            hold_done(m, &hold);
-        }
+    err = hold_obj(m, obj, ret_hold);
+    if (err < 0) {
+        rwlock_read_done(&m->names);
     }
+    return err;
+}
+
+static void end_read(struct mirror *m, struct obj_hold *hold) {
+    hold_done(m, hold);
     rwlock_read_done(&m->names);
+}
+
+int mirror_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
+    struct mirror *m = mirror_of(v);
+    struct mfile *f = file_or_null(h);
+    struct obj_hold hold;
+    int err = begin_read(m, obj, &hold);
+
+    if (err == 0) {
+        err = read_attr(m, obj, f, ret_attr);
+        end_read(m, &hold);
+    } else if (f) {
+        err = read_attr(m, obj, f, ret_attr);
+    }
     if (err == -ENOENT && obj_last_attr(m->objs, obj, ret_attr)) {
         return 0; /* removed, but somebody still knows it: what it was */
     }
@@ -226,44 +241,56 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
 
 ssize_t mirror_readlink(struct vol *v, struct obj *obj, char *buf, size_t size) {
     struct mirror *m = mirror_of(v);
+    struct obj_hold hold;
     ssize_t n;
     int i;
 
-    rwlock_read(&m->names);
+    n = begin_read(m, obj, &hold);
+    if (n < 0) {
+        return n;
+    }
     MIRROR_FIRST_ANSWER (m, i, n) {
         n = m->member[i].vol->ops->readlink(m->member[i].vol, obj, buf, size);
     }
-    rwlock_read_done(&m->names);
+    end_read(m, &hold);
     return n;
 }
 
 ssize_t mirror_getxattr(struct vol *v, struct obj *obj, const char *key, void *buf, size_t size) {
     struct mirror *m = mirror_of(v);
     bool caps = strcmp(key, "security.capability") == 0;
+    struct obj_hold hold;
     ssize_t n;
     int i;
 
     if (caps && (obj->flags & OBJ_NO_CAPS)) {
         return -ENODATA;
     }
-    rwlock_read(&m->names);
+    n = begin_read(m, obj, &hold);
+    if (n < 0) {
+        return n;
+    }
     MIRROR_FIRST_ANSWER (m, i, n) {
         n = m->member[i].vol->ops->getxattr(m->member[i].vol, obj, key, buf, size);
     }
-    rwlock_read_done(&m->names);
+    end_read(m, &hold);
     return n;
 }
 
 ssize_t mirror_listxattr(struct vol *v, struct obj *obj, char *buf, size_t size) {
     struct mirror *m = mirror_of(v);
+    struct obj_hold hold;
     ssize_t n;
     int i;
 
-    rwlock_read(&m->names);
+    n = begin_read(m, obj, &hold);
+    if (n < 0) {
+        return n;
+    }
     MIRROR_FIRST_ANSWER (m, i, n) {
         n = m->member[i].vol->ops->listxattr(m->member[i].vol, obj, buf, size);
     }
-    rwlock_read_done(&m->names);
+    end_read(m, &hold);
     return n;
 }
 

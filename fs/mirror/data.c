@@ -108,6 +108,7 @@ struct data_change {
     ssize_t *ahead;           /* of a large write: what each store took already, side by side */
     off_t off, from_off, len; /* len: what may be touched, from off on */
     int mode;                 /* of fallocate */
+    bool partial;             /* one that fails may have changed bytes all the same */
     bool shifts;              /* it moves all that is behind `off`: undone as a whole */
     size_t done;              /* how far the shortest store came */
     unsigned shortest;
@@ -263,6 +264,20 @@ static void level(struct mirror *m, struct data_change *d) {
     }
 }
 
+/* A fallocate that a store refused may be half done there: XFS punches before it allocates. The
+ * others get what it has now; the application was told that it failed. */
+static void follow_refused(struct mirror *m, struct data_change *d) {
+    for (unsigned i = 0; i < m->count; i++) {
+        int err = is_online(m, i) && (int)i != d->c.refused
+                      ? restore(m, d, (unsigned)d->c.refused, i, d->off)
+                      : 0;
+
+        if (err < 0 && member_fault(m, i, err, d->c.what) < 0) {
+            m->unequal = true;
+        }
+    }
+}
+
 /* All stores were written at once, and one had a limit: the others get their old bytes back. 0 if
  * no store had one. */
 static int take_back_ahead(struct mirror *m, struct data_change *d) {
@@ -331,6 +346,8 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
         err = err < 0 ? err : mirror_change(m, &d->c);
         if (err == 0 && d->uneven) {
             level(m, d);
+        } else if (err < 0 && d->partial && d->c.refused >= 0) {
+            follow_refused(m, d);
         }
         range_unlock_two(&m->ranges, hold);
         atomic_store_explicit(&d->file->times_dirty, true, memory_order_relaxed);
@@ -391,6 +408,7 @@ int mirror_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mo
         .len = len,
         .mode = mode,
         .cred = cred,
+        .partial = (mode & ~FALLOC_FL_KEEP_SIZE) != 0,
         .shifts = (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0};
 
     (void)obj;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "mirror/mirror_int.h"
 
 struct mfile *mfile_new(struct obj *obj, int flags) {
@@ -187,9 +188,13 @@ int mirror_open(struct vol *v, struct obj *obj, int flags, const struct cred *cr
     return 0;
 }
 
-static void remove_parked(struct mirror *m, struct obj *obj) {
+void unpark_if_closed(struct mirror *m, struct obj *obj) {
     char name[NAME_BYTES];
 
+    if ((obj->flags & (OBJ_PARKED | OBJ_LINGERS)) != OBJ_PARKED ||
+        obj_open_count(m->objs, obj) > 0) {
+        return;
+    }
     parked_name(obj, name);
     for (unsigned i = 0; i < m->count; i++) {
         struct vol *v = m->member[i].vol;
@@ -203,6 +208,53 @@ static void remove_parked(struct mirror *m, struct obj *obj) {
     atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_PARKED);
 }
 
+void linger(struct mirror *m, struct obj *obj) {
+    bool room;
+
+    pthread_mutex_lock(&m->linger_lock);
+    room = m->linger_count < LINGER_MAX;
+    if (room) {
+        obj_pin(m->objs, obj);
+        m->linger[(m->linger_first + m->linger_count++) % LINGER_MAX] =
+            (struct lingering){obj, clock_ms()};
+    }
+    pthread_mutex_unlock(&m->linger_lock);
+    if (!room) {
+        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_LINGERS);
+        unpark_if_closed(m, obj);
+    }
+}
+
+/* The oldest one, if its time is over. */
+static struct obj *linger_take(struct mirror *m, bool all) {
+    const struct lingering *l;
+    struct obj *obj = NULL;
+
+    pthread_mutex_lock(&m->linger_lock);
+    l = &m->linger[m->linger_first];
+    if (m->linger_count > 0 && (all || clock_ms() - l->since_ms >= LINGER_MS)) {
+        obj = l->obj;
+        m->linger_first = (m->linger_first + 1) % LINGER_MAX;
+        m->linger_count--;
+    }
+    pthread_mutex_unlock(&m->linger_lock);
+    return obj;
+}
+
+void linger_flush(struct mirror *m, bool all) {
+    struct obj *obj;
+
+    while ((obj = linger_take(m, all))) {
+        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_LINGERS);
+        gate_enter(&m->gate);
+        rwlock_read(&m->names);
+        unpark_if_closed(m, obj);
+        rwlock_read_done(&m->names);
+        gate_leave(&m->gate);
+        obj_unpin(m->objs, obj);
+    }
+}
+
 int mirror_close(struct vol *v, struct obj *obj, struct vol_handle h) {
     struct mirror *m = mirror_of(v);
     struct mfile *f = mfile_of(h);
@@ -213,10 +265,10 @@ int mirror_close(struct vol *v, struct obj *obj, struct vol_handle h) {
     mfile_close_handles(m, f);
     free(f);
     obj_pin(m->objs, obj);
-    if (obj_closed(m->objs, obj) == 0 && (obj->flags & OBJ_PARKED)) {
+    if (obj_closed(m->objs, obj) == 0 && (obj->flags & OBJ_PARKED)) { /* a look before the locks */
         gate_enter(&m->gate);
         rwlock_read(&m->names);
-        remove_parked(m, obj);
+        unpark_if_closed(m, obj);
         rwlock_read_done(&m->names);
         gate_leave(&m->gate);
     }

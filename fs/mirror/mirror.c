@@ -33,6 +33,7 @@ static void mirror_free(struct vol *v) {
     gate_release(&m->gate);
     pthread_mutex_destroy(&m->member_lock);
     pthread_mutex_destroy(&m->times_lock);
+    pthread_mutex_destroy(&m->linger_lock);
     free(m);
 }
 
@@ -184,6 +185,7 @@ int mirror_new(const struct mirror_config *c, struct why *why, struct vol **ret_
     rangelock_init(&m->ranges);
     pthread_mutex_init(&m->member_lock, NULL);
     pthread_mutex_init(&m->times_lock, NULL);
+    pthread_mutex_init(&m->linger_lock, NULL);
     take_members(m, c);
     err = prepare(m, c, why);
     if (err < 0) {
@@ -198,6 +200,13 @@ void mirror_tick(struct mirror *m) {
     int64_t now = clock_ms();
 
     times_flush(m, false);
+    linger_flush(m, false);
+    obj_table_trim(m->objs);
+    for (unsigned i = 0; i < m->count; i++) {
+        if (is_online(m, i)) { /* the kernel forgot folders: let them go, too */
+            store_close_folders(m->member[i].store, obj_count(m->objs));
+        }
+    }
     if (now - m->space_checked_ms >= SPACE_CHECK_MS) {
         m->space_checked_ms = now;
         (void)check_space(m); /* the last numbers stay */
@@ -207,6 +216,7 @@ void mirror_tick(struct mirror *m) {
 int mirror_stop(struct mirror *m) {
     int err;
 
+    linger_flush(m, true);
     times_flush(m, true);
     err = mirror_sync(&m->vol);
     if (err < 0) {

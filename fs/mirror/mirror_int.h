@@ -56,7 +56,14 @@ struct mirror {
     struct obj *times_list[DIRTY_DIRS_MAX];
     unsigned times_count;
     int64_t times_since_ms;
-    int64_t space_checked_ms; /* owned by the ticking thread */
+    /* guarded by linger_lock */
+    pthread_mutex_t linger_lock;
+    struct lingering {
+        struct obj *obj;
+        int64_t since_ms;
+    } linger[LINGER_MAX];
+    unsigned linger_first, linger_count; /* a ring, oldest first */
+    int64_t space_checked_ms;            /* owned by the ticking thread */
 };
 
 /* --- answer.c --- */
@@ -88,7 +95,8 @@ struct change {
     bool allocates;
     bool attrs_only; /* the names are repaired without touching bytes */
     /* set while it runs */
-    int failed;    /* the store whose limit stopped it, or -1 */
+    int failed;    /* the store whose limit stopped it when others had it, or -1 */
+    int refused;   /* the store whose refusal was the answer, or -1 */
     bool fill;     /* apply() should keep attributes: the first that succeeds, or the reader */
     uint32_t took; /* bit per store that has it */
 };
@@ -158,6 +166,14 @@ struct mfile *mfile_new(struct obj *obj, int flags);
 void mfile_close_handles(struct mirror *m, struct mfile *f);
 /* The name under which an open file without a name lives in .holdfast/open. */
 void parked_name(const struct obj *obj, char ret_name[NAME_BYTES]);
+/* Removes it there, if nobody has it open any more. Whoever parks a file calls this afterwards, and
+ * whoever closes the last handle: one of them comes second. Under the gate and the namespace lock.
+ */
+void unpark_if_closed(struct mirror *m, struct obj *obj);
+/* A file that was just replaced stays in .holdfast/open for LINGER_MS: whoever looked it up before
+ * may still open it, as on any filesystem. linger() under the gate and the namespace lock. */
+void linger(struct mirror *m, struct obj *obj);
+void linger_flush(struct mirror *m, bool all);
 
 /* --- names.c --- */
 

@@ -400,10 +400,10 @@ void parked_name(const struct obj *obj, char ret_name[NAME_BYTES]) {
     (void)snprintf(ret_name, NAME_BYTES, "%llu", (unsigned long long)obj->id);
 }
 
-/* Does the object lose the last name we know while it is open? */
-static bool must_park(struct mirror *m, struct obj *obj) {
-    return obj && obj->type != DT_DIR && obj_open_count(m->objs, obj) > 0 &&
-           !(obj->flags & OBJ_PARKED) && obj->names && !obj->names->next;
+/* Does the object, not a folder, have just one name that we know? */
+static bool has_one_name(const struct obj *obj) {
+    return obj && obj->type != DT_DIR && !(obj->flags & OBJ_PARKED) && obj->names &&
+           !obj->names->next;
 }
 
 /* unlink of an open file: moved to .holdfast/open on every store, where a failover finds it. */
@@ -416,6 +416,7 @@ static int unlink_open(struct mirror *m, struct obj *obj, struct obj *dir, const
     if (err == 0) {
         err = obj_name_moved(m->objs, dir, name, m->parked, parked);
         atomic_fetch_or(&obj->flags, OBJ_PARKED);
+        unpark_if_closed(m, obj);
     }
     return err;
 }
@@ -437,7 +438,7 @@ int mirror_unlink(struct vol *v, struct obj *dir, const char *name) {
     rwlock_read(&m->names);
     hold_name(m, &hold, dir, name);
     obj = obj_find(m->objs, dir, name);
-    if (must_park(m, obj)) {
+    if (has_one_name(obj) && obj_open_count(m->objs, obj) > 0) {
         err = unlink_open(m, obj, dir, name);
     } else {
         err = obj ? look(m, dir, name, &attr, &from) : 0;
@@ -490,8 +491,9 @@ static int find(struct mirror *m, struct obj *dir, const char *name, struct obj 
     return err < 0 ? err : obj_enter(m->objs, dir, name, from, ret_attr, false, ret_obj);
 }
 
-/* The file that is about to be replaced is open: give it a name in .holdfast/open first. A link, so
- * that its old name is never missing in between. */
+/* The file that is about to be replaced may be open, or about to be opened by somebody who has just
+ * looked it up: give it a name in .holdfast/open first. A link, so that its old name is never
+ * missing in between. */
 static int park_target(struct mirror *m, struct obj *obj, bool *ret_parked) {
     struct make_change mc = {.c = {.what = "link", .apply = link_apply, .undo = make_undo},
                              .dir = m->parked,
@@ -508,7 +510,7 @@ static int park_target(struct mirror *m, struct obj *obj, bool *ret_parked) {
     err = mirror_change(m, &mc.c);
     if (err == 0) {
         err = obj_name_added(m->objs, obj, m->parked, parked, false);
-        atomic_fetch_or(&obj->flags, OBJ_PARKED);
+        atomic_fetch_or(&obj->flags, OBJ_PARKED | OBJ_LINGERS);
         *ret_parked = true;
     }
     return err;
@@ -522,7 +524,7 @@ static void unpark_target(struct mirror *m, struct obj *obj) {
     nc.name = parked;
     if (run_name_change(m, &nc) == 0) {
         obj_name_gone(m->objs, m->parked, parked, NULL);
-        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_PARKED);
+        atomic_fetch_and(&obj->flags, (uint8_t) ~(OBJ_PARKED | OBJ_LINGERS));
     }
 }
 
@@ -560,7 +562,7 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
     if (target && !exchange) {
         err = look(m, nc->new_dir, nc->new_name, &attr, &from);
     }
-    if (err == 0 && target && nc->flags == 0 && must_park(m, target)) {
+    if (err == 0 && target && nc->flags == 0 && has_one_name(target)) {
         err = park_target(m, target, &parked);
     }
     err = err < 0 ? err : run_name_change(m, nc);
@@ -578,6 +580,9 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
             obj_name_gone(m->objs, nc->new_dir, nc->new_name, &attr);
         }
         err = obj_name_moved(m->objs, nc->dir, nc->name, nc->new_dir, nc->new_name);
+    }
+    if (parked) {
+        linger(m, target);
     }
     times_later(m, nc->dir);
     times_later(m, nc->new_dir);

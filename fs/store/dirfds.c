@@ -226,3 +226,15 @@ void dirfds_drop(struct store *st, const struct obj *dir) {
     pthread_mutex_unlock(&d->mutex);
     close_slot(gone);
 }
+
+void store_close_folders(struct store *st, uint64_t keep) {
+    struct dirfds *d = &st->dirs;
+    struct dir_slot *gone;
+
+    do {
+        pthread_mutex_lock(&d->mutex);
+        gone = d->count > keep ? evict_locked(d, d->oldest) : NULL;
+        pthread_mutex_unlock(&d->mutex);
+        close_slot(gone);
+    } while (gone);
+}

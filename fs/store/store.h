@@ -73,6 +73,9 @@ void store_attach(struct store *store, struct obj_table *table, uint8_t index, u
 void store_close(struct store *store);
 
 struct vol *store_vol(struct store *store);
+/* Closes the folders that are kept open for later use, if there are more than `keep`. Any thread.
+ */
+void store_close_folders(struct store *store, uint64_t keep);
 const char *store_path(const struct store *store);
 int store_root_fd(const struct store *store);
 uint64_t store_root_ino(const struct store *store);

@@ -13,7 +13,7 @@
 
 enum {
     BUCKETS_MIN = 1024,
-    TRIM_COUNT = 100000, /* objects that went before memory is handed back to the kernel */
+    TRIM_COUNT = 10000, /* objects that went before memory is handed back to the kernel */
 };
 
 struct obj_bind {
@@ -264,8 +264,12 @@ static void drop_unused_locked(struct obj_table *t, struct obj *obj) {
     }
 }
 
-static void shrink_locked(struct obj_table *t) {
-    if (t->freed_since_trim > TRIM_COUNT && t->count < t->freed_since_trim / 4) {
+void obj_table_trim(struct obj_table *t) {
+    bool trim;
+
+    pthread_mutex_lock(&t->mutex);
+    trim = t->freed_since_trim > TRIM_COUNT && t->count < t->freed_since_trim / 4;
+    if (trim) {
         uint64_t want = BUCKETS_MIN;
 
         while (want < t->count) {
@@ -275,6 +279,9 @@ static void shrink_locked(struct obj_table *t) {
             resize_locked(t, want);
         }
         t->freed_since_trim = 0;
+    }
+    pthread_mutex_unlock(&t->mutex);
+    if (trim) {
         (void)malloc_trim(0); /* whether there was anything to give back does not matter */
     }
 }
@@ -447,7 +454,6 @@ void obj_forget(struct obj_table *t, struct obj *obj, uint64_t nlookup) {
         obj->nlookup = 1;
     }
     drop_unused_locked(t, obj);
-    shrink_locked(t);
     pthread_mutex_unlock(&t->mutex);
 }
 

@@ -38,7 +38,8 @@ struct obj_name {
 enum obj_flags {
     OBJ_NO_PRIVS =
         1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
-    OBJ_BOUND = 16, /* bound on all ONLINE stores (obj_bind) */
+    OBJ_LINGERS = 32, /* it was just replaced: parked a moment longer than it is open */
+    OBJ_BOUND = 16,   /* bound on all ONLINE stores (obj_bind) */
     OBJ_NO_CAPS =
         8, /* known to have no file capabilities: the kernel asks before each first write */
     OBJ_TIMES_WAIT = 4, /* on the mirror's list of objects whose times are made equal soon */
@@ -114,6 +115,8 @@ bool obj_is_at(struct obj_table *table, const struct obj *obj, const struct obj_
 /* The attributes it had when its last name went, if it is in that state. */
 bool obj_last_attr(struct obj_table *table, const struct obj *obj, struct stat *ret_st);
 
+/* Hands memory back to the kernel if many objects went since the last time. Now and then. */
+void obj_table_trim(struct obj_table *table);
 uint32_t obj_hash(const struct obj *parent, const char *name, size_t len);
 /* How many objects there are, the root included. */
 uint64_t obj_count(struct obj_table *table);

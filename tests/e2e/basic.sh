@@ -21,7 +21,7 @@ rm "$mnt/open"
 echo late >&5
 [ "$(ls "$lab/b/s/.holdfast/open" | wc -l)" = 1 ] || die "parked"
 exec 5>&-
-wait_for test -z "$(ls "$lab/a/s/.holdfast/open" "$lab/b/s/.holdfast/open" | grep -v :)"
+wait_for nothing_parked
 refused 1 "cannot unmount" bash -c "cd $mnt && $bin umount crm"
 hf umount "$mnt"
 ! hf status crm --test >/dev/null || die "status --test of an unmounted volume"

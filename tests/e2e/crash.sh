@@ -27,7 +27,6 @@ P
     sleep 0.7
     kill -KILL "$(daemon_pid)"
     wait
-    umount "$mnt"
     hf mount crm "$mnt" -o suid,dev
     for w in 1 2; do
         python3 - "$mnt" "$lab/acked.$round.$w" "$round.$w" <<'P' || die "round $round writer $w lost something"

@@ -55,6 +55,34 @@ hf status ro --json | grep -q FAULTED || die "the read-only store is FAULTED"
 [ "$(cat "$mnt/one" "$mnt/two" | tr -d '\n')" = onetwo ] || die "reads"
 hf umount ro
 
+# A store that is full, and calls that are half done when they fail there.
+disk tight 320M
+mkdir "$lab/a/s4"
+hf create tight "$lab/tight/s" "$lab/a/s4" -q
+hf mount tight "$mnt"
+python3 - "$mnt" <<'P' || die "see above"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+fd = os.open(sys.argv[1] + "/frag", os.O_CREAT | os.O_RDWR)
+for i in range(400):
+    os.pwrite(fd, b"d" * 4096, i * 131072)
+os.fsync(fd)
+big = os.open(sys.argv[1] + "/big", os.O_CREAT | os.O_RDWR)
+for chunk in (1 << 20, 1 << 16, 4096):
+    try:
+        while True:
+            os.write(big, b"x" * chunk)
+    except OSError:
+        pass
+os.fsync(big)
+assert libc.fallocate(fd, 0x10, 0, 400 * 131072) == -1, "it fitted"
+P
+! hf status tight --json | grep -q FAULTED || die "a full store was ejected"
+hf umount tight
+"$treecmp" -H "$lab/tight/s" "$lab/a/s4" || die "tight: the stores differ"
+rm -rf "$lab/a/s4"
+
 # A store that is full: the error is the application's, both stays equal, nobody is ejected.
 disk small 300M
 hf create full "$lab/small/s" "$lab/a/s2" -q 2>/dev/null || { mkdir "$lab/a/s2"; hf create full "$lab/small/s" "$lab/a/s2" -q; }

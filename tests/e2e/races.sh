@@ -1,0 +1,56 @@
+# What happens beside each other: replacing a file that others read, removing one that is just being
+# closed, setting times while a close is under way.
+. "$(dirname "$0")/lib.sh"
+volume
+python3 - "$mnt" <<'P' || die "see above"
+import os, sys, threading, time
+top = sys.argv[1]
+os.chdir(top)
+stop = time.monotonic() + 3
+bad = []
+
+def writer():
+    n = 0
+    while time.monotonic() < stop:
+        n += 1
+        with open("t0", "w") as f:
+            f.write(f"{n:06d}" * 100)
+        os.rename("t0", "target")
+
+def reader():
+    while time.monotonic() < stop:
+        try:
+            with open("target") as f:
+                data = f.read()
+            if len(data) != 600 or data != data[:6] * 100:
+                bad.append("mixed content")
+            os.stat("target")
+            os.listxattr("target")
+        except OSError as e:
+            bad.append(str(e))
+
+with open("target", "w") as f:
+    f.write("000000" * 100)
+threads = [threading.Thread(target=t) for t in (writer, reader, reader)]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+for i in range(1500):
+    fd = os.open("short", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"x" * 5000)
+    os.close(fd)
+    os.unlink("short")
+os.mkdir("times")
+for i in range(1500):
+    with open(f"times/{i}", "w") as f:
+        f.write("x")
+    os.utime(f"times/{i}", (1, 1234567890 + i))
+if bad:
+    print(len(bad), "times:", sorted(set(bad)))
+    sys.exit(1)
+P
+wait_for nothing_parked
+hf umount crm
+nothing_parked || die "removed files are kept"
+same
