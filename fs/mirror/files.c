@@ -189,13 +189,18 @@ int mirror_open(struct vol *v, struct obj *obj, int flags, const struct cred *cr
 }
 
 void unpark_if_closed(struct mirror *m, struct obj *obj) {
+    struct vol_entry last;
     char name[NAME_BYTES];
+    struct vol *reader;
+    bool known;
 
     if ((obj->flags & (OBJ_PARKED | OBJ_LINGERS)) != OBJ_PARKED ||
         obj_open_count(m->objs, obj) > 0) {
         return;
     }
     parked_name(obj, name);
+    reader = m->member[reader_first(m)].vol;
+    known = reader->ops->lookup(reader, m->parked, name, &last) == 0; /* for those who still ask */
     for (unsigned i = 0; i < m->count; i++) {
         struct vol *v = m->member[i].vol;
         int err = is_online(m, i) ? (int)RETRY_OWN(v->ops->unlink(v, m->parked, name)) : 0;
@@ -204,7 +209,7 @@ void unpark_if_closed(struct mirror *m, struct obj *obj) {
             (void)member_fault(m, i, err, "unlink"); /* the last one: the next mount clears it */
         }
     }
-    obj_name_gone(m->objs, m->parked, name, NULL);
+    obj_name_gone(m->objs, m->parked, name, known ? &last.attr : NULL);
     atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_PARKED);
 }
 

@@ -498,6 +498,7 @@ void obj_name_gone(struct obj_table *t, struct obj *parent, const char *name,
             obj->last = malloc(sizeof(*obj->last)); /* NULL: getattr answers ESTALE instead */
             if (obj->last) {
                 *obj->last = *last;
+                obj->last->st_ino = obj_number(obj);
                 obj->last->st_nlink =
                     S_ISDIR(last->st_mode) || last->st_nlink == 0 ? 0 : last->st_nlink - 1;
             }
