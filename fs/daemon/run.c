@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -125,8 +126,11 @@ bool daemon_is_running(const char *name) {
 
 void daemon_clear_dead(const char *name) {
     char mount_point[PATH_BYTES], other[PATH_BYTES];
+    struct statfs st;
 
-    while (daemon_find_mount(name, mount_point, other) == 0 && !daemon_is_running(name)) {
+    /* statfs(2) always asks the daemon; stat(2) may be answered from the kernel's cache. */
+    while (daemon_find_mount(name, mount_point, other) == 0 && !daemon_is_running(name) &&
+           statfs(mount_point, &st) < 0 && errno == ENOTCONN) {
         if (umount2(mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) < 0) {
             return; /* the mount that follows says what is wrong */
         }
