@@ -224,6 +224,10 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
     gate_enter(&m->gate);
     rwlock_read(&m->names);
     err = set.set & VOL_SET_SIZE ? set_size(m, &ac) : change_held(m, &ac);
+    if (err == 0 && (set.set & VOL_SET_UID) && set.uid == (uid_t)-1 && set.gid == (gid_t)-1) {
+        /* chown to nobody, which only drops bits: setgid too, if the caller may not keep it. */
+        err = drop_privileges(m, obj, set.cred);
+    }
     if (set.set & VOL_SET_MODE) {
         atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_NO_PRIVS);
     }
