@@ -373,7 +373,15 @@ static void on_copy(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse
 static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
                      struct fuse_file_info *fi) {
     struct front *f = front_of(req);
-    off_t at = f->vol->ops->seek(f->vol, obj_of(f, ino), handle_of(fi), off, whence);
+    off_t at;
+
+    if (f->config.writeback) {
+        /* What the kernel still keeps is a hole here; it must not be skipped by who copies the
+         * file. After this answer the kernel says by itself that all is data. */
+        reply_err(req, -ENOSYS);
+        return;
+    }
+    at = f->vol->ops->seek(f->vol, obj_of(f, ino), handle_of(fi), off, whence);
 
     if (at < 0) {
         reply_err(req, (int)at);
