@@ -28,9 +28,12 @@ int witness_open(const struct id *volume_id, struct why *why, struct witness **r
     int err = io_make_path(state_dir(), 0755);
 
     witness_path(volume_id, path);
-    fd = err < 0 ? err : open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || posix_fallocate(fd, 0, (off_t)SUPER_SLOTS * SUPER_BYTES) != 0) {
-        err = err < 0 ? err : errno ? -errno : -ENOSPC;
+    if (err == 0) {
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        /* posix_fallocate(3) returns its error and leaves errno alone */
+        err = fd < 0 ? -errno : -posix_fallocate(fd, 0, (off_t)SUPER_SLOTS * SUPER_BYTES);
+    }
+    if (err < 0) {
         return why_set(
             why, err,
             "cannot make the witness record %s: %s; it must be writable on a disk with room", path,

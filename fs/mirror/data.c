@@ -32,7 +32,7 @@ static ssize_t read_from(struct mirror *m, struct mfile *f, unsigned i, void *bu
                          m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off));
 }
 
-/* Reads from any store but `bad`; which one it was goes to *ret_from. Handles are open. */
+/* Reads from any store but `bad` that has a handle open. */
 static ssize_t read_others(struct mirror *m, struct mfile *f, unsigned bad, void *buf, size_t size,
                            off_t off, bool *ret_answered) {
     ssize_t n = -EIO;
@@ -57,14 +57,18 @@ static ssize_t read_elsewhere(struct mirror *m, struct mfile *f, unsigned bad, v
     struct vol_handle h = VOL_NO_HANDLE;
     struct range_hold hold;
     bool answered, mended = false;
+    unsigned asked = 0;
     ssize_t n;
 
     for (unsigned i = 0; i < m->count; i++) {
-        if (i != bad && is_online(m, i) && mfile_on(m, f, i, &h) < 0) {
-            continue; /* not asked, then */
+        if (i != bad && is_online(m, i)) {
+            asked += mfile_on(m, f, i, &h) == 0;
         }
     }
     h = VOL_NO_HANDLE;
+    if (asked == 0) {
+        return bad_err; /* no other store has it: its error is the answer */
+    }
     if (bad_err == -EIO && ++m->member[bad].read_errors <= MEND_ERRORS_MAX) {
         w = mfile_new(f->obj, O_RDWR);
         if (w && mfile_on(m, w, bad, &h) < 0) {
@@ -281,6 +285,7 @@ static void follow_refused(struct mirror *m, struct data_change *d) {
 /* All stores were written at once, and one had a limit: the others get their old bytes back. 0 if
  * no store had one. */
 static int take_back_ahead(struct mirror *m, struct data_change *d) {
+    bool broken = false;
     int failed = -1;
 
     for (unsigned i = 0; i < m->count; i++) {
@@ -289,6 +294,10 @@ static int take_back_ahead(struct mirror *m, struct data_change *d) {
         if (is_online(m, i) && class != ANSWER_OK && class != ANSWER_DEVICE) {
             failed = (int)i;
         }
+        broken = broken || (is_online(m, i) && class == ANSWER_DEVICE);
+    }
+    if (failed >= 0 && broken) {
+        m->unequal = true; /* that store may have taken a part, and is not blamed for now */
     }
     for (unsigned i = 0; failed >= 0 && i < m->count; i++) {
         int err =

@@ -112,14 +112,22 @@ static int open_undo(struct change *c, unsigned i) {
     return 0;
 }
 
-static int open_all(struct mirror *m, struct open_change *oc, const struct obj_hold *hold) {
-    if (hold->where.parent) {
-        oc->c.name[0] = (struct change_name){hold->where.parent, hold->where.name};
+/* Holds all bytes: truncating changes them, and a store that lacks the file gets a copy of it. No
+ * write may pass between two stores meanwhile. */
+static int open_all(struct mirror *m, struct open_change *oc, const struct obj_hold *name) {
+    struct range_hold hold;
+    int err;
+
+    if (name->where.parent) {
+        oc->c.name[0] = (struct change_name){name->where.parent, name->where.name};
     }
     if (oc->flags & O_TRUNC) {
         oc->file->times_dirty = true;
     }
-    return mirror_change(m, &oc->c);
+    range_lock(&m->ranges, &hold, oc->obj, 0, INT64_MAX);
+    err = mirror_change(m, &oc->c);
+    range_unlock(&m->ranges, &hold);
+    return err;
 }
 
 static int open_reader(struct mirror *m, struct open_change *oc) {
@@ -131,17 +139,6 @@ static int open_reader(struct mirror *m, struct open_change *oc) {
     return err == -HFE_CAPABILITY ? 0 : err; /* a folder that cannot be synced there */
 }
 
-/* Truncating is a change of all bytes: no write may pass between two stores. */
-static int open_truncate(struct mirror *m, struct open_change *oc, const struct obj_hold *name) {
-    struct range_hold hold;
-    int err;
-
-    range_lock(&m->ranges, &hold, oc->obj, 0, INT64_MAX);
-    err = open_all(m, oc, name);
-    range_unlock(&m->ranges, &hold);
-    return err;
-}
-
 static int open_held(struct mirror *m, struct open_change *oc) {
     struct obj_hold hold;
     int err = oc->flags & O_TRUNC ? drop_privileges(m, oc->obj, oc->cred) : 0;
@@ -151,9 +148,7 @@ static int open_held(struct mirror *m, struct open_change *oc) {
         return err;
     }
     (void)obj_opened(m->objs, oc->obj); /* from here on an unlink parks it */
-    err = oc->flags & O_TRUNC  ? open_truncate(m, oc, &hold)
-          : oc->file->writable ? open_all(m, oc, &hold)
-                               : open_reader(m, oc);
+    err = oc->file->writable || (oc->flags & O_TRUNC) ? open_all(m, oc, &hold) : open_reader(m, oc);
     if (err < 0) {
         (void)obj_closed(m->objs, oc->obj);
     }
@@ -213,6 +208,14 @@ void unpark_if_closed(struct mirror *m, struct obj *obj) {
     atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_PARKED);
 }
 
+static void unpark_alone(struct mirror *m, struct obj *obj) {
+    gate_enter(&m->gate);
+    rwlock_read(&m->names);
+    unpark_if_closed(m, obj);
+    rwlock_read_done(&m->names);
+    gate_leave(&m->gate);
+}
+
 void linger(struct mirror *m, struct obj *obj) {
     bool room;
 
@@ -251,11 +254,7 @@ void linger_flush(struct mirror *m, bool all) {
 
     while ((obj = linger_take(m, all))) {
         atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_LINGERS);
-        gate_enter(&m->gate);
-        rwlock_read(&m->names);
-        unpark_if_closed(m, obj);
-        rwlock_read_done(&m->names);
-        gate_leave(&m->gate);
+        unpark_alone(m, obj);
         obj_unpin(m->objs, obj);
     }
 }
@@ -271,11 +270,7 @@ int mirror_close(struct vol *v, struct obj *obj, struct vol_handle h) {
     free(f);
     obj_pin(m->objs, obj);
     if (obj_closed(m->objs, obj) == 0 && (obj->flags & OBJ_PARKED)) { /* a look before the locks */
-        gate_enter(&m->gate);
-        rwlock_read(&m->names);
-        unpark_if_closed(m, obj);
-        rwlock_read_done(&m->names);
-        gate_leave(&m->gate);
+        unpark_alone(m, obj);
     }
     obj_unpin(m->objs, obj);
     return 0;

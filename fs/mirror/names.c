@@ -429,6 +429,7 @@ int mirror_unlink(struct vol *v, struct obj *dir, const char *name) {
     struct obj *obj;
     struct stat attr;
     uint8_t from;
+    bool park;
     int err = name_ok(m, dir, name);
 
     if (err < 0) {
@@ -438,9 +439,9 @@ int mirror_unlink(struct vol *v, struct obj *dir, const char *name) {
     rwlock_read(&m->names);
     hold_name(m, &hold, dir, name);
     obj = obj_find(m->objs, dir, name);
-    if (has_one_name(obj) && obj_open_count(m->objs, obj) > 0) {
-        err = unlink_open(m, obj, dir, name);
-    } else {
+    park = has_one_name(obj) && obj_open_count(m->objs, obj) > 0;
+    err = park ? unlink_open(m, obj, dir, name) : 0;
+    if (!park || answer_class(err) == ANSWER_LIMIT) { /* a full store has no room to park it */
         err = obj ? look(m, dir, name, &attr, &from) : 0;
         err = err < 0 ? err : run_name_change(m, &nc);
         if (err == 0 && obj) {
@@ -564,6 +565,9 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
     }
     if (err == 0 && target && nc->flags == 0 && has_one_name(target)) {
         err = park_target(m, target, &parked);
+        if (answer_class(err) == ANSWER_LIMIT) {
+            err = 0; /* a full store has no room for the link: open descriptors must do */
+        }
     }
     err = err < 0 ? err : run_name_change(m, nc);
     if (err < 0) {

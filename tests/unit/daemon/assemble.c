@@ -28,7 +28,7 @@ static void up(void) {
     cr_assert_eq(setenv("HOLDFAST_STATE_DIR", dir, 1), 0);
     memset(&vc, 0, sizeof(vc));
     vc.adopt = -1;
-    (void)strcpy(vc.config.name, "crm");
+    (void)snprintf(vc.config.name, sizeof(vc.config.name), "crm");
     for (int i = 0; i < 2; i++) {
         (void)snprintf(path, sizeof(path), "%s/%c", dir, 'a' + i);
         cr_assert_eq(mkdir(path, 0755), 0);
@@ -204,7 +204,7 @@ Test(assemble, stores_in_each_other_or_around_the_mount_are_refused) {
     cr_assert_eq(mkdir(inside, 0755), 0);
     cr_assert_eq(assemble_check_places(&c, inside, &why), -HFE_UNSAFE);
     cr_assert_eq(assemble_check_places(&c, dir, &why), -HFE_UNSAFE);
-    (void)strcpy(c.store[1].path, inside);
+    (void)snprintf(c.store[1].path, sizeof(c.store[1].path), "%s", inside);
     cr_assert_eq(assemble_check_places(&c, NULL, &why), -HFE_UNSAFE);
     c.store[1] = c.store[0];
     cr_assert_eq(assemble_check_places(&c, NULL, &why), -HFE_UNSAFE);
@@ -255,7 +255,7 @@ Test(assemble, a_create_that_is_repeated_never_empties_what_it_was_to_adopt) {
     struct volume_create vc = {.adopt = 0};
     char path[2][PATH_BYTES], file[PATH_BYTES + 16], junk[PATH_BYTES + 16];
 
-    (void)strcpy(vc.config.name, "again");
+    (void)snprintf(vc.config.name, sizeof(vc.config.name), "again");
     for (int i = 0; i < 2; i++) {
         (void)snprintf(path[i], sizeof(path[i]), "%s/again%d", dir, i);
         cr_assert_eq(mkdir(path[i], 0755), 0);

@@ -128,12 +128,9 @@ Test(heal, links_become_links_again) {
     (void)heal(true);
 }
 
-Test(heal, equal_attributes_hide_a_difference_unless_all_bytes_are_asked_for) {
-    struct tree_options t = {.differences_max = 0};
+/* Two files that differ in their bytes only. */
+static void put_different(void) {
     struct timespec when[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
-    struct heal_options o = {.since_s = UINT64_MAX};
-    struct copy_stat stat;
-    struct why why;
 
     for (int i = 0; i < 2; i++) {
         char p[300];
@@ -142,6 +139,15 @@ Test(heal, equal_attributes_hide_a_difference_unless_all_bytes_are_asked_for) {
         (void)snprintf(p, sizeof(p), "%s/f", path[i]);
         cr_assert_eq(utimensat(AT_FDCWD, p, when, 0), 0);
     }
+}
+
+Test(heal, equal_attributes_hide_a_difference_unless_all_bytes_are_asked_for) {
+    struct tree_options t = {.differences_max = 0};
+    struct heal_options o = {.since_s = UINT64_MAX};
+    struct copy_stat stat;
+    struct why why;
+
+    put_different();
     cr_assert_eq(heal_tree(store[0], store[1], &o, &stat, &why), 0);
     cr_assert_gt(tree_compare(path[0], path[1], &t), 0);
     stat = heal(true);
@@ -151,17 +157,10 @@ Test(heal, equal_attributes_hide_a_difference_unless_all_bytes_are_asked_for) {
 Test(heal, files_changed_since_the_mount_are_compared_by_content) {
     struct heal_options o = {.since_s = 1};
     struct tree_options t = {.differences_max = 0};
-    struct timespec when[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
     struct copy_stat stat;
     struct why why;
 
-    for (int i = 0; i < 2; i++) {
-        char p[300];
-
-        put(i, "f", i ? "AAAA" : "BBBB");
-        (void)snprintf(p, sizeof(p), "%s/f", path[i]);
-        cr_assert_eq(utimensat(AT_FDCWD, p, when, 0), 0);
-    }
+    put_different();
     cr_assert_eq(heal_tree(store[0], store[1], &o, &stat, &why), 0);
     cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
 }

@@ -416,3 +416,24 @@ Test(mirror, stores_that_may_differ_are_not_marked_clean) {
     cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
     cr_assert(!rig_super(&rig, 0).clean && !rig_super(&rig, 1).clean);
 }
+
+Test(mirror, a_store_without_room_to_park_a_file_still_lets_it_go) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "one");
+    struct vol_handle h;
+
+    (void)rig_file(&rig, rig.root, "g", "two");
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(1, FAULT_LINK, -ENOSPC, 1);
+    cr_assert_eq(OP(rename, rig.root, "g", rig.root, "f", 0), 0);
+    cr_assert_eq(vol_fault_hits(rig.fault[1]), 1);
+    cr_assert_eq(OP(close, f, h), 0);
+    f = rig_file(&rig, rig.root, "h", "three");
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(1, FAULT_RENAME, -ENOSPC, 1);
+    cr_assert_eq(OP(unlink, rig.root, "h"), 0);
+    cr_assert_eq(vol_fault_hits(rig.fault[1]), 1);
+    cr_assert(!on_disk(0, "h") && !on_disk(1, "h"));
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
