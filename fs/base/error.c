@@ -20,6 +20,7 @@ static const struct {
     [HFE_CAPABILITY - HFE_FIRST] = {ENOTSUP, "the store lacks a capability"},
     [HFE_USAGE - HFE_FIRST] = {EINVAL, "wrong usage"},
     [HFE_UNREACHABLE - HFE_FIRST] = {ENOTCONN, "no daemon answers"},
+    [HFE_GIVEN_UP - HFE_FIRST] = {EIO, "no answer in time"},
 };
 
 int error_to_errno(int err) {

@@ -18,7 +18,8 @@ enum hf_error {
     HFE_CAPABILITY,           /* the store cannot do what we cannot make up for */
     HFE_USAGE,                /* the request itself is wrong */
     HFE_UNREACHABLE,          /* no daemon answers */
-    HFE_LAST = HFE_UNREACHABLE,
+    HFE_GIVEN_UP, /* the store did not answer in time; the call may still be under way */
+    HFE_LAST = HFE_GIVEN_UP,
 };
 
 struct why {

@@ -22,9 +22,13 @@ enum {
     CTL_TIMEOUT_MS = 5000,     /* for a client to say what it wants */
     LINGER_MAX = 8192,         /* replaced files that stay openable for a moment */
     LINGER_MS = 1000,          /* that moment */
+    STORE_TIMEOUT_MS = 10000,  /* silence after which a store is lost, unless set */
     TICK_MS = 250,             /* the daemon's housekeeping */
     DIR_TIMES_MS = 750,        /* a directory's times are equal on all stores after this long */
-    RETRY_OWN_MAX = 3,         /* tries when our own limits (EMFILE, ENOMEM) refuse */
+    TOUCHED_MAX = 65536,  /* objects synced one by one at a checkpoint, where syncfs does nothing */
+    JOURNAL_START = 4096, /* position of a volume's first frame: 0 stands for "unknown" */
+    JOURNAL_CAP_BYTES = 256 << 20, /* of the log kept for a store that is away */
+    RETRY_OWN_MAX = 3,             /* tries when our own limits (EMFILE, ENOMEM) refuse */
     PARALLEL_BYTES =
         256 << 10 /* a write this large goes to all stores at once: handing over pays */
 };

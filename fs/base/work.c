@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "base/fiber.h"
+
 struct workers {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -32,13 +34,26 @@ static void finish(struct join *join) {
     pthread_mutex_unlock(&join->mutex);
 }
 
-static void *thread_main(void *arg) {
+/* An item, as a fiber: if it gets stuck, it goes on in another thread. */
+static void run_item(void *arg) {
+    struct work *work = arg;
+    struct join *join = work->join; /* the item may be gone once it has run */
+
+    work->run(work);
+    finish(join);
+}
+
+static void leave_locked(struct workers *w) {
+    w->threads--;
+    pthread_cond_broadcast(&w->changed);
+}
+
+static void serve(void *arg) {
     struct workers *w = arg;
 
     pthread_mutex_lock(&w->mutex);
     for (;;) {
         struct work *work;
-        struct join *join;
 
         while (!w->first && !w->stop) {
             w->idle++;
@@ -49,15 +64,18 @@ static void *thread_main(void *arg) {
             break;
         }
         work = take_locked(w);
-        join = work->join;
         pthread_mutex_unlock(&w->mutex);
-        work->run(work);
-        finish(join);
+        if (!fiber_run(run_item, work, serve, w)) {
+            return; /* this thread was stuck; another has its place */
+        }
         pthread_mutex_lock(&w->mutex);
     }
-    w->threads--;
-    pthread_cond_broadcast(&w->changed);
+    leave_locked(w);
     pthread_mutex_unlock(&w->mutex);
+}
+
+static void *thread_main(void *arg) {
+    serve(arg);
     return NULL;
 }
 

@@ -3,12 +3,14 @@
  *   found                                               done
  *   ------------------------------------------------------------------------------------------
  *   ONLINE in the newest record, same mount count       takes part [judge_member]
- *   ... but not unmounted in order                      compared and made equal first [recover]
- *   ONLINE, but not here                                `degraded`: recorded as lost; else refused
- *   not ONLINE in the newest record, or of an older     `resync`: made equal, then takes part;
- *     mount (a copy put back)                           `degraded`: left out; else refused
- *   the witness knows a newer record                    refused: what is here is stale
- *   generations that do not know each other             refused: split brain
+ *   ... the daemon was killed                           what was under way is made equal
+ * [recover_killed]
+ *   ... the machine lost power, or it was remounted     one serves, the others are caught up
+ * meanwhile ONLINE, but not here                                `degraded`: recorded as lost; else
+ * refused not ONLINE in the newest record, or of an older     left out, and caught up while the
+ * volume is mount (a copy put back)                           in use (heal/keeper.h) the witness
+ * knows a newer record                    refused: what is here is stale generations that do not
+ * know each other             refused: split brain
  */
 #include "daemon/assemble.h"
 
@@ -20,8 +22,10 @@
 
 #include "base/clock.h"
 #include "base/io.h"
-#include "heal/tree.h"
+#include "daemon/daemon.h"
+#include "heal/catchup.h"
 #include "mirror/mirror.h"
+#include "store/segment.h"
 
 struct candidate {
     char label[LABEL_BYTES];
@@ -30,7 +34,8 @@ struct candidate {
     struct store *store; /* NULL: not here */
     struct why why;      /* why it is not here */
     enum member_state state;
-    bool behind; /* needs a full comparison before it may take part */
+    uint64_t log_end; /* of its journal */
+    bool log;         /* it has one that goes on */
 };
 
 struct gather {
@@ -44,6 +49,9 @@ struct gather {
     struct witness *witness;
     struct super seen; /* what the witness saw last */
     bool witnessed;    /* `seen` is of the witness in force */
+    bool crashed;      /* frames may be missing in the journal: it says so */
+    uint64_t position; /* where the journal goes on */
+    uint64_t stable;   /* its last checkpoint */
 };
 
 /* --- places --- */
@@ -141,22 +149,10 @@ static int open_stores(struct gather *g, struct why *why) {
     return 0;
 }
 
-static bool knows(const struct super *s, const struct id *generation) {
-    if (id_equal(&s->generation, generation)) {
-        return true;
-    }
-    for (int i = 0; i < SUPER_HISTORY; i++) {
-        if (id_equal(&s->history[i], generation)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Is record a newer than b? Call only if one knows the other's generation. */
 static bool newer(const struct super *a, const struct super *b) {
     if (!id_equal(&a->generation, &b->generation)) {
-        return knows(a, &b->generation);
+        return super_knows(a, &b->generation);
     }
     return a->mount_count > b->mount_count;
 }
@@ -177,15 +173,15 @@ static int find_newest(struct gather *g, struct why *why) {
             return why_set(why, -HFE_FOREIGN, "%s and %s are stores of different volumes",
                            g->c[g->newest].path, g->c[i].path);
         }
-        if (!knows(s, &store_super(g->c[g->newest].store)->generation) &&
-            !knows(store_super(g->c[g->newest].store), &s->generation)) {
-            return why_set(why, -HFE_UNSAFE,
-                           "split brain: %s and %s were each changed without the other. Decide "
-                           "which one has what you "
-                           "want to keep, take the other out of %s/%s.conf, and mount with -o "
-                           "degraded; the files of "
-                           "the other stay readable in its folder",
-                           g->c[g->newest].path, g->c[i].path, config_dir(), g->config->name);
+        if (!super_knows(s, &store_super(g->c[g->newest].store)->generation) &&
+            !super_knows(store_super(g->c[g->newest].store), &s->generation)) {
+            return why_set(
+                why, -HFE_UNSAFE,
+                "split brain: %s (\"%s\") and %s (\"%s\") were each changed without the other. "
+                "Decide which one has what you want to keep: holdfast resolve %s --keep LABEL. "
+                "What only the other one has is put aside, not lost",
+                g->c[g->newest].path, g->c[g->newest].label, g->c[i].path, g->c[i].label,
+                g->config->name);
         }
         if (newer(s, store_super(g->c[g->newest].store))) {
             g->newest = (int)i;
@@ -200,7 +196,7 @@ static int find_newest(struct gather *g, struct why *why) {
 
 /* Is the newest record that is here at least as new as what the witness saw? */
 static bool witness_agrees(const struct gather *g) {
-    return knows(&g->record, &g->seen.generation) && !newer(&g->seen, &g->record);
+    return super_knows(&g->record, &g->seen.generation) && !newer(&g->seen, &g->record);
 }
 
 static int ask_witness(struct gather *g, struct why *why) {
@@ -300,22 +296,21 @@ static int judge_member(struct gather *g, struct candidate *c, struct why *why) 
                        "%s is not a store of volume \"%s\" any more; take it out of %s/%s.conf",
                        c->path, g->config->name, config_dir(), g->config->name);
     }
-    c->state = m->state;
-    c->behind = m->state != MEMBER_ONLINE || s->mount_count != g->record.mount_count ||
-                !id_equal(&s->generation, &g->record.generation);
-    if (m->state == MEMBER_ONLINE && cut_off_mount(g, s)) {
-        c->behind = false;
+    if (m->state == MEMBER_ONLINE && ((s->mount_count == g->record.mount_count &&
+                                       id_equal(&s->generation, &g->record.generation)) ||
+                                      cut_off_mount(g, s))) {
+        c->state = MEMBER_ONLINE;
+        return 0;
     }
-    if (c->behind && !g->options->resync && !g->options->degraded) {
-        return why_set(why, -HFE_STALE,
-                       "store \"%s\" (%s) is out of date: it missed changes. To copy them to it "
-                       "first: holdfast mount "
-                       "%s -o resync. To go on without it: -o degraded",
-                       c->label, c->path, g->config->name);
+    if (m->state == MEMBER_ONLINE) { /* a copy put back from an older time: caught up from there */
+        m->position = s->clean ? s->end_position : 0;
+        m->left_generation = s->generation;
+        m->left_mount = s->mount_count;
     }
-    if (c->behind && !g->options->resync) {
-        c->state = MEMBER_STALE;
-    }
+    c->state = m->state == MEMBER_OFFLINE ? MEMBER_OFFLINE : MEMBER_STALE;
+    event_post(
+        g->events, EVENT_WARNING, "store \"%s\" (%s) missed changes: it %s", c->label, c->path,
+        c->state == MEMBER_OFFLINE ? "was taken out by hand, and stays out" : "will be caught up");
     return 0;
 }
 
@@ -348,7 +343,7 @@ static int judge(struct gather *g, struct why *why) {
         if (err < 0) {
             return err;
         }
-        online += c->state == MEMBER_ONLINE && !c->behind;
+        online += c->state == MEMBER_ONLINE;
     }
     if (online == 0) {
         return why_set(why, -HFE_STALE, "no store of volume \"%s\" is up to date", g->config->name);
@@ -356,28 +351,7 @@ static int judge(struct gather *g, struct why *why) {
     return 0;
 }
 
-/* --- making them equal --- */
-
-static int heal_one(struct gather *g, unsigned from, unsigned to, bool all_data, struct why *why) {
-    enum { CLOCK_SLACK_S = 2 };
-    struct heal_options options = {.all_data = all_data};
-    struct copy_stat stat;
-    int err;
-
-    options.since_s = g->record.mounted_s > CLOCK_SLACK_S ? g->record.mounted_s - CLOCK_SLACK_S : 0;
-    event_post(g->events, EVENT_INFO, "comparing store \"%s\" with \"%s\" (%s)", g->c[to].label,
-               g->c[from].label,
-               all_data ? "it missed changes" : "the volume was not unmounted in order");
-    err = heal_tree(g->c[from].store, g->c[to].store, &options, &stat, why);
-    if (err == 0) {
-        event_post(
-            g->events, EVENT_INFO,
-            "store \"%s\" is equal now: %llu objects compared, %llu changed, %llu bytes copied",
-            g->c[to].label, (unsigned long long)stat.objects_compared,
-            (unsigned long long)stat.objects_changed, (unsigned long long)stat.bytes_copied);
-    }
-    return err;
-}
+/* --- after a crash --- */
 
 /* What the source cannot hold (owners, xattrs), a copy from it would take from the other. */
 static int refuse_poorer(const struct gather *g, unsigned from, unsigned to, struct why *why) {
@@ -394,40 +368,258 @@ static int refuse_poorer(const struct gather *g, unsigned from, unsigned to, str
                      g->c[from].label, g->c[to].label, g->c[to].path);
 }
 
-/* One source for the whole volume: a mixture is a tree that never existed. */
-static int recover(struct gather *g, struct why *why) {
-    /* After a power cut, writes may have reached one disk and not the other, and the times that
-     * would tell were not synced (fdatasync(2)): then every byte is compared. */
-    struct id boot = id_of_boot();
-    bool all_data = !id_equal(&g->record.boot_id, &boot) || clock_real_s() < g->record.mounted_s;
-    bool unclean = false;
+static bool takes_part(const struct candidate *c) {
+    return c->store && c->state == MEMBER_ONLINE;
+}
+
+static int note_checkpoint(void *arg, const struct journal_frame *f) {
+    if (f->kind == JOURNAL_CHECKPOINT) {
+        *(uint64_t *)arg = f->off;
+    }
+    return 0;
+}
+
+/* The logs of those that take part. One that has none gets a new one later. */
+static void open_logs(struct gather *g) {
+    for (unsigned i = 0; i < g->count; i++) {
+        struct candidate *c = &g->c[i];
+
+        c->log = takes_part(c) && store_log_open(c->store, &c->log_end) == 0;
+    }
+}
+
+/* One source for the whole volume: a mixture is a tree that never existed. The longest journal, and
+ * of those a local one. */
+static int pick_source(const struct gather *g) {
     int source = -1;
 
     for (unsigned i = 0; i < g->count; i++) {
-        unclean = unclean || (g->c[i].state == MEMBER_ONLINE && g->c[i].store &&
-                              !store_super(g->c[i].store)->clean);
-        if (g->c[i].state == MEMBER_ONLINE && !g->c[i].behind &&
-            (source < 0 || store_is_remote(g->c[source].store))) {
+        const struct candidate *c = &g->c[i];
+        const struct candidate *best = source >= 0 ? &g->c[source] : NULL;
+
+        if (takes_part(c) && (!best || (c->log && (!best->log || c->log_end > best->log_end)) ||
+                              (c->log == best->log && c->log_end == best->log_end &&
+                               store_is_remote(best->store) && !store_is_remote(c->store)))) {
             source = (int)i;
         }
     }
+    return source;
+}
+
+/* Frames of the source that a store does not have yet. */
+struct extend {
+    struct candidate *c;
+    const struct id *volume;
+    int err;
+};
+
+static int extend_one(void *arg, const struct journal_frame *f) {
+    struct extend *x = arg;
+    uint8_t bytes[JOURNAL_FRAME_BYTES_MAX];
+    size_t n = journal_frame_encode(f, x->volume, bytes);
+    int err = store_log_append(x->c->store, f->position, bytes, n);
+
+    x->c->log_end = err < 0 ? x->c->log_end : f->position + n;
+    return err;
+}
+
+/* All logs end where the source's does. One that cannot begins anew there. */
+static void equal_logs(struct gather *g, unsigned source) {
     for (unsigned i = 0; i < g->count; i++) {
         struct candidate *c = &g->c[i];
-        bool copy = c->behind && g->options->resync;
-        int err;
+        struct extend x = {.c = c, .volume = &g->record.volume_id};
 
-        if ((int)i == source || !c->store || !(copy || (unclean && c->state == MEMBER_ONLINE))) {
+        if (!takes_part(c) || (c->log && c->log_end == g->position)) {
+            continue;
+        }
+        if (!c->log || i == source || c->log_end > g->position ||
+            store_log_read(g->c[source].store, c->log_end, g->position, extend_one, &x) < 0) {
+            c->log = store_log_reset(c->store, g->position) == 0;
+            c->log_end = g->position;
+        }
+    }
+}
+
+/* Is the store the same instance as at the last mount? Else it may have lost what was not synced.
+ */
+static bool same_instance(const struct journal_tail *t, const struct candidate *c) {
+    struct journal_instance now;
+
+    store_instance(c->store, &now.dev, &now.ino, &now.mount);
+    for (unsigned k = 0; k < t->stores; k++) {
+        const struct journal_instance *then = &t->store[k];
+
+        if (id_equal(&then->store, &c->id)) {
+            return then->dev == now.dev && then->ino == now.ino && then->mount == now.mount;
+        }
+    }
+    return false;
+}
+
+/* Is the ring of the last mount there, and did no store lose what was not synced? */
+static bool tail_fits(const struct gather *g, const struct journal_tail *t) {
+    if (!id_equal(&t->volume, &g->record.volume_id) || t->mount_count != g->record.mount_count) {
+        return false;
+    }
+    for (unsigned i = 0; i < g->count; i++) {
+        if (takes_part(&g->c[i]) &&
+            (!same_instance(t, &g->c[i]) || !g->c[i].log || g->c[i].log_end < t->position ||
+             g->c[i].log_end > t->position + t->bytes)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The frames of the ring, behind those that a store has. */
+static bool append_tail(struct candidate *c, const struct journal_tail *t) {
+    size_t skip = (size_t)(c->log_end - t->position);
+    bool good = skip == t->bytes ||
+                store_log_append(c->store, c->log_end, t->frames + skip, t->bytes - skip) == 0;
+
+    c->log_end = t->position + t->bytes;
+    return good && store_log_sync(c->store) == 0;
+}
+
+static unsigned slot_of(const struct super *s, const struct id *id) {
+    unsigned slot = 0;
+
+    while (slot < s->member_count && !id_equal(&s->member[slot].id, id)) {
+        slot++;
+    }
+    return slot;
+}
+
+static int recover_one(struct gather *g, unsigned from, unsigned to, const struct journal_tail *t,
+                       struct why *why) {
+    struct catchup_config cc = {.from = g->c[from].store,
+                                .to = g->c[to].store,
+                                .from_slot = slot_of(&g->record, &g->c[from].id),
+                                .to_slot = slot_of(&g->record, &g->c[to].id)};
+    struct catchup *c;
+    int err = refuse_poorer(g, from, to, why);
+
+    err = err < 0 ? err : catchup_new(&cc, &g->record.volume_id, &c);
+    if (err < 0) {
+        return why->text[0] ? err : why_set(why, err, "cannot recover: %s", error_words(err));
+    }
+    catchup_view(c)->slot = -1;
+    err = store_log_read(g->c[from].store, g->stable, g->position, catchup_add, c);
+    /* Times that were not made equal yet are, of all that was told; names and bytes only of what
+     * was under way, for all other changes were on every store. */
+    err =
+        err < 0 ? why_set(why, err, "the change journal cannot be read: %s", error_words(err)) : 0;
+    err = err < 0 ? err : catchup_only(c, t->under_way, t->count);
+    err = err < 0 ? err : catchup_names(c, why);
+    err = err < 0 ? err : catchup_data(c, why);
+    if (err == 0) {
+        const struct copy_stat *s = catchup_stat(c);
+
+        event_post(g->events, EVENT_INFO,
+                   "the daemon had been killed with %u changes under way: store \"%s\" is equal "
+                   "again (%llu objects "
+                   "compared, %llu changed, %llu bytes copied)",
+                   t->count, g->c[to].label, (unsigned long long)s->objects_compared,
+                   (unsigned long long)s->objects_changed, (unsigned long long)s->bytes_copied);
+    }
+    catchup_free(c);
+    return err;
+}
+
+/* The last checkpoint that the source's log has. */
+static int checkpoint_of(struct gather *g, unsigned source, struct why *why) {
+    uint64_t first = store_log_first(g->c[source].store);
+    int err;
+
+    g->stable = first;
+    err = store_log_read(g->c[source].store, first, g->position, note_checkpoint, &g->stable);
+    if (err == 0 && g->stable < first) {
+        g->stable = first;
+    }
+    return err < 0 ? why_set(why, err, "the change journal of store \"%s\" cannot be read: %s",
+                             g->c[source].label, error_words(err))
+                   : 0;
+}
+
+/* The daemon was killed: its ring says what was under way. */
+static int recover_killed(struct gather *g, const struct journal_tail *t, struct why *why) {
+    int source = pick_source(g), err;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        if (takes_part(&g->c[i]) && !append_tail(&g->c[i], t) && (int)i == source) {
+            return why_set(why, -EIO, "the change journal of store \"%s\" cannot be written",
+                           g->c[i].label);
+        }
+    }
+    g->position = t->position + t->bytes;
+    err = checkpoint_of(g, (unsigned)source, why);
+    for (unsigned i = 0; i < g->count && err == 0; i++) {
+        err = (int)i == source || !takes_part(&g->c[i])
+                  ? 0
+                  : recover_one(g, (unsigned)source, i, t, why);
+    }
+    equal_logs(g, (unsigned)source);
+    return err;
+}
+
+/* Power was lost, or a store was mounted anew: any single store holds all that was synced. One of
+ * them serves, and the others are caught up meanwhile. */
+static int recover_crashed(struct gather *g, struct why *why) {
+    int source = pick_source(g), err;
+
+    g->position =
+        g->c[source].log ? g->c[source].log_end : g->record.end_position + JOURNAL_CAP_BYTES;
+    g->crashed = true;
+    err = g->c[source].log ? checkpoint_of(g, (unsigned)source, why) : 0;
+    for (unsigned i = 0; i < g->count && err == 0; i++) {
+        struct super_member *m = super_member_of(&g->record, &g->c[i].id);
+
+        if ((int)i == source || !takes_part(&g->c[i]) || !m) {
             continue;
         }
         err = refuse_poorer(g, (unsigned)source, i, why);
-        err = err < 0 ? err : heal_one(g, (unsigned)source, i, c->behind || all_data, why);
-        if (err < 0) {
-            return err;
-        }
-        c->behind = false;
-        c->state = MEMBER_ONLINE;
+        m->position = g->c[source].log ? g->stable : 0;
+        m->left_generation = store_super(g->c[i].store)->generation;
+        m->left_mount = store_super(g->c[i].store)->mount_count;
+        g->c[i].state = MEMBER_STALE;
     }
-    return 0;
+    equal_logs(g, (unsigned)source);
+    event_post(g->events, EVENT_WARNING,
+               "the machine or a store went down without unmounting: store \"%s\" serves, the "
+               "others are made equal to "
+               "it meanwhile",
+               g->c[source].label);
+    return err;
+}
+
+static int recover(struct gather *g, struct why *why) {
+    struct journal_tail t = {.frames = NULL};
+    bool unclean = false;
+    char ring[PATH_BYTES];
+    int err = 0;
+
+    bool cut_off =
+        g->witnessed && g->seen.clean && g->record.mount_count == g->seen.mount_count + 1;
+
+    open_logs(g);
+    for (unsigned i = 0; i < g->count; i++) {
+        unclean = unclean || (takes_part(&g->c[i]) && !store_super(g->c[i].store)->clean);
+    }
+    if (!unclean || cut_off) { /* cut off while it wrote its record: nothing was changed */
+        g->position =
+            g->record.end_position > JOURNAL_START ? g->record.end_position : JOURNAL_START;
+        g->stable = g->position;
+        equal_logs(g, (unsigned)pick_source(g));
+        return 0;
+    }
+    daemon_ring_path(g->config->name, ring);
+    if (journal_read_tail(ring, &t) == 0 && tail_fits(g, &t)) {
+        err = recover_killed(g, &t, why);
+    } else {
+        err = recover_crashed(g, why);
+    }
+    journal_tail_release(&t);
+    return err;
 }
 
 /* --- the new record --- */
@@ -442,7 +634,17 @@ static void note_states(struct gather *g) {
         if (!m || m->state == c->state) {
             continue;
         }
-        lost = lost || m->state == MEMBER_ONLINE;
+        if (m->state == MEMBER_ONLINE) {
+            lost = true;
+            if (m->left_mount == 0) { /* not here: since the last checkpoint */
+                m->position = g->stable;
+                m->left_generation = g->record.generation;
+                m->left_mount = g->record.mount_count;
+            }
+        }
+        if (m->state == MEMBER_SYNCING && c->state == MEMBER_STALE) {
+            continue; /* the record keeps it: what is in it is a mixture */
+        }
         m->state = c->state;
         m->since_s = clock_real_s();
     }
@@ -495,28 +697,54 @@ static unsigned dirfds_for(unsigned stores) {
 }
 
 static int build(struct gather *g, struct assembly *a, struct why *why) {
+    char ring[PATH_BYTES];
     struct mirror_config mc = {.count = g->count,
                                .min_stores = g->options->min_stores,
                                .super = g->record,
+                               .stable = g->stable,
+                               .position = g->position,
+                               .store_timeout_ms = g->options->store_timeout_ms,
                                .events = g->events,
                                .write_witness = witness_write,
                                .witness_arg = g->witness,
                                .dirfds_max = dirfds_for(g->count)};
+    struct journal_config jc = {.ring_path = ring,
+                                .volume = g->record.volume_id,
+                                .mount_count = g->record.mount_count,
+                                .position = g->position};
     int err;
 
+    daemon_ring_path(g->config->name, ring);
     for (unsigned i = 0; i < g->count; i++) {
         struct candidate *c = &g->c[i];
         const struct super_member *m = super_member_of(&g->record, &c->id);
+        struct journal_instance *instance = &jc.store[jc.stores];
 
         if (c->state != MEMBER_ONLINE) { /* let go: its disk can be unmounted */
             store_close(c->store);
             c->store = NULL;
+        } else {
+            instance->store = c->id;
+            store_instance(c->store, &instance->dev, &instance->ino, &instance->mount);
+            jc.stores++;
         }
-        mc.member[i] = (struct mirror_member_config){
-            .store = c->store, .label = c->label, .state = c->state, .since_s = m ? m->since_s : 0};
+        mc.member[i] = (struct mirror_member_config){.store = c->store,
+                                                     .label = c->label,
+                                                     .path = c->path,
+                                                     .state = c->state,
+                                                     .since_s = m ? m->since_s : 0};
         if (m) {
             mc.member[i].id = m->id;
         }
+    }
+    err = journal_open(&jc, why, &mc.journal);
+    if (err < 0) {
+        return err;
+    }
+    if (g->crashed) {
+        (void)journal_append(
+            mc.journal, NULL,
+            &(struct journal_frame){.kind = JOURNAL_BREAK, .time_s = clock_real_s()});
     }
     err = mirror_new(&mc, why, &a->mirror);
     for (unsigned i = 0; i < g->count; i++) {
@@ -603,10 +831,7 @@ int assemble_check_current(const struct config *config, unsigned index, struct w
     return err;
 }
 
-int disassemble(struct assembly *a, bool clean) {
-    int err = clean ? mirror_stop(mirror_of(a->mirror)) : 0;
-
+void disassemble(struct assembly *a) {
     vol_free(a->top);
     witness_close(a->witness);
-    return err;
 }

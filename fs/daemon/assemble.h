@@ -19,8 +19,8 @@ struct assembly {
  * passed. */
 int assemble(const struct config *config, const struct mount_options *options,
              struct events *events, struct assembly *ret_assembly, struct why *why) must_check;
-/* `clean`: no operation runs any more, and nothing failed: the record says so. */
-int disassemble(struct assembly *assembly, bool clean) must_check;
+/* After mirror_stop(). */
+void disassemble(struct assembly *assembly);
 
 /* Is the store config->store[index] whole: clean, ONLINE, and not behind any other store or the
  * witness? */

@@ -306,7 +306,6 @@ static bool parse_flag(const char *word, struct mount_options *o) {
         bool *flag, value;
     } flags[] = {
         {"degraded", &o->degraded, true},
-        {"resync", &o->resync, true},
         {"ro", &o->read_only, true},
         {"suid", &o->suid, true},
         {"dev", &o->dev, true},
@@ -335,6 +334,17 @@ static int parse_option(const char *word, struct mount_options *o, struct why *w
         return copy_to(o->fsname, sizeof(o->fsname), word + 7)
                    ? 0
                    : why_set(why, -HFE_USAGE, "fsname is too long");
+    }
+    if (strncmp(word, "store-timeout=", 14) == 0) {
+        double seconds = strtod(word + 14, &end);
+
+        if (end == word + 14 || seconds < 0.5 || seconds > 3600 ||
+            (*end && strcmp(end, "s") != 0)) {
+            return why_set(why, -HFE_USAGE,
+                           "store-timeout takes seconds, from 0.5 to 3600, such as 10s");
+        }
+        o->store_timeout_ms = (unsigned)(seconds * 1000);
+        return 0;
     }
     if (strncmp(word, "min-stores=", 11) == 0) {
         unsigned long n = strtoul(word + 11, &end, 10);

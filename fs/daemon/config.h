@@ -40,8 +40,8 @@ unsigned config_list(char (*ret_names)[VOLUME_NAME_BYTES], unsigned n);
 int config_add_store(struct config *config, const char *text, struct why *why) must_check;
 
 struct mount_options {
-    bool degraded, force, resync, read_only, writeback, suid, dev;
-    unsigned min_stores;
+    bool degraded, force, read_only, writeback, suid, dev;
+    unsigned min_stores, store_timeout_ms;
     char fsname[VOLUME_NAME_BYTES];
     char for_kernel[256]; /* passed on as they are: noatime, sync ... */
 };

@@ -24,6 +24,8 @@ void daemon_clear_dead(const char *name);
 int daemon_wait_gone(const char *name, int timeout_ms) must_check;
 /* RUN_DIR/NAME.sock */
 void daemon_socket_path(const char *name, char ret_path[PATH_BYTES]);
+/* RUN_DIR/NAME.ring: the newest frames of the journal (journal/journal.h) */
+void daemon_ring_path(const char *name, char ret_path[PATH_BYTES]);
 /* The mount point of a mounted volume or folder `what` (a volume's name, or a path), and the
  * volume's name, from /proc/self/mountinfo. -ENOENT. */
 int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES],

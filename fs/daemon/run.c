@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,16 +19,19 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fiber.h"
 #include "base/io.h"
 #include "ctl/ctl.h"
 #include "daemon/assemble.h"
 #include "daemon/daemon.h"
 #include "daemon/utab.h"
 #include "fuse/front.h"
+#include "heal/keeper.h"
 #include "mirror/mirror.h"
 
 enum {
-    STOP_PATIENCE_MS = 10000 /* SIGTERM: open files may be closed for so long */
+    STOP_PATIENCE_MS = 10000, /* SIGTERM: open files may be closed for so long */
+    CHORES = 2
 };
 
 struct running {
@@ -36,8 +40,16 @@ struct running {
     struct assembly assembly;
     struct front *front;
     struct ctl_server *ctl;
+    struct keeper *keeper[STORES_MAX];
+    struct chore {
+        struct running *r;
+        void (*step)(struct mirror *m);
+    } chore[CHORES];
     int report; /* pipe to the waiting parent; -1 once it was told */
-    _Atomic bool done, stop;
+    _Atomic bool done, watch_done, stop;
+    _Atomic int chores;
+    _Atomic bool ended;
+    bool stuck; /* a thread is in a store that does not answer: nothing can be freed */
 };
 
 /* --- telling the parent --- */
@@ -89,6 +101,10 @@ static void run_path(const char *name, const char *suffix, char ret_path[PATH_BY
 
 void daemon_socket_path(const char *name, char ret_path[PATH_BYTES]) {
     run_path(name, "sock", ret_path);
+}
+
+void daemon_ring_path(const char *name, char ret_path[PATH_BYTES]) {
+    run_path(name, "ring", ret_path);
 }
 
 static int open_lock(const char *name) {
@@ -267,8 +283,8 @@ static void stop_step(struct running *r, int64_t *since) {
     }
 }
 
-/* Housekeeping and signals, beside the threads that serve. */
-static void *tick_main(void *arg) {
+/* The watchdog, and signals. This thread never touches a store. */
+static void *watch_main(void *arg) {
     struct running *r = arg;
     int64_t stopping = 0;
     sigset_t set;
@@ -276,19 +292,84 @@ static void *tick_main(void *arg) {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    while (!r->done) {
+    while (!r->watch_done) {
         struct timespec wait = {.tv_nsec = (long)TICK_MS * 1000000};
         int sig = sigtimedwait(&set, NULL, &wait);
 
         if (sig == SIGTERM || sig == SIGINT) {
             r->stop = true;
         }
-        if (r->stop) {
+        if (r->stop && !r->done) {
             stop_step(r, &stopping);
         }
-        mirror_tick(mirror_of(r->assembly.mirror));
+        mirror_watch(mirror_of(r->assembly.mirror));
     }
     return NULL;
+}
+
+/* Something to do every TICK_MS, in a thread of its own; if that gets stuck in a store, another one
+ * goes on. */
+static void chore_step(void *arg) {
+    const struct chore *c = arg;
+
+    c->step(mirror_of(c->r->assembly.mirror));
+}
+
+static void chore_loop(void *arg) {
+    struct chore *c = arg;
+
+    while (!c->r->done) {
+        (void)poll(NULL, 0, TICK_MS); /* woken early: no matter */
+        if (!fiber_run(chore_step, c, chore_loop, c)) {
+            return;
+        }
+    }
+    atomic_fetch_sub(&c->r->chores, 1);
+}
+
+static void *chore_main(void *arg) {
+    chore_loop(arg);
+    return NULL;
+}
+
+static int start_thread(void *(*main)(void *), void *arg, struct why *why) {
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, main, arg) != 0) {
+        return why_set(why, -EAGAIN, "cannot start a thread");
+    }
+    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
+    return 0;
+}
+
+static int start_chores(struct running *r, struct why *why) {
+    static void (*const steps[CHORES])(struct mirror *) = {mirror_tick, mirror_log_tick};
+    struct mirror *m = mirror_of(r->assembly.mirror);
+    int err = 0;
+
+    for (int i = 0; i < CHORES && err == 0; i++) {
+        r->chore[i] = (struct chore){r, steps[i]};
+        atomic_fetch_add(&r->chores, 1);
+        err = start_thread(chore_main, &r->chore[i], why);
+    }
+    for (unsigned i = 0; i < mirror_count(m) && err == 0; i++) {
+        err = keeper_start(m, i, r->events, &r->keeper[i]);
+    }
+    return err;
+}
+
+/* All threads but the watchdog's end. False if one is stuck in a store. */
+static bool stop_chores(struct running *r) {
+    bool ended = true;
+
+    r->done = true;
+    for (unsigned i = 0; i < STORES_MAX; i++) {
+        ended = keeper_stop(r->keeper[i]) && ended;
+    }
+    while (atomic_load(&r->chores) > 0) {
+        (void)poll(NULL, 0, 10); /* the watchdog sees to it that none waits for long */
+    }
+    return ended;
 }
 
 static void kernel_options(const struct daemon_request *q, char *ret_list, size_t size) {
@@ -319,7 +400,6 @@ static int serve(struct running *r, struct why *why) {
                             .mounted_s = clock_real_s(),
                             .stop = on_stop,
                             .stop_arg = r};
-    pthread_t tick;
     int err;
 
     kernel_options(q, options, sizeof(options));
@@ -329,17 +409,50 @@ static int serve(struct running *r, struct why *why) {
     if (err < 0) {
         return err;
     }
-    if (pthread_create(&tick, NULL, tick_main, r) != 0) {
-        return why_set(why, -EAGAIN, "cannot start a thread");
+    err = start_chores(r, why);
+    if (err == 0) {
+        front_serve(r->front);
     }
-    front_serve(r->front);
-    r->done = true;
     utab_remove(q->mount_point);
-    (void)pthread_join(tick, NULL); /* cannot fail for our own thread */
-    return 0;
+    r->stuck = !stop_chores(r);
+    return err;
+}
+
+struct ending {
+    struct running *r;
+    int err;
+};
+
+static void end_fiber(void *arg) {
+    struct ending *e = arg;
+
+    e->err = mirror_stop(mirror_of(e->r->assembly.mirror));
+    e->r->ended = true;
+}
+
+/* In a fiber: a store may hang now, too, and the record must be written all the same. */
+static void *end_main(void *arg) {
+    if (!fiber_run(end_fiber, arg, NULL, NULL)) {
+        return NULL;
+    }
+    return NULL;
+}
+
+static int flush(struct running *r) {
+    struct ending e = {.r = r};
+    struct why why;
+
+    if (start_thread(end_main, &e, &why) < 0) {
+        return -EAGAIN;
+    }
+    while (!r->ended) {
+        (void)poll(NULL, 0, 2);
+    }
+    return e.err;
 }
 
 static int run_volume(struct running *r, struct why *why) {
+    pthread_t watch;
     int err, ended;
 
     err = events_new(show_event, &r->events);
@@ -351,16 +464,25 @@ static int run_volume(struct running *r, struct why *why) {
         events_free(r->events);
         return err;
     }
+    if (pthread_create(&watch, NULL, watch_main, r) != 0) {
+        return why_set(why, -EAGAIN, "cannot start a thread");
+    }
     err = serve(r, why);
     front_close(r->front);
     ctl_stop(r->ctl); /* its verbs look at the mirror */
-    ended = disassemble(&r->assembly, true);
+    ended = flush(r);
+    r->watch_done = true;
+    (void)pthread_join(watch, NULL); /* cannot fail for our own thread */
     if (err == 0 && ended < 0) {
         err = why_set(why, ended,
                       "the volume could not be flushed: %s; the next mount compares the stores",
                       error_words(ended));
         event_post(r->events, EVENT_ERROR, "%s", why->text);
     }
+    if (r->stuck || mirror_stuck(mirror_of(r->assembly.mirror))) {
+        return err; /* threads are in a store that hangs: all goes with the process */
+    }
+    disassemble(&r->assembly);
     events_free(r->events);
     return err;
 }

@@ -23,7 +23,8 @@ struct disk_member {
     le32 caps;
     le64 position;
     le64 since_s;
-    uint8_t zero[24];
+    struct id left_generation;
+    le64 left_mount;
 };
 
 struct disk_super {
@@ -94,6 +95,15 @@ struct super_member *super_member_of(struct super *super, const struct id *id) {
     return NULL;
 }
 
+bool super_knows(const struct super *s, const struct id *generation) {
+    bool found = id_equal(&s->generation, generation);
+
+    for (int i = 0; i < SUPER_HISTORY && !found; i++) {
+        found = id_equal(&s->history[i], generation);
+    }
+    return found;
+}
+
 void super_new_generation(struct super *super) {
     memmove(&super->history[1], &super->history[0], sizeof(super->history) - sizeof(struct id));
     super->history[0] = super->generation;
@@ -108,6 +118,8 @@ static void encode_member(const struct super_member *m, struct disk_member *d) {
     d->caps = le32_of(m->caps);
     d->position = le64_of(m->position);
     d->since_s = le64_of(m->since_s);
+    d->left_generation = m->left_generation;
+    d->left_mount = le64_of(m->left_mount);
 }
 
 void super_encode(const struct super *s, uint8_t *ret_bytes) {
@@ -168,7 +180,7 @@ static bool decode_member(const struct disk_member *d, struct super_member *m) {
     uint32_t state = le32_get(d->state);
 
     if (state < MEMBER_ONLINE || state > MEMBER_LAST || id_is_zero(&d->id) ||
-        !name_field_ok(d->label, sizeof(d->label)) || !all_zero(d->zero, sizeof(d->zero))) {
+        !name_field_ok(d->label, sizeof(d->label))) {
         return false;
     }
     m->id = d->id;
@@ -177,6 +189,8 @@ static bool decode_member(const struct disk_member *d, struct super_member *m) {
     m->caps = le32_get(d->caps);
     m->position = le64_get(d->position);
     m->since_s = le64_get(d->since_s);
+    m->left_generation = d->left_generation;
+    m->left_mount = le64_get(d->left_mount);
     return true;
 }
 

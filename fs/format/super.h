@@ -32,9 +32,11 @@ struct super_member {
     struct id id;
     char label[LABEL_BYTES];
     enum member_state state;
-    uint32_t caps;     /* what the store can do: enum store_cap */
-    uint64_t position; /* all before it is proven stable there */
-    uint64_t since_s;  /* when it got into this state */
+    uint32_t caps;             /* what the store can do: enum store_cap */
+    uint64_t position;         /* all before it is proven stable there */
+    uint64_t since_s;          /* when it got into this state */
+    struct id left_generation; /* what its own superblock says if nobody put an older copy of it */
+    uint64_t left_mount; /* there: the generation and mount count when it left; 0: it has not */
 };
 
 enum super_kind {
@@ -80,5 +82,7 @@ bool super_name_ok(const char *name);
 /* The member with this id, or NULL. */
 struct super_member *super_member_of(struct super *super, const struct id *id);
 
+/* Is it the record's generation, or one of its history? */
+bool super_knows(const struct super *super, const struct id *generation);
 /* A new generation, the old one going into the history. */
 void super_new_generation(struct super *super);

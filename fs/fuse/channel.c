@@ -21,13 +21,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fiber.h"
 #include "fuse/front_int.h"
 
 enum {
     EAGER_US = 20 /* about what being woken costs; longer gains nothing (tests/bench/run) */
 };
 
-static _Thread_local int reply_fd = -1; /* where this thread's request came from */
+static _Thread_local int came_from; /* where this thread's request was read */
 
 static int64_t now_us(void) {
     struct timespec t;
@@ -52,11 +53,11 @@ static ssize_t read_request(struct front *f, int fd, void *buf, size_t size) {
 
         atomic_store(&f->eager_taken, false);
         if (n >= 0 || errno != EAGAIN) {
-            reply_fd = f->eager_fd;
+            came_from = f->eager_fd;
             return n;
         }
     }
-    reply_fd = fd;
+    came_from = fd;
     return read(fd, buf, size);
 }
 
@@ -78,6 +79,7 @@ static ssize_t channel_read(int fd, void *buf, size_t size, void *data) {
 static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *data) {
     struct front *f = data;
     const struct fuse_out_header *head = iov[0].iov_base;
+    const struct request *request;
 
     if (head->unique != 0 && head->unique == f->init_unique) {
         f->init_unique = 0;
@@ -85,7 +87,8 @@ static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *data) 
             ((struct fuse_init_out *)iov[1].iov_base)->flags |= FUSE_HANDLE_KILLPRIV_V2;
         }
     }
-    return writev(head->unique != 0 && reply_fd >= 0 ? reply_fd : fd, iov, count);
+    request = fiber_arg();
+    return writev(head->unique != 0 && request ? request->reply_fd : fd, iov, count);
 }
 
 /* Without it all works, with more waiting. Where there is one processor, asking keeps it from those
@@ -101,6 +104,13 @@ static void open_eager(struct front *f) {
         (void)close(f->eager_fd); /* nothing was read from it */
         f->eager_fd = -1;
     }
+}
+
+int channel_receive(struct front *f, struct request *r) {
+    int n = fuse_session_receive_buf(f->session, &r->buf);
+
+    r->reply_fd = came_from;
+    return n;
 }
 
 int channel_open(struct front *f) {

@@ -28,12 +28,20 @@ struct front {
     unsigned threads, idle;
 };
 
+/* A request on its way: what one fiber works with (base/fiber.h). */
+struct request {
+    struct front *front;
+    struct fuse_buf buf;
+    char *read_buf; /* IO_BYTES_MAX, touched as far as needed */
+    int reply_fd;   /* where it came from */
+};
+
 extern const struct fuse_lowlevel_ops front_ops;
-/* Frees what the calling thread kept for its requests. */
-void front_thread_end(void);
 
 /* channel.c: after the mount, before the first request */
 int channel_open(struct front *front) must_check;
+/* The next request. As fuse_session_receive_buf(). */
+int channel_receive(struct front *front, struct request *request);
 
 /* loop.c */
 void loop_run(struct front *front);

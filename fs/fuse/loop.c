@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/fiber.h"
 #include "base/limits.h"
 #include "fuse/front_int.h"
 
@@ -46,36 +47,74 @@ static bool idle_again(struct front *f) {
     return stay;
 }
 
+static void leave(struct front *f, bool idle) {
+    pthread_mutex_lock(&f->mutex);
+    f->idle -= idle;
+    f->threads--;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static void request_free(struct request *r) {
+    fiber_orphan(r->buf.mem); /* a write that was given up may still read it */
+    fiber_orphan(r->read_buf);
+    free(r);
+}
+
+/* One request, as a fiber: if it gets stuck in a store, it goes on in another thread. */
+static void process(void *arg) {
+    struct request *r = arg;
+
+    fuse_session_process_buf(r->front->session, &r->buf);
+    if (fiber_losses() > 0) { /* what it worked with belongs to the stuck thread, too */
+        request_free(r);
+    }
+}
+
+static void serve(struct front *f);
+
+/* A thread that finished a request for one that is stuck takes its seat. */
+static void take_seat(void *arg) {
+    struct front *f = arg;
+
+    if (idle_again(f)) {
+        serve(f);
+    } else {
+        leave(f, false);
+    }
+}
+
 static void serve(struct front *f) {
-    struct fuse_buf buf = {.mem = NULL};
+    struct request *r = calloc(1, sizeof(*r));
     bool stay = true;
 
-    while (stay && !fuse_session_exited(f->session)) {
-        int n = fuse_session_receive_buf(f->session, &buf);
+    while (r && stay && !fuse_session_exited(f->session)) {
+        int n;
         bool seat;
 
+        r->front = f;
+        n = channel_receive(f, r);
         if (n == -EINTR || n == -EAGAIN) {
             continue;
         }
         if (n <= 0) {
             break; /* unmounted, or the connection was cut */
         }
-        seat = leaves_seat(&buf);
+        seat = leaves_seat(&r->buf);
         if (seat) {
             busy(f);
         }
-        fuse_session_process_buf(f->session, &buf);
+        if (!fiber_run(process, r, take_seat, f)) {
+            return; /* this thread was stuck; the request, and its seat, are another's */
+        }
         if (seat) {
             stay = idle_again(f);
         }
     }
-    free(buf.mem);
-    front_thread_end();
-    pthread_mutex_lock(&f->mutex);
-    f->idle -= stay;
-    f->threads--;
-    pthread_cond_broadcast(&f->changed);
-    pthread_mutex_unlock(&f->mutex);
+    if (r) {
+        request_free(r);
+    }
+    leave(f, stay);
 }
 
 static void *thread_main(void *arg) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fiber.h"
 #include "base/limits.h"
 #include "fuse/front_int.h"
 
@@ -295,30 +296,39 @@ static void on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     reply_err(req, f->vol->ops->close(f->vol, obj_of(f, ino), handle_of(fi)));
 }
 
-static _Thread_local char *read_buf; /* IO_BYTES_MAX, touched as far as needed */
-
-void front_thread_end(void) {
-    free(read_buf);
-    read_buf = NULL;
+static ssize_t read_into(struct front *f, struct request *r, fuse_ino_t ino,
+                         struct fuse_file_info *fi, size_t size, off_t off) {
+    if (!r->read_buf) {
+        r->read_buf = malloc(IO_BYTES_MAX);
+    }
+    return !r->read_buf ? -ENOMEM
+           : size > IO_BYTES_MAX
+               ? -EINVAL
+               : f->vol->ops->read(f->vol, obj_of(f, ino), handle_of(fi), r->read_buf, size, off);
 }
 
 static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                     struct fuse_file_info *fi) {
     struct front *f = front_of(req);
+    struct request alone = {.read_buf = NULL}, *r = fiber_arg();
+    unsigned losses = fiber_losses();
     ssize_t n;
 
-    if (!read_buf) {
-        read_buf = malloc(IO_BYTES_MAX);
-    }
-    n = !read_buf ? -ENOMEM : size > IO_BYTES_MAX ? -EINVAL : 0;
-    if (n == 0) {
-        n = f->vol->ops->read(f->vol, obj_of(f, ino), handle_of(fi), read_buf, size, off);
+    r = r ? r : &alone;
+    n = read_into(f, r, ino, fi, size, off);
+    while (fiber_losses() !=
+           losses) { /* a call that was given up may still write into the buffer */
+        losses = fiber_losses();
+        fiber_orphan(r->read_buf);
+        r->read_buf = NULL;
+        n = read_into(f, r, ino, fi, size, off);
     }
     if (n < 0) {
         reply_err(req, (int)n);
     } else {
-        (void)fuse_reply_buf(req, read_buf, (size_t)n);
+        (void)fuse_reply_buf(req, r->read_buf, (size_t)n);
     }
+    free(alone.read_buf);
 }
 
 static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,

@@ -35,14 +35,15 @@ struct claim {
 
 struct walk {
     struct claim *claims;
-    struct store *from, *to;
+    int from_root, to_root;
+    bool top; /* the root is the volume's: what is ours is left alone */
     const struct heal_options *options;
     struct copy_stat *stat;
     struct todo *todo;
     struct first_name *links;
     bool sync_each;     /* the target has no syncfs: each file is synced by itself */
     const char *folder; /* being looked at, for messages */
-    char name[NAME_BYTES];
+    char name[NAME_BYTES], failed[2 * NAME_BYTES];
 };
 
 /* Opens root/path, one component at a time, following no link. A path may be longer than PATH_MAX.
@@ -84,9 +85,10 @@ static int push(struct walk *w, const char *folder, const char *name) {
     return 0;
 }
 
-static bool skipped(const char *folder, const char *name) {
+static bool skipped(bool top, const char *folder, const char *name) {
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-           (!*folder && (strcmp(name, STORE_FOLDER) == 0 || strcmp(name, "lost+found") == 0));
+           (top && !*folder &&
+            (strcmp(name, STORE_FOLDER) == 0 || strcmp(name, "lost+found") == 0));
 }
 
 static int sync_file(int dir, const char *name) {
@@ -121,7 +123,7 @@ static int remember_link(struct walk *w, const struct stat *a, int to, const cha
 
 /* A further name of a file that was met before: it must be a link to the same file. */
 static int equalize_link(struct walk *w, const struct first_name *l, int to, const char *name) {
-    scope_fd int folder = open_folder(store_root_fd(w->to), l->folder);
+    scope_fd int folder = open_folder(w->to_root, l->folder);
     struct stat b;
 
     if (folder < 0) {
@@ -234,7 +236,10 @@ static int each_name(struct walk *w, int folder, int (*fn)(struct walk *, int, i
         return err;
     }
     while (err == 0 && (errno = 0, e = readdir(d))) {
-        err = skipped(w->folder, e->d_name) ? 0 : fn(w, from, to, e->d_name);
+        err = skipped(w->top, w->folder, e->d_name) ? 0 : fn(w, from, to, e->d_name);
+        if (w->options->live && (err == -ENOENT || err == -EEXIST)) {
+            err = 0; /* made or removed while we looked: the journal has it */
+        }
     }
     return err == 0 ? -errno : err;
 }
@@ -253,8 +258,8 @@ static int remove_extra(struct walk *w, int from, int to, const char *name) {
 }
 
 static int visit_folder(struct walk *w, const char *path) {
-    scope_fd int from = open_folder(store_root_fd(w->from), path);
-    scope_fd int to = open_folder(store_root_fd(w->to), path);
+    scope_fd int from = open_folder(w->from_root, path);
+    scope_fd int to = open_folder(w->to_root, path);
     int err;
 
     w->folder = path;
@@ -267,8 +272,8 @@ static int visit_folder(struct walk *w, const char *path) {
     w->name[0] = '\0';
     w->stat->objects_compared++;
     err = err < 0 ? err : copy_attrs(from, ".", to, ".", w->stat);
-    if (err == 0 && w->sync_each && (store_caps(w->to) & STORE_FSYNC_DIR) && fsync(to) < 0) {
-        err = -errno;
+    if (err == 0 && w->sync_each && fsync(to) < 0 && errno != EINVAL && errno != ENOSYS) {
+        err = -errno; /* a store that cannot sync folders said so when it was made */
     }
     return err;
 }
@@ -294,39 +299,64 @@ static void free_walk(struct walk *w) {
     }
 }
 
+static int run(struct walk *w) {
+    int err = push(w, "", "");
+
+    while (err == 0 && w->todo) {
+        struct todo *t = w->todo;
+
+        w->todo = t->next;
+        err = visit_folder(w, t->path);
+        if (w->options->live && (err == -ENOENT || err == -ENOTDIR || err == -EEXIST)) {
+            err = 0; /* moved while we looked: the journal has it */
+        }
+        if (err < 0) {
+            (void)snprintf(w->failed, sizeof(w->failed), "/%s%s%s", t->path, *t->path ? "/" : "",
+                           w->name);
+        }
+        free(t);
+    }
+    free_walk(w);
+    return err;
+}
+
+int heal_folder(int from, int to, bool top, bool sync_each, const struct heal_options *options,
+                struct copy_stat *stat) {
+    struct walk w = {.from_root = from,
+                     .to_root = to,
+                     .top = top,
+                     .options = options,
+                     .stat = stat,
+                     .folder = "",
+                     .sync_each = sync_each};
+
+    return run(&w);
+}
+
 int heal_tree(struct store *from, struct store *to, const struct heal_options *options,
               struct copy_stat *ret_stat, struct why *why) {
-    struct copy_stat stat = {0};
-    struct walk w = {.from = from,
-                     .to = to,
+    struct walk w = {.from_root = store_root_fd(from),
+                     .to_root = store_root_fd(to),
+                     .top = true,
                      .options = options,
-                     .stat = &stat,
+                     .stat = ret_stat,
                      .folder = "",
                      .sync_each = !(store_caps(to) & STORE_SYNCFS)};
     int err = store_check(from, why);
 
+    *ret_stat = (struct copy_stat){0};
     err = err < 0 ? err : store_check(to, why);
     if (err < 0) {
         return err;
     }
-    err = push(&w, "", "");
-    while (err == 0 && w.todo) {
-        struct todo *t = w.todo;
-
-        w.todo = t->next;
-        err = visit_folder(&w, t->path);
-        if (err < 0) {
-            (void)why_set(why, err, "copying from %s to %s stopped at /%s%s%s: %s",
-                          store_path(from), store_path(to), t->path, *t->path ? "/" : "", w.name,
-                          error_words(err));
-        }
-        free(t);
+    err = run(&w);
+    if (err < 0) {
+        return why_set(why, err, "copying from %s to %s stopped at %s: %s", store_path(from),
+                       store_path(to), w.failed, error_words(err));
     }
-    if (err == 0 && syncfs(store_root_fd(to)) < 0) {
+    if (syncfs(store_root_fd(to)) < 0) {
         err = why_set(why, -errno, "%s cannot be synced: %s", store_path(to), error_words(-errno));
     }
-    free_walk(&w);
-    *ret_stat = stat;
     return err;
 }
 
@@ -346,7 +376,7 @@ int heal_measure(const char *folder, uint64_t *ret_bytes, uint64_t *ret_objects)
         while (d && err == 0 && (e = readdir(d))) {
             struct stat st;
 
-            if (skipped(t->path, e->d_name) ||
+            if (skipped(true, t->path, e->d_name) ||
                 fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
                 continue;
             }

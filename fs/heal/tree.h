@@ -11,6 +11,7 @@
 #include "store/store.h"
 
 struct heal_options {
+    bool live;        /* the source is in use: what is gone when we come to it is left out */
     bool all_data;    /* compare every byte; else only of files whose attributes differ, and ... */
     uint64_t since_s; /* ... of those that changed (ctime, on either side) at or after this */
     /* Called now and then; may be NULL. Returns false to stop: -EINTR. */
@@ -18,9 +19,13 @@ struct heal_options {
     void *progress_arg;
 };
 
-/* Makes `to` like `from`, and `to` durable. */
+/* Makes `to` like `from`, and `to` durable. *ret_stat is set also when it failed half way. */
 int heal_tree(struct store *from, struct store *to, const struct heal_options *options,
               struct copy_stat *ret_stat, struct why *why) must_check;
+
+/* The same for a folder that both have, given by descriptors. `top`: it is the volume's root. */
+int heal_folder(int from, int to, bool top, bool sync_each, const struct heal_options *options,
+                struct copy_stat *stat) must_check;
 
 /* Bytes of data and number of objects in a folder, by its attributes: for progress. Any folder. */
 int heal_measure(const char *folder, uint64_t *ret_bytes, uint64_t *ret_objects) must_check;

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "mirror/mirror_int.h"
 
@@ -9,16 +10,22 @@ static const struct {
     int err;
     enum answer_class class;
 } classes[] = {
-    {EIO, ANSWER_DEVICE},       {ESTALE, ANSWER_DEVICE},       {ENOTCONN, ANSWER_DEVICE},
-    {EROFS, ANSWER_DEVICE},     {ETIMEDOUT, ANSWER_DEVICE},    {ENODEV, ANSWER_DEVICE},
-    {ENXIO, ANSWER_PLAIN},      {ECONNABORTED, ANSWER_DEVICE}, {EUCLEAN, ANSWER_DEVICE},
-    {ESHUTDOWN, ANSWER_DEVICE}, {EHOSTDOWN, ANSWER_DEVICE},    {EREMOTEIO, ANSWER_DEVICE},
-    {EBADF, ANSWER_DEVICE},     {ENAMETOOLONG, ANSWER_LIMIT},  {EFBIG, ANSWER_LIMIT},
-    {EMLINK, ANSWER_LIMIT},     {E2BIG, ANSWER_LIMIT},         {EOPNOTSUPP, ANSWER_LIMIT},
-    {EINVAL, ANSWER_LIMIT},     {EPERM, ANSWER_LIMIT},         {EACCES, ANSWER_LIMIT},
-    {EILSEQ, ANSWER_LIMIT},     {EDQUOT, ANSWER_LIMIT},        {ENOSPC, ANSWER_LIMIT},
-    {EMFILE, ANSWER_OWN},       {ENFILE, ANSWER_OWN},          {ENOMEM, ANSWER_OWN},
-    {EINTR, ANSWER_OWN},        {EAGAIN, ANSWER_OWN},          {HFE_CAPABILITY, ANSWER_CAPABILITY},
+    {EIO, ANSWER_DEVICE},          {ESTALE, ANSWER_DEVICE},
+    {ENOTCONN, ANSWER_DEVICE},     {EROFS, ANSWER_DEVICE},
+    {ETIMEDOUT, ANSWER_DEVICE},    {ENODEV, ANSWER_DEVICE},
+    {ENXIO, ANSWER_PLAIN},         {ECONNABORTED, ANSWER_DEVICE},
+    {EUCLEAN, ANSWER_DEVICE},      {ESHUTDOWN, ANSWER_DEVICE},
+    {EHOSTDOWN, ANSWER_DEVICE},    {EREMOTEIO, ANSWER_DEVICE},
+    {EBADF, ANSWER_DEVICE},        {ENAMETOOLONG, ANSWER_LIMIT},
+    {EFBIG, ANSWER_LIMIT},         {EMLINK, ANSWER_LIMIT},
+    {E2BIG, ANSWER_LIMIT},         {EOPNOTSUPP, ANSWER_LIMIT},
+    {EINVAL, ANSWER_LIMIT},        {EPERM, ANSWER_LIMIT},
+    {EACCES, ANSWER_LIMIT},        {EILSEQ, ANSWER_LIMIT},
+    {EDQUOT, ANSWER_LIMIT},        {ENOSPC, ANSWER_LIMIT},
+    {EMFILE, ANSWER_OWN},          {ENFILE, ANSWER_OWN},
+    {ENOMEM, ANSWER_OWN},          {EINTR, ANSWER_OWN},
+    {EAGAIN, ANSWER_OWN},          {HFE_CAPABILITY, ANSWER_CAPABILITY},
+    {HFE_GIVEN_UP, ANSWER_DEVICE},
 };
 
 enum answer_class answer_class(int err) {
@@ -31,6 +38,46 @@ enum answer_class answer_class(int err) {
         }
     }
     return ANSWER_PLAIN;
+}
+
+struct repair_call {
+    struct store *from, *to;
+    struct obj *dir;
+    bool attrs_only;
+    char name[NAME_BYTES];
+};
+
+static int repair_call(void *arg) {
+    struct repair_call *r = arg;
+
+    return store_repair(r->from, r->to, r->dir, r->name, r->attrs_only);
+}
+
+int repair_object(struct mirror *m, unsigned from, unsigned to, struct obj *dir, const char *name,
+                  bool attrs_only) {
+    struct repair_call r = {.from = m->member[from].store,
+                            .to = m->member[to].store,
+                            .dir = dir,
+                            .attrs_only = attrs_only};
+
+    if (!r.from || !r.to) {
+        return -ENODEV; /* let go meanwhile */
+    }
+    memcpy(r.name, name, strlen(name) + 1); /* checked by name_ok() */
+    return guard_call(m->member[to].guard, GUARD_SLOW, repair_call, &r, sizeof(r));
+}
+
+/* A SYNCING store gets the change, too; what it says counts for its catch-up only. */
+static void apply_receiving(struct mirror *m, struct change *c, int answer) {
+    for (unsigned i = 0; i < m->count; i++) {
+        if (is_online(m, i) || !takes_changes(m, i)) {
+            continue;
+        }
+        c->fill = false;
+        if (answer < 0 || c->failed >= 0 || RETRY_OWN(c->apply(c, m->member[i].vol, i)) < 0) {
+            atomic_store(&m->member[i].spoiled, true);
+        }
+    }
 }
 
 static int apply_once(struct mirror *m, struct change *c, unsigned i) {
@@ -67,8 +114,7 @@ static unsigned order_stores(struct mirror *m, const struct change *c,
 
 static int repair_names(struct mirror *m, const struct change *c, unsigned from, unsigned to) {
     for (int k = 0; k < 2 && c->name[k].dir; k++) {
-        int err = store_repair(m->member[from].store, m->member[to].store, c->name[k].dir,
-                               c->name[k].name, c->attrs_only);
+        int err = repair_object(m, from, to, c->name[k].dir, c->name[k].name, c->attrs_only);
 
         if (err < 0) {
             return err;
@@ -166,16 +212,13 @@ static int blame(struct mirror *m, const struct change *c, uint32_t bad, int err
     return 0;
 }
 
-int mirror_change(struct mirror *m, struct change *c) {
+static int change_all(struct mirror *m, struct change *c) {
     struct outcome o = {.leader = -1, .answer = -EIO};
     unsigned order[STORES_MAX], n = order_stores(m, c, order), reader = atomic_load(&m->reader);
 
     c->m = m;
     c->failed = c->refused = -1;
     c->took = 0;
-    if (atomic_load_explicit(&m->read_only, memory_order_relaxed)) {
-        return -EROFS;
-    }
     for (unsigned k = 0; k < n; k++) {
         c->fill = o.leader < 0 || order[k] == reader;
         if (!account(m, c, &o, order[k], apply_once(m, c, order[k]))) {
@@ -207,6 +250,22 @@ int mirror_change(struct mirror *m, struct change *c) {
         return -EIO;
     }
     return o.answer;
+}
+
+int mirror_change(struct mirror *m, struct change *c) {
+    struct journal_intent intent;
+    int err;
+
+    if (atomic_load_explicit(&m->read_only, memory_order_relaxed)) {
+        return -EROFS;
+    }
+    log_change(m, c, &intent);
+    err = change_all(m, c);
+    if (c->took != 0 || c->failed >= 0) { /* else no store has anything new */
+        apply_receiving(m, c, err);
+    }
+    journal_end(m->journal, &intent);
+    return err;
 }
 
 int reader_first(struct mirror *m) {
@@ -251,13 +310,16 @@ static int sync_answer(struct mirror *m, const struct sync_item *item, uint32_t 
     int err = 0;
 
     for (unsigned i = 0; i < m->count; i++) {
-        if ((asked >> i & 1) && item[i].err < 0) {
+        if ((asked >> i & 1) && !is_online(m, i)) { /* SYNCING, or lost meanwhile, and recorded */
+            atomic_store(&m->member[i].spoiled, item[i].err < 0 || m->member[i].spoiled);
+            asked &= ~(1u << i);
+        } else if ((asked >> i & 1) && item[i].err < 0) {
             bad |= 1u << i;
             err = item[i].err;
         }
     }
     if (bad == 0) {
-        return 0;
+        return asked == 0 ? -EIO : 0; /* every store that was asked has left */
     }
     if (bad == asked || (unsigned)__builtin_popcount(asked & ~bad) < m->min_stores) {
         m->unequal = true;
@@ -275,7 +337,7 @@ int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle 
     int mine = -1;
 
     for (unsigned i = 0; i < m->count; i++) {
-        if (is_online(m, i) && vol_have(handles[i])) {
+        if (takes_changes(m, i) && vol_have(handles[i])) {
             item[i] = (struct sync_item){
                 .vol = m->member[i].vol, .obj = obj, .handle = handles[i], .data_only = data_only};
             asked |= 1u << i;

@@ -10,7 +10,7 @@ static int read_attr(struct mirror *m, struct obj *obj, struct mfile *f, struct 
 
     MIRROR_FIRST_ANSWER (m, i, err) {
         struct vol *v = m->member[i].vol;
-        struct vol_handle h = {f ? atomic_load(&f->handle[i]) : UINT64_MAX};
+        struct vol_handle h = mfile_handle(m, f, (unsigned)i);
 
         err = v->ops->getattr(v, obj, h, ret_attr);
     }
@@ -74,7 +74,7 @@ struct attr_change {
 
 static int setattr_apply(struct change *c, struct vol *v, unsigned i) {
     struct attr_change *ac = (struct attr_change *)c;
-    struct vol_handle h = {ac->file ? atomic_load(&ac->file->handle[i]) : UINT64_MAX};
+    struct vol_handle h = mfile_handle(c->m, ac->file, i);
 
     return v->ops->setattr(v, ac->obj, h, ac->attr, NULL);
 }
@@ -84,8 +84,8 @@ static int setattr_apply(struct change *c, struct vol *v, unsigned i) {
 static int setattr_undo(struct change *c, unsigned i) {
     struct attr_change *ac = (struct attr_change *)c;
     struct vol *from = c->m->member[c->failed].vol, *to = c->m->member[i].vol;
-    struct vol_handle hf = {ac->file ? atomic_load(&ac->file->handle[c->failed]) : UINT64_MAX};
-    struct vol_handle ht = {ac->file ? atomic_load(&ac->file->handle[i]) : UINT64_MAX};
+    struct vol_handle hf = mfile_handle(c->m, ac->file, (unsigned)c->failed);
+    struct vol_handle ht = mfile_handle(c->m, ac->file, i);
     struct vol_attr old = {.set = VOL_SET_UID | VOL_SET_GID | VOL_SET_MODE | VOL_SET_MTIME,
                            .cred = &cred_self};
     struct stat st;
@@ -130,6 +130,8 @@ static int change_held(struct mirror *m, struct attr_change *ac) {
         ac->c.name[0] = (struct change_name){hold.where.parent, hold.where.name};
     }
     ac->c.attrs_only = true;
+    ac->c.tells = TELLS_ATTR;
+    ac->c.obj = ac->obj;
     times_hold(m, ac->obj, &times);
     err = mirror_change(m, &ac->c);
     range_unlock(&m->ranges, &times);
@@ -189,6 +191,10 @@ static int set_size(struct mirror *m, struct attr_change *ac) {
     struct obj_hold name = {.where.parent = NULL};
     int err = drop_privileges(m, ac->obj, ac->attr->cred);
 
+    log_bind_held(m, ac->obj);
+    ac->c.tells = TELLS_DATA;
+    ac->c.obj = ac->obj;
+    ac->c.off = (uint64_t)ac->attr->size;
     err = err < 0 || ac->file ? err : hold_obj(m, ac->obj, &name);
     if (err < 0) {
         return err;
@@ -213,15 +219,16 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
                              .attr = &set};
     int err;
 
+    fix_times(&set);
+    gate_enter(&m->gate);
     if (f && f->writable && (set.set & VOL_SET_SIZE)) {
         ac.file = f;
         err = mfile_on_all(m, f);
         if (err < 0) {
+            gate_leave(&m->gate);
             return err;
         }
     }
-    fix_times(&set);
-    gate_enter(&m->gate);
     rwlock_read(&m->names);
     err = set.set & VOL_SET_SIZE ? set_size(m, &ac) : change_held(m, &ac);
     if (err == 0 && (set.set & VOL_SET_UID) && set.uid == (uid_t)-1 && set.gid == (gid_t)-1) {

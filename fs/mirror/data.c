@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/fiber.h"
 #include "mirror/mirror_int.h"
 
 enum {
@@ -39,7 +40,7 @@ static ssize_t read_others(struct mirror *m, struct mfile *f, unsigned bad, void
 
     *ret_answered = false;
     for (unsigned i = 0; i < m->count && !*ret_answered; i++) {
-        struct vol_handle h = {atomic_load(&f->handle[i])};
+        struct vol_handle h = mfile_handle(m, f, i);
 
         if (i != bad && is_online(m, i) && vol_have(h)) {
             n = RETRY_OWN(m->member[i].vol->ops->read(m->member[i].vol, f->obj, h, buf, size, off));
@@ -120,10 +121,6 @@ struct data_change {
     const struct cred *cred;
 };
 
-static struct vol_handle handle_of(const struct mfile *f, unsigned i) {
-    return (struct vol_handle){atomic_load_explicit(&f->handle[i], memory_order_acquire)};
-}
-
 /* Store i took n bytes. One after the other, the next ones are asked for no more. */
 static int took(struct data_change *d, unsigned i, ssize_t n) {
     if (n < 0) {
@@ -141,9 +138,10 @@ static int write_apply(struct change *c, struct vol *v, unsigned i) {
     struct data_change *d = (struct data_change *)c;
 
     return took(d, i,
-                d->ahead ? d->ahead[i]
-                         : v->ops->write(v, d->file->obj, handle_of(d->file, i), d->buf, d->done,
-                                         d->off, d->cred));
+                d->ahead && is_online(c->m, i)
+                    ? d->ahead[i]
+                    : v->ops->write(v, d->file->obj, mfile_handle(d->c.m, d->file, i), d->buf,
+                                    d->done, d->off, d->cred));
 }
 
 struct ahead_item {
@@ -170,8 +168,10 @@ static void write_ahead(struct mirror *m, struct data_change *d, ssize_t ret_too
 
     join_init(&join);
     for (unsigned i = 0; i < m->count; i++) {
-        item[i] = (struct ahead_item){
-            .vol = m->member[i].vol, .d = d, .handle = handle_of(d->file, i), .ret = &ret_took[i]};
+        item[i] = (struct ahead_item){.vol = m->member[i].vol,
+                                      .d = d,
+                                      .handle = mfile_handle(d->c.m, d->file, i),
+                                      .ret = &ret_took[i]};
         ret_took[i] = -EIO; /* a store that comes ONLINE in between is not asked */
         if (i != mine && is_online(m, i)) {
             work_submit(m->workers, &item[i].work, ahead_run, &join);
@@ -186,42 +186,46 @@ static int copy_apply(struct change *c, struct vol *v, unsigned i) {
     struct data_change *d = (struct data_change *)c;
 
     return took(d, i,
-                v->ops->copy(v, d->from->obj, handle_of(d->from, i), d->from_off, d->file->obj,
-                             handle_of(d->file, i), d->off, d->done, d->cred));
+                v->ops->copy(v, d->from->obj, mfile_handle(d->c.m, d->from, i), d->from_off,
+                             d->file->obj, mfile_handle(d->c.m, d->file, i), d->off, d->done,
+                             d->cred));
 }
 
 static int fallocate_apply(struct change *c, struct vol *v, unsigned i) {
     struct data_change *d = (struct data_change *)c;
 
-    return v->ops->fallocate(v, d->file->obj, handle_of(d->file, i), d->mode, d->off, d->len,
-                             d->cred);
+    return v->ops->fallocate(v, d->file->obj, mfile_handle(d->c.m, d->file, i), d->mode, d->off,
+                             d->len, d->cred);
+}
+
+/* The next bytes of copy_back(), through `buf`. How many; 0 at the end. */
+static ssize_t copy_some(struct mirror *m, const struct mfile *f, unsigned i, unsigned k, char *buf,
+                         size_t want, off_t off) {
+    struct vol *from = m->member[i].vol, *to = m->member[k].vol;
+    ssize_t n = RETRY_OWN(from->ops->read(from, f->obj, mfile_handle(m, f, i), buf, want, off)), w;
+
+    if (n <= 0) {
+        return n;
+    }
+    w = RETRY_OWN(
+        to->ops->write(to, f->obj, mfile_handle(m, f, k), buf, (size_t)n, off, &cred_self));
+    return w == n ? n : w < 0 ? w : -ENOSPC;
 }
 
 /* Copies [off, off + len) of an open file from store i to store k. */
 static int copy_back(struct mirror *m, const struct mfile *f, unsigned i, unsigned k, off_t off,
                      off_t len) {
     enum { CHUNK = 64 << 10 };
-    scope_free char *buf = malloc(CHUNK);
-    struct vol *from = m->member[i].vol, *to = m->member[k].vol;
+    char *buf = malloc(CHUNK);
+    ssize_t n = buf ? 1 : -ENOMEM;
 
-    if (!buf) {
-        return -ENOMEM;
+    while (len > 0 && n > 0) {
+        n = copy_some(m, f, i, k, buf, len < CHUNK ? (size_t)len : CHUNK, off);
+        off += n > 0 ? n : 0;
+        len -= n > 0 ? n : 0;
     }
-    while (len > 0) {
-        size_t want = len < CHUNK ? (size_t)len : CHUNK;
-        ssize_t n = RETRY_OWN(from->ops->read(from, f->obj, handle_of(f, i), buf, want, off)), w;
-
-        if (n <= 0) {
-            return (int)n;
-        }
-        w = RETRY_OWN(to->ops->write(to, f->obj, handle_of(f, k), buf, (size_t)n, off, &cred_self));
-        if (w < n) {
-            return w < 0 ? (int)w : -ENOSPC;
-        }
-        off += n;
-        len -= n;
-    }
-    return 0;
+    fiber_orphan(buf);
+    return n < 0 ? (int)n : 0;
 }
 
 /* Gives store k back the bytes [off, d->off + d->len) and, if the change made the file longer
@@ -232,16 +236,18 @@ static int restore(struct mirror *m, const struct data_change *d, unsigned i, un
     off_t end = d->shifts ? INT64_MAX : d->off + d->len;
     struct vol_attr attr = {.set = VOL_SET_SIZE, .cred = &cred_self};
     struct stat a, b;
-    int err = (int)RETRY_OWN(from->ops->getattr(from, d->file->obj, handle_of(d->file, i), &a));
+    int err = (int)RETRY_OWN(
+        from->ops->getattr(from, d->file->obj, mfile_handle(d->c.m, d->file, i), &a));
 
     err = err < 0 ? err : copy_back(m, d->file, i, k, off, end - off);
-    err = err < 0 ? err
-                  : (int)RETRY_OWN(to->ops->getattr(to, d->file->obj, handle_of(d->file, k), &b));
+    err = err < 0
+              ? err
+              : (int)RETRY_OWN(to->ops->getattr(to, d->file->obj, mfile_handle(m, d->file, k), &b));
     if (err == 0 && a.st_size != b.st_size &&
         (d->shifts || (b.st_size == end && a.st_size < b.st_size))) {
         attr.size = a.st_size;
-        err =
-            (int)RETRY_OWN(to->ops->setattr(to, d->file->obj, handle_of(d->file, k), &attr, NULL));
+        err = (int)RETRY_OWN(
+            to->ops->setattr(to, d->file->obj, mfile_handle(m, d->file, k), &attr, NULL));
     }
     return err;
 }
@@ -310,6 +316,15 @@ static int take_back_ahead(struct mirror *m, struct data_change *d) {
     return failed < 0 ? 0 : (int)d->ahead[failed];
 }
 
+/* What a store that is being caught up has, nobody knows now: it begins anew. */
+static void spoil_receiving(struct mirror *m) {
+    for (unsigned i = 0; i < m->count; i++) {
+        if (!is_online(m, i) && takes_changes(m, i)) {
+            atomic_store(&m->member[i].spoiled, true);
+        }
+    }
+}
+
 /* Holds what the change touches: of a copy, the source too, for it must be the same on all stores.
  */
 static void hold_data(struct mirror *m, const struct data_change *d, uint64_t lock_len,
@@ -330,14 +345,23 @@ static void hold_data(struct mirror *m, const struct data_change *d, uint64_t lo
 
 /* A change of [off, off + lock_len) of an open file on all stores. */
 static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_len) {
+    struct journal_intent intent;
     struct range_hold hold[2];
-    int err = mfile_on_all(m, d->file);
+    int err;
 
+    d->c.m = m;
+    d->c.tells = TELLS_DATA;
+    d->c.obj = d->file->obj;
+    d->c.off = (uint64_t)d->off;
+    d->c.len = d->shifts ? 0 : (uint64_t)d->len;
+    gate_enter(&m->gate);
+    err = mfile_on_all(m, d->file);
     err = err < 0 || !d->from ? err : mfile_on_all(m, d->from);
     if (err < 0) {
+        gate_leave(&m->gate);
         return err;
     }
-    gate_enter(&m->gate);
+    log_bind_alone(m, d->file->obj);
     if (!(d->file->obj->flags & OBJ_NO_PRIVS) && d->cred->uid != 0) {
         rwlock_read(&m->names);
         err = drop_privileges(m, d->file->obj, d->cred);
@@ -347,17 +371,24 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
         ssize_t ahead[STORES_MAX];
 
         hold_data(m, d, lock_len, hold);
+        log_change(m, &d->c, &intent);
+        d->c.tells = TELLS_NOTHING; /* told already: large writes begin before mirror_change() */
         if (d->buf && d->len >= PARALLEL_BYTES && m->count > 1 && !m->low_on_space &&
             !m->read_only) {
             write_ahead(m, d, ahead);
             err = take_back_ahead(m, d);
+            if (err < 0) {
+                spoil_receiving(m);
+            }
         }
         err = err < 0 ? err : mirror_change(m, &d->c);
         if (err == 0 && d->uneven) {
             level(m, d);
+            spoil_receiving(m);
         } else if (err < 0 && d->partial && d->c.refused >= 0) {
             follow_refused(m, d);
         }
+        journal_end(m->journal, &intent);
         range_unlock_two(&m->ranges, hold);
         atomic_store_explicit(&d->file->times_dirty, true, memory_order_relaxed);
     }
@@ -436,14 +467,14 @@ int mirror_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool data_
         times_later(m, obj);
         rwlock_read_done(&m->names);
     }
-    err = mfile_on_all(m, f);
-    if (err < 0) {
-        return err;
-    }
+    err = log_make_durable(m, obj->told_position);
+    gate_enter(&m->gate);
+    err = err < 0 ? err : mfile_on_all(m, f);
     for (unsigned i = 0; i < m->count; i++) {
-        handles[i] = handle_of(f, i);
+        handles[i] = mfile_handle(m, f, i);
     }
-    return mirror_fsync_all(m, obj, handles, data_only);
+    gate_leave(&m->gate);
+    return err < 0 ? err : mirror_fsync_all(m, obj, handles, data_only);
 }
 
 off_t mirror_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t off, int whence) {

@@ -15,12 +15,59 @@ struct mfile *mfile_new(struct obj *obj, int flags) {
         f->obj = obj;
         f->flags = flags & ~O_TRUNC;
         f->writable = (flags & O_ACCMODE) != O_RDONLY;
-        pthread_mutex_init(&f->lock, NULL);
         for (int i = 0; i < STORES_MAX; i++) {
             atomic_init(&f->handle[i], UINT64_MAX);
         }
     }
     return f;
+}
+
+void mfile_list(struct mirror *m, struct mfile *f) {
+    pthread_mutex_lock(&m->files_lock);
+    f->next = m->files;
+    f->at = &m->files;
+    if (f->next) {
+        f->next->at = &f->next;
+    }
+    m->files = f;
+    pthread_mutex_unlock(&m->files_lock);
+}
+
+static void unlist(struct mirror *m, struct mfile *f) {
+    pthread_mutex_lock(&m->files_lock);
+    if (f->at) {
+        *f->at = f->next;
+        if (f->next) {
+            f->next->at = f->at;
+        }
+        f->at = NULL;
+    }
+    pthread_mutex_unlock(&m->files_lock);
+}
+
+/* A written file's object, pinned, that is not marked as equal any more; NULL: none left. */
+static struct obj *take_dirty(struct mirror *m) {
+    struct obj *obj = NULL;
+
+    pthread_mutex_lock(&m->files_lock);
+    for (struct mfile *f = m->files; f && !obj; f = f->next) {
+        if (f->obj && atomic_exchange(&f->times_dirty, false)) {
+            obj = f->obj;
+            obj_pin(m->objs, obj);
+        }
+    }
+    pthread_mutex_unlock(&m->files_lock);
+    return obj;
+}
+
+void mfiles_equal_times(struct mirror *m) {
+    struct obj *obj;
+
+    for (unsigned n = 0; n < DIRTY_DIRS_MAX && (obj = take_dirty(m));
+         n++) { /* writers may go on for ever */
+        times_now(m, obj, NULL);
+        obj_unpin(m->objs, obj);
+    }
 }
 
 void mfile_close_handles(struct mirror *m, struct mfile *f) {
@@ -36,11 +83,10 @@ void mfile_close_handles(struct mirror *m, struct mfile *f) {
             }
         }
     }
-    pthread_mutex_destroy(&f->lock);
 }
 
 int mfile_on(struct mirror *m, struct mfile *f, unsigned i, struct vol_handle *ret_handle) {
-    struct vol_handle h = {atomic_load_explicit(&f->handle[i], memory_order_acquire)};
+    struct vol_handle h = mfile_handle(m, f, i);
     struct obj_hold hold;
     int err = 0;
 
@@ -51,17 +97,18 @@ int mfile_on(struct mirror *m, struct mfile *f, unsigned i, struct vol_handle *r
     rwlock_read(&m->names);
     err = hold_obj(m, f->obj, &hold);
     if (err == 0) {
-        pthread_mutex_lock(&f->lock);
-        h.v = atomic_load(&f->handle[i]);
+        uint64_t before = atomic_load(&f->handle[i]);
+
+        h = mfile_handle(m, f, i);
         if (!vol_have(h)) {
             struct vol *v = m->member[i].vol;
 
             err = (int)RETRY_OWN(v->ops->open(v, f->obj, f->flags, &cred_self, &h));
-            if (err == 0) {
-                atomic_store_explicit(&f->handle[i], h.v, memory_order_release);
+            if (err == 0 && !atomic_compare_exchange_strong(&f->handle[i], &before, h.v)) {
+                (void)v->ops->close(v, f->obj, h); /* the root is not held: another was faster */
+                h = mfile_handle(m, f, i);
             }
         }
-        pthread_mutex_unlock(&f->lock);
         hold_done(m, &hold);
     }
     rwlock_read_done(&m->names);
@@ -74,8 +121,12 @@ int mfile_on(struct mirror *m, struct mfile *f, unsigned i, struct vol_handle *r
 int mfile_on_all(struct mirror *m, struct mfile *f) {
     for (unsigned i = 0; i < m->count; i++) {
         struct vol_handle h;
-        int err = is_online(m, i) ? mfile_on(m, f, i, &h) : 0;
+        int err = takes_changes(m, i) ? mfile_on(m, f, i, &h) : 0;
 
+        if (err < 0 && !is_online(m, i)) {
+            atomic_store(&m->member[i].spoiled, true);
+            err = 0;
+        }
         if (answer_class(err) == ANSWER_DEVICE) {
             err = member_fault(m, i, err, "open") < 0 ? err : 0;
         }
@@ -123,6 +174,9 @@ static int open_all(struct mirror *m, struct open_change *oc, const struct obj_h
     }
     if (oc->flags & O_TRUNC) {
         oc->file->times_dirty = true;
+        log_bind(m, oc->obj);
+        oc->c.tells = TELLS_DATA;
+        oc->c.obj = oc->obj;
     }
     range_lock(&m->ranges, &hold, oc->obj, 0, INT64_MAX);
     err = mirror_change(m, &oc->c);
@@ -179,6 +233,7 @@ int mirror_open(struct vol *v, struct obj *obj, int flags, const struct cred *cr
         free(oc.file);
         return err;
     }
+    mfile_list(m, oc.file);
     ret_handle->v = (uint64_t)(uintptr_t)oc.file;
     return 0;
 }
@@ -198,7 +253,7 @@ void unpark_if_closed(struct mirror *m, struct obj *obj) {
     known = reader->ops->lookup(reader, m->parked, name, &last) == 0; /* for those who still ask */
     for (unsigned i = 0; i < m->count; i++) {
         struct vol *v = m->member[i].vol;
-        int err = is_online(m, i) ? (int)RETRY_OWN(v->ops->unlink(v, m->parked, name)) : 0;
+        int err = takes_changes(m, i) ? (int)RETRY_OWN(v->ops->unlink(v, m->parked, name)) : 0;
 
         if (answer_class(err) == ANSWER_DEVICE) {
             (void)member_fault(m, i, err, "unlink"); /* the last one: the next mount clears it */
@@ -266,6 +321,7 @@ int mirror_close(struct vol *v, struct obj *obj, struct vol_handle h) {
     if (f->times_dirty) {
         times_now(m, obj, f);
     }
+    unlist(m, f);
     mfile_close_handles(m, f);
     free(f);
     obj_pin(m->objs, obj);

@@ -1,18 +1,25 @@
 /* The states of the stores, and how a change of state is made durable before it counts.
  *
- *     ONLINE -> FAULTED    a device error where others did well     [member_fault]
- *     ONLINE -> OFFLINE    by an admin                              [mirror_lose]
+ *     ONLINE  -> FAULTED   a device error or silence where others did well   [member_fault]
+ *     ONLINE  -> OFFLINE   by an admin                                       [mirror_lose]
+ *     FAULTED, STALE, OFFLINE -> SYNCING   its catch-up begins               [mirror_sync_begin]
+ *     SYNCING -> ONLINE    it is equal and stable                            [mirror_sync_done]
+ *     SYNCING -> STALE     the catch-up did not end well                     [mirror_sync_failed]
+ *     FAULTED, STALE -> OFFLINE            by an admin                       [mirror_lose]
  *
- * A store that is not ONLINE gets no changes and serves no reads. What it lacks from then on nobody
- * counts yet, so it does not come back by itself: the survivors' superblocks and the witness say
- * so, and the next mount refuses it (daemon/assemble.c). The last ONLINE store is never taken out:
- * its errors are the answer. */
+ * ONLINE: takes every change before it is acknowledged; may serve. SYNCING: what is in it is a
+ * mixture; once its names are equal it takes changes too ("receives"), which nobody counts. The
+ * others take nothing and are let go: nothing of ours stays open on them. What they lack is told in
+ * the journal from their durable position on. The last ONLINE store is never taken out: its errors
+ * are the answer. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fiber.h"
 #include "mirror/mirror_int.h"
+#include "store/segment.h"
 
 unsigned online_count(const struct mirror *m) {
     unsigned n = 0;
@@ -40,10 +47,14 @@ void member_pick_reader(struct mirror *m) {
     }
 }
 
-static bool edge_ok(enum member_state from, enum member_state to) {
+bool member_edge_ok(enum member_state from, enum member_state to) {
     static const struct {
         enum member_state from, to;
-    } edges[] = {{MEMBER_ONLINE, MEMBER_FAULTED}, {MEMBER_ONLINE, MEMBER_OFFLINE}};
+    } edges[] = {{MEMBER_ONLINE, MEMBER_FAULTED},  {MEMBER_ONLINE, MEMBER_OFFLINE},
+                 {MEMBER_FAULTED, MEMBER_SYNCING}, {MEMBER_STALE, MEMBER_SYNCING},
+                 {MEMBER_OFFLINE, MEMBER_SYNCING}, {MEMBER_SYNCING, MEMBER_ONLINE},
+                 {MEMBER_SYNCING, MEMBER_STALE},   {MEMBER_FAULTED, MEMBER_OFFLINE},
+                 {MEMBER_STALE, MEMBER_OFFLINE}};
 
     for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
         if (edges[i].from == from && edges[i].to == to) {
@@ -51,6 +62,32 @@ static bool edge_ok(enum member_state from, enum member_state to) {
         }
     }
     return false;
+}
+
+/* --- the record --- */
+
+struct write_call {
+    struct store *store;
+    struct super *super; /* on the heap: it must outlive a call that is given up */
+};
+
+static int write_call(void *arg) {
+    struct write_call *w = arg;
+
+    return store_write_super(w->store, w->super);
+}
+
+static int write_super(struct mirror *m, unsigned i) {
+    struct write_call w = {.store = m->member[i].store, .super = malloc(sizeof(struct super))};
+    int err;
+
+    if (!w.super) {
+        return -ENOMEM;
+    }
+    *w.super = m->super;
+    err = guard_call(m->member[i].guard, GUARD_SLOW, write_call, &w, sizeof(w));
+    fiber_orphan(w.super);
+    return err;
 }
 
 static int record_on_stores_locked(struct mirror *m) {
@@ -61,19 +98,20 @@ static int record_on_stores_locked(struct mirror *m) {
         const struct super_member *r = super_member_of(&m->super, &m->member[i].id);
         int e;
 
-        if (!m->member[i].store || !r || r->state != MEMBER_ONLINE) {
+        if (!m->member[i].store || !r ||
+            (r->state != MEMBER_ONLINE && r->state != MEMBER_SYNCING)) {
             continue;
         }
-        e = store_write_super(m->member[i].store, &m->super);
-        if (e == 0) {
-            written++;
-        } else {
+        e = write_super(m, i);
+        if (e < 0) {
             event_post(m->events, EVENT_ERROR, "store \"%s\": its superblock cannot be written: %s",
                        m->member[i].label, error_words(e));
             err = e;
+        } else {
+            written += r->state == MEMBER_ONLINE;
         }
     }
-    return written > 0 ? 0 : err;
+    return written > 0 ? 0 : err < 0 ? err : -EIO;
 }
 
 int member_record_locked(struct mirror *m) {
@@ -86,33 +124,58 @@ int member_record_locked(struct mirror *m) {
         atomic_store(&m->read_only, true);
         event_post(m->events, EVENT_ERROR,
                    "who belongs to the volume cannot be recorded (%s): it is read-only now. Make "
-                   "room in the state "
-                   "directory and on the stores, and mount it again",
+                   "room in the state directory and on the stores, and mount it again",
                    error_words(err));
     }
     return err;
 }
 
+/* Shows the new state to everybody. */
+static void set_state(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
+    struct member *member = &m->member[i];
+
+    pthread_mutex_lock(&m->status_lock);
+    member->since_s = clock_real_s();
+    (void)snprintf(member->reason, sizeof(member->reason), "%s", reason);
+    atomic_store(&member->state, (int)state);
+    pthread_mutex_unlock(&m->status_lock);
+    member_pick_reader(m);
+}
+
+static struct super_member *record_of(struct mirror *m, unsigned i) {
+    return super_member_of(&m->super, &m->member[i].id);
+}
+
+/* --- leaving --- */
+
 static int leave_locked(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
     struct member *member = &m->member[i];
-    struct super_member *r = super_member_of(&m->super, &member->id);
+    enum member_state before = (enum member_state)member->state;
+    struct super_member *r = record_of(m, i);
     int err;
 
-    if (!edge_ok((enum member_state)member->state, state) || !r) {
+    if (!member_edge_ok(before, state) || !r) {
         return atomic_load(&m->read_only) ? -EIO
                                           : 0; /* somebody else was faster; was it recorded? */
     }
-    if (online_count(m) == 1) {
+    if (before == MEMBER_ONLINE && online_count(m) == 1) {
         return -HFE_UNSAFE;
     }
     r->state = state;
-    r->since_s = member->since_s = clock_real_s();
-    super_new_generation(&m->super);
+    r->since_s = clock_real_s();
+    if (before == MEMBER_ONLINE) {
+        r->position = member->unproven ? 0 : atomic_load(&m->log_stable);
+        r->left_generation = m->super.generation;
+        r->left_mount = m->super.mount_count;
+        journal_set_exact(m->journal, true);
+        (void)journal_try_append(
+            m->journal, &(struct journal_frame){.kind = JOURNAL_LEAVE, .slot = member->slot});
+        super_new_generation(&m->super);
+    }
+    guard_shut(member->guard);
     err = member_record_locked(m);
-    (void)snprintf(member->reason, sizeof(member->reason), "%s", reason);
-    atomic_store(&member->state, state);
-    member_pick_reader(m);
-    event_post(m->events, EVENT_ERROR,
+    set_state(m, i, state, reason);
+    event_post(m->events, state == MEMBER_OFFLINE ? EVENT_WARNING : EVENT_ERROR,
                "store \"%s\" is %s: %s. No data is lost. %u of %u stores are left", member->label,
                member_state_name(state), reason, online_count(m), m->count);
     return err;
@@ -121,46 +184,253 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
 int mirror_lose(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
     int err;
 
-    pthread_mutex_lock(&m->member_lock);
+    rwlock_write(&m->member_lock);
     err = leave_locked(m, i, state, reason);
-    pthread_mutex_unlock(&m->member_lock);
+    rwlock_write_done(&m->member_lock);
     return err;
 }
 
 int member_fault(struct mirror *m, unsigned i, int err, const char *what) {
     char reason[256];
 
+    if (atomic_load(&m->member[i].state) == MEMBER_SYNCING) { /* its changes are not counted */
+        atomic_store(&m->member[i].spoiled, true);
+        return 0;
+    }
     (void)snprintf(reason, sizeof(reason), "%s: %s", what, error_words(err));
     return mirror_lose(m, i, MEMBER_FAULTED, reason);
 }
 
+bool mirror_let_go(struct mirror *m, unsigned i) {
+    struct member *member = &m->member[i];
+    bool gone;
+
+    rwlock_write(&m->member_lock);
+    gone = !member->store;
+    if (!gone && !guard_is_open(member->guard) && guard_calls(member->guard) == 0 &&
+        !is_online(m, i)) {
+        guard_close_files(member->guard);
+        store_let_go(member->store);
+        member->store = NULL;
+        gone = true;
+    }
+    rwlock_write_done(&m->member_lock);
+    return gone;
+}
+
+/* --- coming back --- */
+
+void mirror_member_info(struct mirror *m, unsigned i, struct mirror_member_info *ret) {
+    const struct super_member *r;
+
+    memset(ret, 0, sizeof(*ret));
+    rwlock_write(&m->member_lock);
+    r = record_of(m, i);
+    ret->state = (enum member_state)m->member[i].state;
+    ret->id = m->member[i].id;
+    ret->slot = m->member[i].slot;
+    ret->here = m->member[i].store != NULL;
+    memcpy(ret->path, m->member[i].path, sizeof(ret->path));
+    memcpy(ret->label, m->member[i].label, sizeof(ret->label));
+    if (r) {
+        ret->record = *r;
+    }
+    rwlock_write_done(&m->member_lock);
+}
+
+struct super mirror_super(struct mirror *m) {
+    struct super s;
+
+    rwlock_write(&m->member_lock);
+    s = m->super;
+    rwlock_write_done(&m->member_lock);
+    return s;
+}
+
+static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint64_t position) {
+    struct member *member = &m->member[i];
+    struct super_member *r = record_of(m, i);
+    int err;
+
+    if (!r || !member_edge_ok((enum member_state)member->state, MEMBER_SYNCING) || member->store) {
+        return -HFE_IN_USE;
+    }
+    r->state = MEMBER_SYNCING;
+    r->since_s = clock_real_s();
+    r->position = position;
+    r->left_generation = m->super.generation;
+    r->left_mount = m->super.mount_count;
+    member->store = store;
+    member->caps = store_caps(store);
+    store_attach(store, m->objs, (uint8_t)i, m->dirfds_max);
+    guard_open(member->guard, store_vol(store));
+    atomic_store(&member->receives, false);
+    atomic_store(&member->spoiled, false);
+    err = member_record_locked(m);
+    set_state(m, i, MEMBER_SYNCING, "being caught up");
+    if (err < 0) {
+        return err;
+    }
+    event_post(m->events, EVENT_INFO, "store \"%s\" is back: its catch-up has begun",
+               member->label);
+    return 0;
+}
+
+int mirror_sync_begin(struct mirror *m, unsigned i, struct store *store, uint64_t position) {
+    int err;
+
+    rwlock_write(&m->member_lock);
+    err = begin_locked(m, i, store, position);
+    rwlock_write_done(&m->member_lock);
+    return err;
+}
+
+bool mirror_sync_spoiled(struct mirror *m, unsigned i) {
+    return atomic_load(&m->member[i].spoiled);
+}
+
+void mirror_sync_failed(struct mirror *m, unsigned i, const char *reason) {
+    rwlock_write(&m->member_lock);
+    if (m->member[i].state == MEMBER_SYNCING) {
+        struct super_member *r = record_of(m, i);
+
+        atomic_store(&m->member[i].receives, false);
+        guard_shut(m->member[i].guard);
+        set_state(m, i, MEMBER_STALE,
+                  reason); /* the record keeps SYNCING: what is in it is a mixture */
+        r->since_s = clock_real_s();
+        event_post(m->events, EVENT_WARNING, "store \"%s\": its catch-up stopped: %s",
+                   m->member[i].label, reason);
+    }
+    rwlock_write_done(&m->member_lock);
+}
+
+/* All names of the target are equal from this instant on: it takes all changes. Alone with the
+ * names until mirror_names_done(). */
+int mirror_names_alone(struct mirror *m, unsigned i, uint64_t *ret_position) {
+    enum { NAMES_PATIENCE_MS = 30, TRIES = 200 };
+
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (gate_close(&m->gate, CUT_PATIENCE_MS) < 0) {
+            return -ETIMEDOUT;
+        }
+        if (rwlock_try_write(&m->names, NAMES_PATIENCE_MS)) {
+            *ret_position = journal_cut(m->journal);
+            atomic_store(&m->member[i].names_held, true);
+            atomic_store(&m->member[i].held_ms, clock_ms());
+            gate_open(&m->gate);
+            return 0;
+        }
+        gate_open(
+            &m->gate); /* somebody looks things up, in a slow store perhaps: let the others pass */
+    }
+    return -ETIMEDOUT;
+}
+
+void mirror_names_done(struct mirror *m, unsigned i, bool receives) {
+    if (atomic_exchange(&m->member[i].names_held, false)) { /* else the watchdog let go of them */
+        atomic_store(&m->member[i].receives, receives);
+        rwlock_write_done(&m->names);
+    }
+}
+
+static bool anybody_away(const struct mirror *m) {
+    for (unsigned i = 0; i < m->count; i++) {
+        if (!is_online(m, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int done_locked(struct mirror *m, unsigned i) {
+    struct member *member = &m->member[i];
+    struct super_member *r = record_of(m, i);
+    int err;
+
+    if (member->state != MEMBER_SYNCING || atomic_load(&member->spoiled)) {
+        return -HFE_STALE;
+    }
+    err = gate_close(&m->gate, CUT_PATIENCE_MS);
+    if (err < 0) {
+        return err;
+    }
+    if (!atomic_load(&member->spoiled)) {
+        atomic_store(&member->state, MEMBER_ONLINE); /* from here on its errors count */
+    }
+    gate_open(&m->gate);
+    if (member->state != MEMBER_ONLINE) {
+        return -HFE_STALE;
+    }
+    r->state = MEMBER_ONLINE;
+    r->since_s = clock_real_s();
+    r->position = 0;
+    r->left_mount = 0;
+    r->left_generation = (struct id){{0}};
+    member->unproven = false;
+    atomic_store(&member->receives, false);
+    err = member_record_locked(m);
+    set_state(m, i, MEMBER_ONLINE, "");
+    journal_set_exact(m->journal, anybody_away(m));
+    event_post(m->events, EVENT_INFO,
+               "store \"%s\" is ONLINE again: equal to the others, and stable", member->label);
+    return err;
+}
+
+int mirror_sync_done(struct mirror *m, unsigned i) {
+    int err;
+
+    rwlock_write(
+        &m->log_lock); /* no frame passes while its log begins where the volume's goes on */
+    err = log_begin_anew(m, i);
+    m->member[i].log_broken = err < 0;
+    if (answer_class(err) != ANSWER_DEVICE) { /* a store with no room for its log is a store */
+        rwlock_write(&m->member_lock);
+        err = done_locked(m, i);
+        rwlock_write_done(&m->member_lock);
+    }
+    rwlock_write_done(&m->log_lock);
+    return err;
+}
+
+/* --- what is shown --- */
+
+void mirror_set_progress(struct mirror *m, unsigned i, const struct mirror_progress *p) {
+    pthread_mutex_lock(&m->status_lock);
+    m->member[i].progress = *p;
+    pthread_mutex_unlock(&m->status_lock);
+}
+
 void mirror_status(struct mirror *m, struct mirror_status *s) {
     memset(s, 0, sizeof(*s));
-    pthread_mutex_lock(&m->member_lock);
+    pthread_mutex_lock(&m->status_lock);
     s->count = m->count;
     s->online = online_count(m);
     s->read_only = atomic_load(&m->read_only);
     s->unequal = atomic_load(&m->unequal);
     s->generation_number = m->super.generation_number;
     s->mount_count = m->super.mount_count;
+    s->position = journal_position(m->journal);
     for (unsigned i = 0; i < m->count; i++) {
         struct member *member = &m->member[i];
         struct mirror_member_status *r = &s->member[i];
 
         memcpy(r->label, member->label, sizeof(r->label));
-        if (member->store) {
-            (void)snprintf(r->path, sizeof(r->path), "%s", store_path(member->store));
-            (void)snprintf(r->fs, sizeof(r->fs), "%s", store_fs_name(member->store));
-        }
+        memcpy(r->path, member->path, sizeof(r->path));
+        memcpy(r->fs, member->fs, sizeof(r->fs));
         memcpy(r->reason, member->reason, sizeof(r->reason));
         r->state = (enum member_state)member->state;
         r->reads_here = i == atomic_load(&m->reader);
+        r->silent = atomic_load(&member->silent);
         r->since_s = member->since_s;
+        r->position = m->super.member[member->slot].position;
         r->read_errors = member->read_errors;
         r->write_errors = member->write_errors;
         r->total_bytes = member->total_bytes;
         r->free_bytes = member->free_bytes;
+        r->progress = member->progress;
+        r->stuck_calls = guard_is_open(member->guard) ? 0 : guard_calls(member->guard);
     }
-    pthread_mutex_unlock(&m->member_lock);
+    pthread_mutex_unlock(&m->status_lock);
     s->objects = obj_count(m->objs);
 }

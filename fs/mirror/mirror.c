@@ -20,20 +20,39 @@ struct obj_table *mirror_objects(struct mirror *m) {
     return m->objs;
 }
 
+unsigned mirror_count(const struct mirror *m) {
+    return m->count;
+}
+
+bool mirror_stuck(const struct mirror *m) {
+    bool stuck = atomic_load(&m->losing) > 0;
+
+    for (unsigned i = 0; i < m->count; i++) {
+        stuck = stuck || guard_calls(m->member[i].guard) > 0;
+    }
+    return stuck;
+}
+
 static void mirror_free(struct vol *v) {
     struct mirror *m = mirror_of(v);
 
     workers_free(m->workers);
     for (unsigned i = 0; i < m->count; i++) {
-        vol_free(m->member[i].vol);
+        guard_free(m->member[i].guard);
     }
     obj_table_free(m->objs);
     rangelock_release(&m->ranges);
     rwlock_release(&m->names);
     gate_release(&m->gate);
-    pthread_mutex_destroy(&m->member_lock);
+    rwlock_release(&m->member_lock);
+    pthread_mutex_destroy(&m->status_lock);
     pthread_mutex_destroy(&m->times_lock);
     pthread_mutex_destroy(&m->linger_lock);
+    pthread_mutex_destroy(&m->files_lock);
+    pthread_mutex_destroy(&m->touched_lock);
+    rwlock_release(&m->log_lock);
+    journal_close(m->journal, m->super.clean);
+    free(m->touched);
     free(m);
 }
 
@@ -69,7 +88,18 @@ struct vol_ops mirror_ops = {
     .sync = mirror_sync,
 };
 
-static void take_members(struct mirror *m, const struct mirror_config *c) {
+static unsigned slot_of(const struct super *s, const struct id *id) {
+    unsigned slot = 0;
+
+    while (slot < s->member_count && !id_equal(&s->member[slot].id, id)) {
+        slot++;
+    }
+    return slot;
+}
+
+static int take_members(struct mirror *m, const struct mirror_config *c) {
+    bool syncfs = true, away = false;
+
     m->caps = UINT32_MAX;
     m->count = c->count;
     for (unsigned i = 0; i < c->count; i++) {
@@ -77,17 +107,33 @@ static void take_members(struct mirror *m, const struct mirror_config *c) {
         struct member *to = &m->member[i];
 
         to->store = from->store;
-        to->vol = from->vol || !from->store ? from->vol : store_vol(from->store);
+        if (guard_new(from->vol || !from->store ? from->vol : store_vol(from->store), &to->guard) <
+            0) {
+            return -ENOMEM;
+        }
+        to->vol = guard_vol(to->guard);
         to->id = from->id;
+        (void)snprintf(to->path, sizeof(to->path), "%s", from->path ? from->path : "");
+        if (from->store) {
+            to->caps = store_caps(from->store);
+            (void)snprintf(to->path, sizeof(to->path), "%s", store_path(from->store));
+            (void)snprintf(to->fs, sizeof(to->fs), "%s", store_fs_name(from->store));
+        }
         (void)snprintf(to->label, sizeof(to->label), "%s", from->label);
         to->since_s = from->since_s;
+        to->slot = slot_of(&c->super, &from->id);
         atomic_init(&to->state, from->state);
         if (from->state == MEMBER_ONLINE) {
             m->caps &= store_caps(from->store);
+            syncfs = syncfs && (store_caps(from->store) & STORE_SYNCFS);
         } else {
+            away = true;
             (void)snprintf(to->reason, sizeof(to->reason), "%s", "lost before this mount");
         }
     }
+    m->touched = syncfs ? NULL : calloc(TOUCHED_MAX, sizeof(struct obj *));
+    journal_set_exact(m->journal, away);
+    return 0;
 }
 
 /* Our folder and the one for open files without a name, as objects that nobody else looks up. */
@@ -112,21 +158,22 @@ static int enter_ours(struct mirror *m, struct why *why) {
     return 0;
 }
 
-static int check_space(struct mirror *m) {
+/* Through the guard: a store may hang here, too. */
+static void check_space(struct mirror *m) {
     bool low = false;
 
     for (unsigned i = 0; i < m->count; i++) {
-        uint64_t total, avail;
+        struct vol *v = m->member[i].vol;
+        struct statvfs st;
 
-        if (!is_online(m, i) || store_space(m->member[i].store, &total, &avail) < 0) {
-            continue;
+        if (!is_online(m, i) || v->ops->statfs(v, &st) < 0) {
+            continue; /* the last numbers stay */
         }
-        atomic_store(&m->member[i].total_bytes, total);
-        atomic_store(&m->member[i].free_bytes, avail);
-        low = low || avail < LOW_SPACE_BYTES;
+        atomic_store(&m->member[i].total_bytes, (uint64_t)st.f_blocks * st.f_frsize);
+        atomic_store(&m->member[i].free_bytes, (uint64_t)st.f_bavail * st.f_frsize);
+        low = low || m->member[i].free_bytes < LOW_SPACE_BYTES;
     }
     atomic_store(&m->low_on_space, low);
-    return 0;
 }
 
 static int prepare(struct mirror *m, const struct mirror_config *c, struct why *why) {
@@ -148,6 +195,7 @@ static int prepare(struct mirror *m, const struct mirror_config *c, struct why *
         return why_set(why, err, "out of memory");
     }
     for (unsigned i = 0; i < m->count; i++) {
+        guard_set_objects(m->member[i].guard, m->objs);
         if (m->member[i].store) {
             store_attach(m->member[i].store, m->objs, (uint8_t)i, c->dirfds_max);
             if (!(store_caps(m->member[i].store) & STORE_STABLE_INO)) {
@@ -160,7 +208,7 @@ static int prepare(struct mirror *m, const struct mirror_config *c, struct why *
                            STORE_FOLDER, STORE_OPEN_FOLDER, error_words(err));
         }
     }
-    (void)check_space(m); /* unknown space is no reason to refuse */
+    check_space(m);
     return enter_ours(m, why);
 }
 
@@ -180,19 +228,42 @@ int mirror_new(const struct mirror_config *c, struct why *why, struct vol **ret_
     m->super = c->super;
     m->write_witness = c->write_witness;
     m->witness_arg = c->witness_arg;
+    m->journal = c->journal;
+    m->log_carried = c->position;
+    m->log_durable = m->checkpoint_end = m->log_carried;
+    m->log_stable = c->stable;
+    m->checkpoint_ms = clock_ms();
+    rwlock_init(&m->log_lock);
+    pthread_mutex_init(&m->files_lock, NULL);
+    pthread_mutex_init(&m->touched_lock, NULL);
     gate_init(&m->gate);
     rwlock_init(&m->names);
     rangelock_init(&m->ranges);
-    pthread_mutex_init(&m->member_lock, NULL);
+    rwlock_init(&m->member_lock);
+    pthread_mutex_init(&m->status_lock, NULL);
+    m->dirfds_max = c->dirfds_max;
+    m->store_timeout_ms = c->store_timeout_ms > 0 ? c->store_timeout_ms : STORE_TIMEOUT_MS;
     pthread_mutex_init(&m->times_lock, NULL);
     pthread_mutex_init(&m->linger_lock, NULL);
-    take_members(m, c);
-    err = prepare(m, c, why);
+    err = take_members(m, c);
+    err = err < 0 ? why_set(why, err, "out of memory") : prepare(m, c, why);
     if (err < 0) {
         mirror_free(&m->vol);
         return err;
     }
     *ret_vol = &m->vol;
+    return 0;
+}
+
+struct folders_call {
+    struct store *store;
+    uint64_t keep;
+};
+
+static int folders_call(void *arg) {
+    struct folders_call *c = arg;
+
+    store_close_folders(c->store, c->keep);
     return 0;
 }
 
@@ -204,12 +275,17 @@ void mirror_tick(struct mirror *m) {
     obj_table_trim(m->objs);
     for (unsigned i = 0; i < m->count; i++) {
         if (is_online(m, i)) { /* the kernel forgot folders: let them go, too */
-            store_close_folders(m->member[i].store, obj_count(m->objs));
+            struct folders_call call = {m->member[i].store, obj_count(m->objs)};
+
+            if (guard_call(m->member[i].guard, GUARD_CHANGE, folders_call, &call, sizeof(call)) <
+                0) {
+                continue; /* it has just left */
+            }
         }
     }
     if (now - m->space_checked_ms >= SPACE_CHECK_MS) {
         m->space_checked_ms = now;
-        (void)check_space(m); /* the last numbers stay */
+        check_space(m);
     }
 }
 
@@ -218,14 +294,15 @@ int mirror_stop(struct mirror *m) {
 
     linger_flush(m, true);
     times_flush(m, true);
-    err = mirror_sync(&m->vol);
+    err = mirror_checkpoint(m);
     if (err < 0) {
         return err;
     }
-    pthread_mutex_lock(&m->member_lock);
+    rwlock_write(&m->member_lock);
     m->super.clean = !atomic_load(&m->unequal);
+    m->super.end_position = m->log_carried;
     err = member_record_locked(m);
-    pthread_mutex_unlock(&m->member_lock);
+    rwlock_write_done(&m->member_lock);
     return err;
 }
 
@@ -244,4 +321,106 @@ int mirror_sync(struct vol *v) {
         }
     }
     return first;
+}
+
+int mirror_probe(struct mirror *m, unsigned i, int (*fn)(void *), void *arg, size_t size) {
+    return guard_call(m->member[i].guard, GUARD_CHANGE, fn, arg, size);
+}
+
+void mirror_tell_peer(struct mirror *m, unsigned i, uint64_t number, uint64_t ino) {
+    (void)journal_append(
+        m->journal, NULL,
+        &(struct journal_frame){
+            .kind = JOURNAL_PEER, .slot = m->member[i].slot, .number = number, .ino = {ino}});
+}
+
+struct store *mirror_source(struct mirror *m, unsigned *ret_index) {
+    *ret_index = (unsigned)reader_first(m);
+    return guard_use(m->member[*ret_index].guard) ? m->member[*ret_index].store : NULL;
+}
+
+void mirror_source_done(struct mirror *m, unsigned i) {
+    guard_unuse(m->member[i].guard);
+}
+
+bool mirror_waits(struct mirror *m, unsigned i) {
+    return atomic_load(&m->member[i].waits);
+}
+
+struct store *mirror_member_store(struct mirror *m, unsigned i) {
+    return m->member[i].store;
+}
+
+bool mirror_is_online(struct mirror *m, unsigned i) {
+    return is_online(m, i);
+}
+
+/* The object at the end of a path, as anybody else would find it; counted. */
+static int walk(struct mirror *m, const char *const *path, unsigned depth, struct obj **ret_obj) {
+    struct obj *at = obj_root(m->objs);
+
+    for (unsigned k = 0; k < depth; k++) {
+        struct vol_entry e;
+        int err = mirror_lookup(&m->vol, at, path[k], &e);
+
+        obj_forget(m->objs, at, k > 0);
+        if (err < 0) {
+            return err;
+        }
+        at = e.obj;
+    }
+    *ret_obj = at;
+    return 0;
+}
+
+/* Pinned. */
+static int find_file(struct mirror *m, const char *const *path, unsigned depth,
+                     struct obj **ret_obj) {
+    int err;
+
+    if (depth == 3 && strcmp(path[0], STORE_FOLDER) == 0 &&
+        strcmp(path[1], STORE_OPEN_FOLDER) == 0) {
+        *ret_obj = obj_find(m->objs, m->parked, path[2]);
+        return *ret_obj ? 0 : -ESTALE;
+    }
+    err = walk(m, path, depth, ret_obj);
+    if (err == 0) {
+        obj_pin(m->objs, *ret_obj);
+        obj_forget(m->objs, *ret_obj, 1);
+    }
+    return err;
+}
+
+int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *const *path,
+                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len) {
+    struct member *member = &m->member[i];
+    struct range_hold *hold = calloc(1, sizeof(*hold));
+    struct obj *obj = NULL;
+    int err = hold ? find_file(m, path, depth, &obj) : -ENOMEM;
+    uint64_t known = err == 0 ? obj_ino_on(m->objs, obj, (uint8_t)from) : 0;
+
+    if (err == 0 && (m->member[from].caps & STORE_STABLE_INO) && known != 0 && known != ino) {
+        err = -ESTALE;
+    }
+    if (err < 0) {
+        obj_unpin(m->objs, obj);
+        free(hold);
+        return err;
+    }
+    range_lock(&m->ranges, hold, obj, off, off + len);
+    member->range = hold;
+    member->range_obj = obj;
+    atomic_store(&member->held_ms, clock_ms());
+    atomic_store(&member->range_held, true);
+    return 0;
+}
+
+void mirror_range_release(struct mirror *m, unsigned i) {
+    struct member *member = &m->member[i];
+
+    if (atomic_exchange(&member->range_held, false)) {
+        range_unlock(&m->ranges, member->range);
+    } /* else the watchdog let go of it */
+    obj_unpin(m->objs, member->range_obj);
+    free(member->range);
 }

@@ -17,6 +17,7 @@
 
 #include "base/event.h"
 #include "base/work.h"
+#include "journal/journal.h"
 #include "store/store.h"
 #include "vol/vol.h"
 
@@ -26,7 +27,7 @@ struct mirror_member_config {
     struct store *store; /* NULL: the member is not here (a mount with `degraded`) */
     struct vol *vol;     /* on top of the store; NULL: the store's own. Tests put faults here */
     struct id id;
-    const char *label;
+    const char *label, *path;
     enum member_state state;
     uint64_t since_s;
 };
@@ -34,9 +35,14 @@ struct mirror_member_config {
 struct mirror_config {
     struct mirror_member_config member[STORES_MAX];
     unsigned count;
-    unsigned min_stores;   /* successes a change needs; 1 or more */
-    unsigned dirfds_max;   /* cached folders of each store */
-    struct super super;    /* the record in force: ids, generation, counts */
+    unsigned min_stores;       /* successes a change needs; 1 or more */
+    unsigned store_timeout_ms; /* silence after which a store is lost; 0: 10 s */
+    unsigned dirfds_max;       /* cached folders of each store */
+    struct super super;        /* the record in force: ids, generation, counts */
+    struct journal
+        *journal;      /* goes on where the logs of the ONLINE stores end. Freed by the mirror */
+    uint64_t position; /* up to where they have it */
+    uint64_t stable;   /* position of the last checkpoint */
     struct events *events; /* must outlive the mirror */
     /* Makes the witness record durable. NULL: there is none (tests). */
     int (*write_witness)(void *arg, const struct super *super);
@@ -48,9 +54,25 @@ int mirror_new(const struct mirror_config *config, struct why *why,
                struct vol **ret_vol) must_check;
 struct mirror *mirror_of(struct vol *vol);
 struct obj_table *mirror_objects(struct mirror *mirror);
+unsigned mirror_count(const struct mirror *mirror);
+/* Is a thread still in a call on a store that was given up? Then nothing may be freed. */
+bool mirror_stuck(const struct mirror *mirror);
 
+/* The watchdog: finds stores that do not answer, and gives up what waits for them. Every TICK_MS,
+ * from a thread that runs no fiber and makes no other call. */
+void mirror_watch(struct mirror *mirror);
 /* Housekeeping: times of folders, free space. One thread. */
 void mirror_tick(struct mirror *mirror);
+
+/* Carries the journal to the stores, and makes checkpoints. A thread of its own, every TICK_MS: it
+ * syncs stores. */
+void mirror_log_tick(struct mirror *mirror);
+/* An instant between two changes of the volume: what is told from now on is told anew. -ETIMEDOUT.
+ */
+int mirror_cut(struct mirror *mirror, uint64_t *ret_position) must_check;
+/* Carries all frames to the stores, durably. The position up to which they are there. */
+uint64_t mirror_log_flush(struct mirror *mirror);
+int mirror_checkpoint(struct mirror *mirror) must_check;
 
 /* Before a clean end, when no operation runs any more: everything equal, synced, and the
  * superblocks marked clean. An error means that the next mount has to compare. */
@@ -61,18 +83,78 @@ int mirror_stop(struct mirror *mirror) must_check;
 int mirror_lose(struct mirror *mirror, unsigned index, enum member_state state,
                 const char *reason) must_check;
 
+/* --- a store comes back: the keeper's side (heal/keeper.h) --- */
+
+struct mirror_member_info {
+    enum member_state state;
+    struct id id;
+    unsigned slot;
+    bool here; /* something of ours is open on it */
+    char path[PATH_BYTES], label[LABEL_BYTES];
+    struct super_member record;
+};
+void mirror_member_info(struct mirror *mirror, unsigned index, struct mirror_member_info *ret_info);
+struct super mirror_super(struct mirror *mirror);
+/* Closes all that is open on a store that left. True when it is (only calls that are stuck in it
+ * can hold that up). */
+bool mirror_let_go(struct mirror *mirror, unsigned index);
+/* Runs fn on the store, as GUARD_CHANGE: the keeper's probe. -ENODEV, -HFE_GIVEN_UP. */
+int mirror_probe(struct mirror *mirror, unsigned index, int (*fn)(void *arg), void *arg,
+                 size_t size) must_check;
+/* SYNCING, recorded durably before the first byte: `store` is the mirror's now, also on failure if
+ * it is not -HFE_IN_USE. `position`: since when it lacks changes; 0: nobody knows. */
+int mirror_sync_begin(struct mirror *mirror, unsigned index, struct store *store,
+                      uint64_t position) must_check;
+/* All names to oneself, after a cut at *ret_position; until mirror_names_done(), from which on the
+ * store receives all changes if `receives`. -ETIMEDOUT. */
+int mirror_names_alone(struct mirror *mirror, unsigned index, uint64_t *ret_position) must_check;
+void mirror_names_done(struct mirror *mirror, unsigned index, bool receives);
+/* Holds bytes of a file, found by its path and its inode on the store `from`. -ESTALE if that is
+ * another file now. */
+int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
+                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len) must_check;
+void mirror_range_release(struct mirror *mirror, unsigned index);
+/* Did a change that it should have received go wrong, or was it given up? */
+bool mirror_sync_spoiled(struct mirror *mirror, unsigned index);
+void mirror_sync_failed(struct mirror *mirror, unsigned index, const char *reason);
+/* ONLINE, recorded. -HFE_STALE if it was spoiled. */
+int mirror_sync_done(struct mirror *mirror, unsigned index) must_check;
+/* Tells which file an object is on a member, for a catch-up that is cut off and begun again. */
+void mirror_tell_peer(struct mirror *mirror, unsigned index, uint64_t number, uint64_t ino);
+/* The store that reads come from now, and its index; it is not let go before mirror_source_done().
+ * NULL if it just left. */
+struct store *mirror_source(struct mirror *mirror, unsigned *ret_index);
+void mirror_source_done(struct mirror *mirror, unsigned index);
+bool mirror_is_online(struct mirror *mirror, unsigned index);
+/* Do calls on it wait for longer than a tick? */
+bool mirror_waits(struct mirror *mirror, unsigned index);
+/* Of a store that is open; NULL. */
+struct store *mirror_member_store(struct mirror *mirror, unsigned index);
+
+struct mirror_progress {
+    uint64_t started_s; /* 0: none is under way */
+    const char *phase;  /* constant text */
+    uint64_t objects_compared, bytes_copied, bytes_left, bytes_per_s;
+};
+void mirror_set_progress(struct mirror *mirror, unsigned index,
+                         const struct mirror_progress *progress);
+
 /* What `status` shows. Never touches a store. Any thread. */
 struct mirror_member_status {
     char label[LABEL_BYTES], path[PATH_BYTES], fs[16], reason[256];
     enum member_state state;
     bool reads_here; /* the store that serves reads */
+    bool silent;     /* the last one, and it does not answer */
+    unsigned stuck_calls;
+    uint64_t position; /* of one that is away: since when it lacks changes */
+    struct mirror_progress progress;
     uint64_t since_s, read_errors, write_errors, checksum_errors, total_bytes, free_bytes;
 };
 struct mirror_status {
     unsigned count, online;
     bool read_only;
     bool unequal; /* a change failed in a way that may have left the stores different */
-    uint64_t generation_number, mount_count, objects;
+    uint64_t generation_number, mount_count, objects, position;
     struct mirror_member_status member[STORES_MAX];
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *ret_status);

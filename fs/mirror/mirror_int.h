@@ -10,33 +10,53 @@
 #include <stdatomic.h>
 
 #include "base/rangelock.h"
+#include "journal/journal.h"
+#include "mirror/guard.h"
 #include "mirror/mirror.h"
 #include "vol/gate.h"
 
 struct member {
     /* constant */
-    struct store *store;
-    struct vol *vol;
+    struct guard *guard;
+    struct vol *vol; /* the guard's */
     struct id id;
-    char label[LABEL_BYTES];
+    char label[LABEL_BYTES], path[PATH_BYTES], fs[16];
+    unsigned slot; /* in the superblock's table, and in the journal */
+    /* changed under member_lock, while its guard is shut and nothing is under way */
+    struct store *store; /* NULL: let go */
+    uint32_t caps;
+    /* owned by the log (log_lock) */
+    bool unproven;   /* more was touched than can be synced one by one: no durable position */
+    bool log_broken; /* its journal has no room: begun anew at the next checkpoint */
     /* atomic */
     _Atomic int state; /* enum member_state; changed only by member.c */
     _Atomic uint64_t read_errors, write_errors, total_bytes, free_bytes;
-    /* guarded by member_lock */
+    _Atomic bool receives; /* SYNCING, and takes changes: nobody counts them */
+    _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
+    _Atomic bool silent, waits;
+    /* what its catch-up holds; whoever clears a flag lets go of it */
+    _Atomic bool names_held, range_held;
+    _Atomic int64_t held_ms;
+    struct range_hold *range;
+    struct obj *range_obj;
+    /* guarded by status_lock */
     uint64_t since_s;
     char reason[256];
+    struct mirror_progress progress;
 };
 
 struct mirror {
     struct vol vol;
     /* constant */
     struct member member[STORES_MAX];
-    unsigned count, min_stores;
+    unsigned count, min_stores, dirfds_max;
+    int64_t store_timeout_ms;
     uint32_t caps; /* what all stores can do */
     struct obj_table *objs;
     struct obj *ours, *parked; /* .holdfast and .holdfast/open */
     struct events *events;
     struct workers *workers;
+    struct journal *journal;
     int (*write_witness)(void *, const struct super *);
     void *witness_arg;
     struct gate gate;
@@ -48,9 +68,14 @@ struct mirror {
     _Atomic bool unequal;      /* the stores may differ: the next mount must compare */
     _Atomic bool low_on_space; /* order allocating changes: fullest store first */
     _Atomic bool renumbered;   /* reads come from another store than at first */
-    /* guarded by member_lock */
-    pthread_mutex_t member_lock;
+    _Atomic unsigned losing;   /* threads that record a loss */
+    /* guarded by member_lock, which belongs to the request: it is held over writing superblocks */
+    struct rwlock member_lock; /* taken alone */
     struct super super;
+    pthread_mutex_t status_lock; /* a leaf: what status shows */
+    /* guarded by files_lock */
+    pthread_mutex_t files_lock;
+    struct mfile *files; /* all that are open */
     /* guarded by times_lock */
     pthread_mutex_t times_lock;
     struct obj *times_list[DIRTY_DIRS_MAX];
@@ -64,9 +89,31 @@ struct mirror {
     } linger[LINGER_MAX];
     unsigned linger_first, linger_count; /* a ring, oldest first */
     int64_t space_checked_ms;            /* owned by the ticking thread */
+    /* the log: log.c */
+    struct rwlock log_lock;       /* taken alone by who carries frames to the stores */
+    uint64_t log_carried;         /* guarded by log_lock: all before it is on the stores */
+    _Atomic uint64_t log_durable; /* and is durable there */
+    _Atomic uint64_t log_stable;  /* all changes told before it are stable on every ONLINE store */
+    uint64_t checkpoint_end;      /* owned by the logging thread */
+    int64_t checkpoint_ms, log_synced_ms;
+    _Atomic bool checkpoint_now; /* somebody wants one soon */
+    /* guarded by touched_lock: what to sync one by one, if a store has no syncfs */
+    pthread_mutex_t touched_lock;
+    struct obj **touched; /* pinned; room for TOUCHED_MAX */
+    unsigned touched_count;
+    bool touched_more; /* than there is room for */
 };
 
 /* --- answer.c --- */
+
+enum {
+    CUT_PATIENCE_MS = 2000,
+    SLOW_FACTOR = 30, /* fsync and the like may take so many store-timeouts */
+};
+
+/* Makes one object of store `to` like that of `from`. Under the namespace lock. */
+int repair_object(struct mirror *m, unsigned from, unsigned to, struct obj *dir, const char *name,
+                  bool attrs_only);
 
 enum answer_class {
     ANSWER_OK,
@@ -83,9 +130,21 @@ struct change_name {
     const char *name;
 };
 
+/* What the journal is told before the change: nothing, that its names, bytes or attributes may
+ * differ. */
+enum change_tells {
+    TELLS_NOTHING,
+    TELLS_NAMES, /* name[], and that `obj` may move from the first to the second */
+    TELLS_DATA,  /* bytes [off, off + len) of `obj`; len 0: to the end */
+    TELLS_ATTR,  /* of `obj` */
+};
+
 /* One change, on its way to all stores. Embedded in the op's own struct. */
 struct change {
     const char *what; /* for messages: "write" */
+    enum change_tells tells;
+    struct obj *obj, *other; /* other: what an exchange moves the other way */
+    uint64_t off, len;
     int (*apply)(struct change *c, struct vol *v, unsigned i);
     /* Takes it back on store i, which took it, because store c->failed could not. NULL: the names
      * below are repaired from the failed store, which still holds the old state. */
@@ -131,12 +190,38 @@ int reader_failed(struct mirror *m, unsigned i, int err);
 int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles,
                      bool data_only);
 
+/* --- log.c --- */
+
+/* Tells the journal which file an object is, with all folders above it, unless this epoch knows.
+ * Under the gate and the namespace lock; the object's name held, if it is not a folder. */
+void log_bind(struct mirror *m, struct obj *obj);
+/* The same, taking the hold, and the namespace lock too. */
+void log_bind_held(struct mirror *m, struct obj *obj);
+void log_bind_alone(struct mirror *m, struct obj *obj);
+/* Tells the journal what the change is about to do. Under the gate; of DATA, the object is bound.
+ * log_done() when all stores have answered. */
+void log_change(struct mirror *m, const struct change *c, struct journal_intent *ret_intent);
+/* The object was just made. */
+void log_born(struct mirror *m, struct obj *obj);
+/* All that was told before the last cut is stable on every ONLINE store: syncs them. */
+int log_sync_touched(struct mirror *m) must_check;
+/* All frames so far are durable on the ONLINE stores. Before an fsync that they cover. */
+int log_make_durable(struct mirror *m, uint64_t position) must_check;
+
+/* A store's log begins where the volume's goes on. Under log_lock. */
+int log_begin_anew(struct mirror *m, unsigned i) must_check;
+
 /* --- member.c --- */
 
 static inline bool is_online(const struct mirror *m, unsigned i) {
     return atomic_load_explicit(&m->member[i].state, memory_order_acquire) == MEMBER_ONLINE;
 }
+/* Does it get changes? */
+static inline bool takes_changes(const struct mirror *m, unsigned i) {
+    return is_online(m, i) || atomic_load_explicit(&m->member[i].receives, memory_order_acquire);
+}
 unsigned online_count(const struct mirror *m);
+bool member_edge_ok(enum member_state from, enum member_state to);
 /* A device error while others did well. 0 when recorded; negative if the store is the last one. */
 int member_fault(struct mirror *m, unsigned i, int err, const char *what);
 void member_pick_reader(struct mirror *m);
@@ -147,15 +232,23 @@ int member_record_locked(struct mirror *m);
 
 /* An open file: a handle on each store, opened when first needed. */
 struct mfile {
+    struct mfile *next, **at; /* in mirror.files; at NULL: not in it */
     struct obj *obj;
     int flags;
     bool writable;
     _Atomic bool times_dirty;
-    pthread_mutex_t lock;                /* opening */
     _Atomic uint64_t handle[STORES_MAX]; /* VOL_NO_HANDLE.v: not open */
 };
 static inline struct mfile *mfile_of(struct vol_handle h) {
     return (struct mfile *)(uintptr_t)h.v;
+}
+/* The handle on store i, if it is open there. */
+static inline struct vol_handle mfile_handle(const struct mirror *m, const struct mfile *f,
+                                             unsigned i) {
+    struct vol_handle h = {f ? atomic_load_explicit(&f->handle[i], memory_order_acquire)
+                             : UINT64_MAX};
+
+    return guard_handle_ok(m->member[i].guard, h) ? h : VOL_NO_HANDLE;
 }
 /* The handle on store i, opening it by name if it is not open yet. No data hold may be held. */
 int mfile_on(struct mirror *m, struct mfile *f, unsigned i,
@@ -164,6 +257,10 @@ int mfile_on(struct mirror *m, struct mfile *f, unsigned i,
 int mfile_on_all(struct mirror *m, struct mfile *f) must_check;
 struct mfile *mfile_new(struct obj *obj, int flags);
 void mfile_close_handles(struct mirror *m, struct mfile *f);
+/* On the list of open files, from its open to its close. */
+void mfile_list(struct mirror *m, struct mfile *f);
+/* Equal times for all that were written to. */
+void mfiles_equal_times(struct mirror *m);
 /* The name under which an open file without a name lives in .holdfast/open. */
 void parked_name(const struct obj *obj, char ret_name[NAME_BYTES]);
 /* Removes it there, if nobody has it open any more. Whoever parks a file calls this afterwards, and

@@ -104,8 +104,7 @@ static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const
         struct vol_entry e;
         int err;
 
-        if (i == obj->from || !is_online(m, i) ||
-            !(store_caps(m->member[i].store) & STORE_STABLE_INO)) {
+        if (i == obj->from || !is_online(m, i) || !(m->member[i].caps & STORE_STABLE_INO)) {
             continue;
         }
         err = (int)RETRY_OWN(v->ops->lookup(v, dir, name, &e));
@@ -201,6 +200,8 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
 
     mc->c.name[0] = (struct change_name){mc->dir, mc->name};
     mc->c.allocates = true;
+    mc->c.tells = TELLS_NAMES;
+    mc->c.obj = mc->obj;
     err = mirror_change(m, &mc->c);
     if (err < 0) {
         return err;
@@ -211,6 +212,9 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
     } else {
         err =
             obj_enter(m->objs, mc->dir, mc->name, mc->from, &mc->entry.attr, true, &mc->entry.obj);
+        if (err == 0) {
+            log_born(m, mc->entry.obj);
+        }
     }
     if (err < 0) {
         return err; /* it exists, but we have no memory to tell: the next lookup finds it */
@@ -286,6 +290,7 @@ int mirror_create(struct vol *v, struct obj *dir, const char *name, const struct
         free(mc.file);
         return err;
     }
+    mfile_list(m, mc.file);
     ret_handle->v = (uint64_t)(uintptr_t)mc.file;
     return 0;
 }
@@ -370,14 +375,15 @@ static int rename_undo(struct change *c, unsigned i) {
     if (nc->replaces) { /* what was replaced is gone here, but not on the store that failed */
         int err = v->ops->rename(v, nc->new_dir, nc->new_name, nc->dir, nc->name, 0);
 
-        return err < 0 ? err
-                       : store_repair(c->m->member[c->failed].store, c->m->member[i].store,
-                                      nc->new_dir, nc->new_name, false);
+        return err < 0
+                   ? err
+                   : repair_object(c->m, (unsigned)c->failed, i, nc->new_dir, nc->new_name, false);
     }
     return v->ops->rename(v, nc->new_dir, nc->new_name, nc->dir, nc->name, nc->flags);
 }
 
 static int run_name_change(struct mirror *m, struct name_change *nc) {
+    nc->c.tells = TELLS_NAMES;
     nc->c.name[0] = (struct change_name){nc->dir, nc->name};
     if (nc->new_dir) {
         nc->c.name[1] = (struct change_name){nc->new_dir, nc->new_name};
@@ -385,14 +391,15 @@ static int run_name_change(struct mirror *m, struct name_change *nc) {
     return mirror_change(m, &nc->c);
 }
 
-static int move(struct mirror *m, struct obj *dir, const char *name, struct obj *new_dir,
-                const char *new_name) {
+static int move(struct mirror *m, struct obj *obj, struct obj *dir, const char *name,
+                struct obj *new_dir, const char *new_name) {
     struct name_change nc = {.c = {.what = "rename", .apply = rename_apply, .undo = rename_undo},
                              .dir = dir,
                              .name = name,
                              .new_dir = new_dir,
                              .new_name = new_name};
 
+    nc.c.obj = obj;
     return run_name_change(m, &nc);
 }
 
@@ -412,7 +419,7 @@ static int unlink_open(struct mirror *m, struct obj *obj, struct obj *dir, const
     int err;
 
     parked_name(obj, parked);
-    err = move(m, dir, name, m->parked, parked);
+    err = move(m, obj, dir, name, m->parked, parked);
     if (err == 0) {
         err = obj_name_moved(m->objs, dir, name, m->parked, parked);
         atomic_fetch_or(&obj->flags, OBJ_PARKED);
@@ -508,6 +515,8 @@ static int park_target(struct mirror *m, struct obj *obj, bool *ret_parked) {
     parked_name(obj, parked);
     mc.name = parked;
     mc.c.name[0] = (struct change_name){mc.dir, mc.name};
+    mc.c.tells = TELLS_NAMES;
+    mc.c.obj = obj;
     err = mirror_change(m, &mc.c);
     if (err == 0) {
         err = obj_name_added(m->objs, obj, m->parked, parked, false);
@@ -569,6 +578,8 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
             err = 0; /* a full store has no room for the link: open descriptors must do */
         }
     }
+    nc->c.obj = source;
+    nc->c.other = exchange ? target : NULL;
     err = err < 0 ? err : run_name_change(m, nc);
     if (err < 0) {
         if (parked) {

@@ -20,7 +20,7 @@ static void equalize_held(struct mirror *m, struct obj *obj, struct mfile *f) {
 
     MIRROR_FIRST_ANSWER (m, i, err) {
         struct vol *v = m->member[i].vol;
-        struct vol_handle h = {f ? atomic_load(&f->handle[i]) : UINT64_MAX};
+        struct vol_handle h = mfile_handle(m, f, (unsigned)i);
 
         err = v->ops->getattr(v, obj, h, &attr);
     }
@@ -30,9 +30,9 @@ static void equalize_held(struct mirror *m, struct obj *obj, struct mfile *f) {
     set.mtime = attr.st_mtim;
     for (unsigned k = 0; k < m->count; k++) {
         struct vol *v = m->member[k].vol;
-        struct vol_handle h = {f ? atomic_load(&f->handle[k]) : UINT64_MAX};
+        struct vol_handle h = mfile_handle(m, f, k);
 
-        if (k == (unsigned)reader_first(m) || !is_online(m, k)) {
+        if (k == (unsigned)reader_first(m) || !takes_changes(m, k)) {
             continue;
         }
         err = (int)RETRY_OWN(v->ops->setattr(v, obj, h, &set, NULL));

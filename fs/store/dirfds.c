@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "base/fiber.h"
 #include "store/store_int.h"
 
 struct dir_slot {
@@ -38,6 +39,7 @@ void dirfds_release(struct dirfds *d) {
     }
     if (d->bucket) {
         free(d->bucket);
+        d->bucket = NULL;
         pthread_mutex_destroy(&d->mutex);
     }
 }
@@ -143,6 +145,9 @@ static int open_child(struct store *st, int parent_fd, const struct obj *dir, st
 
     if (fd < 0 || fstat(fd, &sb) < 0) {
         return -errno;
+    }
+    if (fiber_given_up()) {
+        return -ECANCELED; /* the locks that keep the names are another's now */
     }
     if (sb.st_dev != st->dev) {
         return -EXDEV; /* another filesystem mounted inside the store is not part of it */

@@ -9,6 +9,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "store/store_int.h"
 
@@ -292,7 +293,7 @@ int store_open(const char *path, struct why *why, struct store **ret_store) {
         return why_set(why, -ENOMEM, "out of memory");
     }
     st->vol.ops = &store_ops;
-    st->root = st->folder = st->slot_fd[0] = st->slot_fd[1] = -1;
+    st->root = st->folder = st->slot_fd[0] = st->slot_fd[1] = st->log.fd = -1;
     if (!realpath(path, st->path)) {
         err = why_set(why, -errno, "cannot find the store folder %s: %s; is its disk mounted?",
                       path, error_words(-errno));
@@ -315,14 +316,20 @@ void store_attach(struct store *st, struct obj_table *table, uint8_t index, unsi
     dirfds_init(&st->dirs, dirfds_max);
 }
 
+void store_let_go(struct store *st) {
+    dirfds_release(&st->dirs);
+    cleanup_fd(&st->log.fd);
+    close_slots(st->slot_fd);
+    cleanup_fd(&st->folder);
+    cleanup_fd(&st->root);
+    st->log.fd = st->folder = st->root = -1;
+}
+
 void store_close(struct store *st) {
     if (!st) {
         return;
     }
-    dirfds_release(&st->dirs);
-    close_slots(st->slot_fd);
-    cleanup_fd(&st->folder);
-    cleanup_fd(&st->root);
+    store_let_go(st);
     free(st);
 }
 
@@ -344,6 +351,13 @@ uint32_t store_caps(const struct store *st) {
 void store_mask_caps(struct store *st, uint32_t missing) {
     st->caps &= ~missing;
 }
+void store_instance(const struct store *st, uint64_t *ret_dev, uint64_t *ret_ino,
+                    uint64_t *ret_mount) {
+    *ret_dev = st->dev;
+    *ret_ino = st->root_ino;
+    *ret_mount = st->mount_id;
+}
+
 const struct super *store_super(const struct store *st) {
     return &st->super;
 }
@@ -421,6 +435,22 @@ int store_check(struct store *st, struct why *why) {
         return why_set(why, -HFE_FOREIGN, "%s now holds another store", st->path);
     }
     return 0;
+}
+
+int store_check_alive(struct store *st, bool full) {
+    uint64_t stamp = (uint64_t)clock_ms(), back = 0;
+    scope_fd int fd = openat(st->folder, "probe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    ssize_t n = fd < 0 ? -errno : io_pwrite(fd, &stamp, sizeof(stamp), 0);
+    int err = full && n >= 0 ? store_check(st, NULL) : 0;
+
+    if (n < 0 || err < 0 || !full) {
+        return n < 0 ? (int)n : err;
+    }
+    if (fdatasync(fd) < 0) {
+        return -errno;
+    }
+    n = io_pread(fd, &back, sizeof(back), 0);
+    return n < 0 ? (int)n : back == stamp ? 0 : -EIO;
 }
 
 int store_space(struct store *st, uint64_t *ret_total, uint64_t *ret_free) {

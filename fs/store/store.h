@@ -69,6 +69,8 @@ int store_identify(const char *path, struct super *ret_super, struct why *why) m
 int store_open(const char *path, struct why *why, struct store **ret_store) must_check;
 /* Gives the store its number in the volume and the table its objects are in. */
 void store_attach(struct store *store, struct obj_table *table, uint8_t index, unsigned dirfds_max);
+/* Closes all that is open on it; only what is in memory goes on (open streams of folders). */
+void store_let_go(struct store *store);
 /* Frees it; its volume must not be used any more. Accepts NULL. */
 void store_close(struct store *store);
 
@@ -86,6 +88,9 @@ uint32_t store_caps(const struct store *store);
 /* For tests: takes capabilities away. */
 void store_mask_caps(struct store *store, uint32_t missing);
 
+/* Which instance of the mount it was opened on. */
+void store_instance(const struct store *store, uint64_t *ret_dev, uint64_t *ret_ino,
+                    uint64_t *ret_mount);
 const struct super *store_super(const struct store *store);
 /* Writes the superblock to the slot whose turn it is, durably; seq is raised. On an error the
  * other slot still holds the last one. */
@@ -93,6 +98,9 @@ int store_write_super(struct store *store, const struct super *super) must_check
 
 /* Is this still the store that was opened? -HFE_NO_STORE if its mount is gone or another. */
 int store_check(struct store *store, struct why *why) must_check;
+/* Is it there, and does it work? Writes a few bytes; `full`: and compares who it is, syncs, and
+ * reads them back. -HFE_NO_STORE, -HFE_FOREIGN or the error it gave. */
+int store_check_alive(struct store *store, bool full) must_check;
 /* Makes `to` hold under (dir, name) what `from` holds: copied, equalized, or, if it should not be
  * there or is of another type, moved to our lost folder first. One object only: a folder that would
  * need its contents copied gives -ENOTEMPTY. `attrs_only`: of an object that both have, leave the

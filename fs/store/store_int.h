@@ -31,6 +31,10 @@ struct store {
     /* owned by whoever writes superblocks (the mirror's member lock) */
     struct super super;
     struct dirfds dirs;
+    struct store_log {       /* owned by whoever appends (segment.h) */
+        int fd;              /* the newest segment; -1: none */
+        uint64_t start, end; /* positions of its first frame, and behind its last */
+    } log;
 };
 
 /* A folder's descriptor for as long as it is held. */

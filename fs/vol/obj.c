@@ -416,6 +416,21 @@ int obj_bind(struct obj_table *t, struct obj *obj, uint8_t from, uint64_t store_
     return 0;
 }
 
+uint64_t obj_ino_on(struct obj_table *t, const struct obj *obj, uint8_t from) {
+    const struct obj_bind *b;
+    uint64_t ino = 0;
+
+    if (obj->from == from) {
+        return obj->store_ino;
+    }
+    pthread_mutex_lock(&t->mutex);
+    for (b = obj->binds; b && ino == 0; b = b->next) {
+        ino = b->from == from ? b->store_ino : 0;
+    }
+    pthread_mutex_unlock(&t->mutex);
+    return ino;
+}
+
 struct obj *obj_find(struct obj_table *t, struct obj *parent, const char *name) {
     struct obj_name *n;
     struct obj *obj = NULL;

@@ -55,9 +55,12 @@ struct obj {
     struct obj_bind *binds;  /* of an object with several names: its inodes on other stores */
     struct stat *last;       /* once the last name is gone: what getattr still answers */
     uint32_t pins, nopen;    /* guarded by the table */
-    uint8_t from;            /* the store that gave it its number */
-    uint8_t type;            /* DT_REG ... */
-    _Atomic uint8_t flags;   /* enum obj_flags */
+    _Atomic uint32_t told_epoch,
+        born_epoch;                 /* of the journal: bound, made (mirror/log.c); 0: never */
+    _Atomic uint64_t told_position; /* an fsync of its bytes needs the log durable up to here */
+    uint8_t from;                   /* the store that gave it its number */
+    uint8_t type;                   /* DT_REG ... */
+    _Atomic uint8_t flags;          /* enum obj_flags */
 };
 
 struct obj_table;
@@ -79,6 +82,8 @@ int obj_enter(struct obj_table *table, struct obj *parent, const char *name, uin
 /* Ties an object to its inode on a further store. Done for objects with several names, so that all
  * of them are still one object when they are first looked up after a failover. */
 int obj_bind(struct obj_table *table, struct obj *obj, uint8_t from, uint64_t store_ino) must_check;
+/* Its inode on store `from`, if that is known; else 0. */
+uint64_t obj_ino_on(struct obj_table *table, const struct obj *obj, uint8_t from);
 /* The object known as (parent, name), pinned, or NULL. */
 struct obj *obj_find(struct obj_table *table, struct obj *parent, const char *name);
 void obj_pin(struct obj_table *table, struct obj *obj);

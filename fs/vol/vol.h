@@ -123,7 +123,8 @@ struct vol_ops {
     /* folders: a handle is a stream of the entries as they were when reading began */
     int (*opendir)(struct vol *v, struct obj *dir, struct vol_handle *ret_handle);
     /* Entries from position `pos` on (0: the start, read anew). Positions are what `fill` was given
-     * as `next`, and stay valid while the handle is open. */
+     * as `next`, and stay valid while the handle is open. Without `fill`: only reads anew, for the
+     * next call from 0; that one, and all from other positions, touch no store. */
     int (*readdir)(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
                    vol_dirent_fn *fill, void *arg);
     int (*closedir)(struct vol *v, struct obj *dir, struct vol_handle h);

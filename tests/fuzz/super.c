@@ -21,26 +21,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
-#ifndef FUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        uint8_t buf[2 * SUPER_BYTES];
-        FILE *f = fopen(argv[i], "re");
-        size_t n;
-
-        if (!f) {
-            perror(argv[i]);
-            return 1;
-        }
-        n = fread(buf, 1, sizeof(buf), f);
-        (void)fclose(f); /* read only */
-        (void)LLVMFuzzerTestOneInput(buf, n);
-        for (size_t k = 0; k < n; k += 7) { /* and what is near it */
-            buf[k] ^= 0x55;
-            (void)LLVMFuzzerTestOneInput(buf, n);
-            buf[k] ^= 0x55;
-        }
-    }
-    return argc < 2;
-}
-#endif
+#include "replay.h"

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/io.h"
+#include "store/segment.h"
 #include "tree.h"
 
 const struct cred rig_cred = {.umask = 022};
@@ -35,6 +36,20 @@ static struct super first_record(struct rig *r) {
             .id = id_new(), .state = MEMBER_ONLINE, .label = {(char)('a' + i)}};
     }
     return s;
+}
+
+/* New logs on all stores, and a journal in memory. */
+static void rig_journal(struct rig *r, struct mirror_config *mc) {
+    struct journal_config jc = {.volume = mc->super.volume_id,
+                                .mount_count = mc->super.mount_count};
+    int err = journal_open(&jc, NULL, &mc->journal);
+
+    for (unsigned i = 0; i < r->count; i++) {
+        err = err < 0 ? err : store_log_reset(mc->member[i].store, 0);
+    }
+    if (err < 0) {
+        abort();
+    }
 }
 
 void rig_up(struct rig *r, unsigned stores) {
@@ -76,6 +91,7 @@ void rig_up(struct rig *r, unsigned stores) {
         mc.member[i].label = mc.super.member[i].label;
         mc.member[i].state = MEMBER_ONLINE;
     }
+    rig_journal(r, &mc);
     err = mirror_new(&mc, &why, &r->vol);
     if (err < 0) {
         (void)fprintf(stderr, "rig: %s\n", why.text);

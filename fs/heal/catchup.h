@@ -1,0 +1,59 @@
+/* Catch-up: making one store equal to another by what the journal says, and by nothing else.
+ *
+ * First the names: each name that may differ is looked at on both stores. What moved is moved,
+ * found by its inode where it was; what is linked is linked; what is new is copied; what is gone
+ * goes. Where the log does not prove that two files are the same one, all of it is compared. Then
+ * the bytes and attributes that may differ, compared block by block, and copied where they do.
+ *
+ * Every step looks before it acts and leaves the name as it is on the source, so any prefix may be
+ * repeated, by this run or another. The source is never written to.
+ *
+ *     catchup_new -> catchup_add for frames, catchup_names, catchup_data: as many rounds as it
+ * takes
+ *     -> catchup_finish -> catchup_free */
+#pragma once
+
+#include "base/error.h"
+#include "journal/view.h"
+#include "store/copy.h"
+#include "store/store.h"
+
+struct catchup;
+
+struct catchup_config {
+    struct store *from, *to;
+    unsigned from_slot, to_slot; /* of the members, in the journal */
+    /* `to` is as it was when it left, but for what the log says: no catch-up began on it before. */
+    bool untouched;
+    bool live; /* the source is in use */
+    void *arg;
+    /* All may be NULL. A file's bytes are about to be copied: nobody else may change them until
+     * released. `path`: names from the root down. */
+    int (*hold)(void *arg, const char *const *path, unsigned depth, uint64_t ino, uint64_t off,
+                uint64_t len);
+    void (*release)(void *arg);
+    void (*found)(void *arg, uint64_t number, uint64_t ino); /* which file it is on `to` */
+    bool (*stopped)(void *arg,
+                    const struct copy_stat *stat); /* now and then: true stops, -ECANCELED */
+};
+
+int catchup_new(const struct catchup_config *config, const struct id *volume,
+                struct catchup **ret_catchup) must_check;
+void catchup_free(struct catchup *catchup);
+struct view *catchup_view(struct catchup *catchup);
+/* A frame of the log; shaped for store_log_read(). */
+int catchup_add(void *catchup, const struct journal_frame *frame);
+/* Of all that was added, only times and attributes may differ; besides, these frames. */
+int catchup_only(struct catchup *catchup, const struct journal_frame *frames,
+                 unsigned n) must_check;
+/* All names that may differ, as they are on the source now. */
+int catchup_names(struct catchup *catchup, struct why *why) must_check;
+/* All bytes and attributes that may differ. */
+int catchup_data(struct catchup *catchup, struct why *why) must_check;
+/* What was dealt with is forgotten; the next round begins. */
+void catchup_next(struct catchup *catchup);
+/* The target is stable on its disk, and what was replaced on it is gone. */
+int catchup_finish(struct catchup *catchup, struct why *why) must_check;
+const struct copy_stat *catchup_stat(const struct catchup *catchup);
+/* Bytes that wait for catchup_data(), at most. */
+uint64_t catchup_bytes_left(const struct catchup *catchup);

@@ -1,0 +1,561 @@
+#include "heal/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fiber.h"
+#include "heal/catchup.h"
+#include "heal/tree.h"
+#include "store/segment.h"
+
+enum {
+    STEP_MS = 250,        /* a light probe, while calls wait */
+    PROBE_MS = 5000,      /* a full one */
+    RETRY_MS = 2000,      /* a store that left is looked for */
+    RETRY_MAX_MS = 60000, /* ... less and less often, if it does not stay */
+    STAYED_MS = 60000,    /* a store that stayed so long starts anew with that */
+    ROUNDS_MAX = 12,      /* with names and bytes, before all names are held for the rest */
+    FEW_NAMES = 64,       /* so few are done while all names are held */
+    STOP_PATIENCE_MS = 1000,
+};
+
+struct keeper {
+    struct mirror *m;
+    unsigned i;
+    struct events *events;
+    /* guarded by mutex */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool stop, wake, ended;
+    /* atomic */
+    _Atomic uint64_t limit;
+    /* owned by its thread */
+    bool wanted; /* an OFFLINE store is to come back */
+    int64_t probed_ms, tried_ms, online_ms, retry_ms;
+    char last_why[256];
+    /* of a catch-up */
+    unsigned from;
+    struct mirror_progress progress;
+    int64_t started_ms, paced_ms;
+    uint64_t paced_bytes;
+};
+
+/* --- probing --- */
+
+struct probe_call {
+    struct store *store;
+    bool full;
+    struct why why;
+};
+
+static int probe_call(void *arg) {
+    struct probe_call *p = arg;
+
+    return store_check_alive(p->store, p->full);
+}
+
+static void probe(struct keeper *k, bool full) {
+    struct probe_call p = {.full = full};
+    struct mirror_member_info info;
+    int err;
+
+    mirror_member_info(k->m, k->i, &info);
+    p.store = mirror_member_store(k->m, k->i);
+    if (info.state != MEMBER_ONLINE || !p.store) {
+        return;
+    }
+    err = mirror_probe(k->m, k->i, probe_call, &p, offsetof(struct probe_call, why));
+    if (err == -HFE_NO_STORE || err == -HFE_FOREIGN) {
+        err = mirror_lose(k->m, k->i, MEMBER_FAULTED,
+                          "its folder is not the store any more: unmounted or replaced");
+    } else if (err < 0 && err != -ENODEV && err != -HFE_GIVEN_UP && err != -ENOSPC &&
+               err != -EDQUOT) {
+        char reason[128];
+
+        (void)snprintf(reason, sizeof(reason), "probe: %s", error_words(err));
+        err = mirror_lose(k->m, k->i, MEMBER_FAULTED, reason);
+    }
+    (void)err; /* the last one stays: its errors are the answer */
+}
+
+/* --- bringing back --- */
+
+static bool stopping(struct keeper *k) {
+    bool stop;
+
+    pthread_mutex_lock(&k->mutex);
+    stop = k->stop;
+    pthread_mutex_unlock(&k->mutex);
+    return stop;
+}
+
+/* Slower than the limit, and in any case a pause now and then: applications go first. */
+static void pace(struct keeper *k, const struct copy_stat *stat) {
+    uint64_t limit = atomic_load(&k->limit), bytes = stat->bytes_copied - k->paced_bytes;
+    int64_t now = clock_ms(), due = limit > 0 ? (int64_t)(bytes * 1000 / limit) : 0;
+
+    if (limit > 0 && due > now - k->paced_ms) {
+        (void)poll(NULL, 0,
+                   (int)(due - (now - k->paced_ms) > 200 ? 200 : due - (now - k->paced_ms)));
+    }
+    if (now - k->paced_ms > 1000) {
+        k->paced_ms = now;
+        k->paced_bytes = stat->bytes_copied;
+    }
+}
+
+static bool on_step(void *arg, const struct copy_stat *stat) {
+    struct keeper *k = arg;
+    int64_t ms = clock_ms() - k->started_ms;
+
+    k->progress.objects_compared = stat->objects_compared;
+    k->progress.bytes_copied = stat->bytes_copied;
+    k->progress.bytes_per_s =
+        ms > 0 ? (stat->bytes_copied + stat->bytes_compared) * 1000 / (uint64_t)ms : 0;
+    mirror_set_progress(k->m, k->i, &k->progress);
+    pace(k, stat);
+    return stopping(k) || mirror_sync_spoiled(k->m, k->i) || !mirror_is_online(k->m, k->from);
+}
+
+static bool on_progress(void *arg, const struct copy_stat *stat) {
+    return !on_step(arg, stat);
+}
+
+static int on_hold(void *arg, const char *const *path, unsigned depth, uint64_t ino, uint64_t off,
+                   uint64_t len) {
+    struct keeper *k = arg;
+
+    return mirror_range_hold(k->m, k->i, k->from, path, depth, ino, off, len);
+}
+
+static void on_release(void *arg) {
+    struct keeper *k = arg;
+
+    mirror_range_release(k->m, k->i);
+}
+
+static void on_found(void *arg, uint64_t number, uint64_t ino) {
+    struct keeper *k = arg;
+
+    mirror_tell_peer(k->m, k->i, number, ino);
+}
+
+static void phase(struct keeper *k, const char *words, uint64_t left) {
+    k->progress.phase = words;
+    k->progress.bytes_left = left;
+    mirror_set_progress(k->m, k->i, &k->progress);
+}
+
+/* Frames of the source's log from *position on, as far as they are there. */
+static int read_log(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
+                    uint64_t to, struct why *why) {
+    int err;
+
+    if (mirror_log_flush(k->m) < to) {
+        return why_set(why, -EIO, "the change journal could not be carried to the stores");
+    }
+    err = *position < to ? store_log_read(from, *position, to, catchup_add, c) : 0;
+    if (err < 0) {
+        return why_set(why, err, "the change journal of %s cannot be read: %s", store_path(from),
+                       error_words(err));
+    }
+    *position = to;
+    return 0;
+}
+
+/* A round: what was told up to a cut is made equal. */
+static int one_round(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
+                     struct why *why) {
+    uint64_t to;
+    int err = mirror_cut(k->m, &to);
+
+    if (err < 0) {
+        return why_set(why, err, "the volume is too busy for a cut");
+    }
+    err = read_log(k, c, from, position, to, why);
+    phase(k, "names", catchup_bytes_left(c));
+    err = err < 0 ? err : catchup_names(c, why);
+    phase(k, "bytes", catchup_bytes_left(c));
+    err = err < 0 ? err : catchup_data(c, why);
+    if (err == 0) {
+        catchup_next(c);
+    }
+    return err;
+}
+
+/* The last names, with all names to ourselves; from then on the store receives changes. */
+static int last_names(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
+                      struct why *why) {
+    uint64_t to;
+    int err = mirror_names_alone(k->m, k->i, &to);
+
+    if (err < 0) {
+        return why_set(why, err, "the volume is too busy for a cut");
+    }
+    err = read_log(k, c, from, position, to, why);
+    err = err < 0 ? err : catchup_names(c, why);
+    mirror_names_done(k->m, k->i, err == 0);
+    return err;
+}
+
+/* What the log does not tell: everything, or after a crash what was lost with its last second. */
+static int compare_trees(struct keeper *k, struct store *from, struct store *to, bool all,
+                         uint64_t since_s, struct copy_stat *stat, struct why *why) {
+    struct heal_options options = {.live = true,
+                                   .all_data = all,
+                                   .since_s = since_s,
+                                   .progress = on_progress,
+                                   .progress_arg = k};
+
+    phase(k, all ? "comparing everything" : "comparing names, sizes and times", 0);
+    return heal_tree(from, to, &options, stat, why);
+}
+
+struct reach {
+    bool broken;
+    uint64_t checkpoint_s, since_s;
+};
+
+static int find_break(void *arg, const struct journal_frame *f) {
+    struct reach *r = arg;
+
+    if (f->kind == JOURNAL_CHECKPOINT) {
+        r->checkpoint_s = f->time_s;
+    } else if (f->kind == JOURNAL_BREAK && !r->broken) {
+        r->broken = true;
+        r->since_s = r->checkpoint_s;
+    }
+    return 0;
+}
+
+static int catch_up(struct keeper *k, struct store *from, struct store *to, uint64_t position,
+                    bool untouched, struct why *why) {
+    enum { CLOCK_SLACK_S = 60 };
+    struct mirror_member_info info, source;
+    struct super super = mirror_super(k->m);
+    struct copy_stat walked = {0};
+    struct reach reach = {.since_s = 0};
+    struct catchup_config cc = {.from = from,
+                                .to = to,
+                                .untouched = untouched && position != 0,
+                                .live = true,
+                                .arg = k,
+                                .hold = on_hold,
+                                .release = on_release,
+                                .found = on_found,
+                                .stopped = on_step};
+    struct catchup *c = NULL;
+    uint64_t now;
+    int err;
+
+    mirror_member_info(k->m, k->i, &info);
+    mirror_member_info(k->m, k->from, &source);
+    cc.from_slot = source.slot;
+    cc.to_slot = info.slot;
+    err = mirror_cut(k->m, &now);
+    if (err < 0) {
+        return why_set(why, err, "the volume is too busy for a cut");
+    }
+    if (position != 0) {
+        err = mirror_log_flush(k->m) < now
+                  ? -EIO
+                  : store_log_read(from, position, now, find_break, &reach);
+        position = err < 0 ? 0 : position; /* the log does not reach back */
+    }
+    err = catchup_new(&cc, &super.volume_id, &c);
+    if (err < 0) {
+        return why_set(why, err, "cannot begin: %s", error_words(err));
+    }
+    if (position == 0 || reach.broken) {
+        uint64_t since = reach.since_s > CLOCK_SLACK_S ? reach.since_s - CLOCK_SLACK_S : 0;
+
+        err = compare_trees(k, from, to, position == 0, since, &walked, why);
+        if (position == 0) {
+            position = now;
+            catchup_view(c)->left = true; /* from here on blocks are told exactly */
+        }
+    }
+    for (int round = 0; err == 0 && round < ROUNDS_MAX; round++) {
+        uint64_t before = catchup_stat(c)->objects_compared;
+
+        err = one_round(k, c, from, &position, why);
+        if (catchup_stat(c)->objects_compared - before < FEW_NAMES) {
+            break;
+        }
+    }
+    err = err < 0 ? err : last_names(k, c, from, &position, why);
+    phase(k, "bytes", catchup_bytes_left(c));
+    err = err < 0 ? err : catchup_data(c, why);
+    phase(k, "syncing", 0);
+    err = err < 0 ? err : catchup_finish(c, why);
+    if (err == 0) {
+        event_post(
+            k->events, EVENT_INFO,
+            "store \"%s\" is caught up: %llu objects compared, %llu changed, %llu bytes copied",
+            info.label,
+            (unsigned long long)(walked.objects_compared + catchup_stat(c)->objects_compared),
+            (unsigned long long)(walked.objects_changed + catchup_stat(c)->objects_changed),
+            (unsigned long long)(walked.bytes_copied + catchup_stat(c)->bytes_copied));
+    }
+    k->progress.objects_compared = walked.objects_compared + catchup_stat(c)->objects_compared;
+    k->progress.bytes_copied = walked.bytes_copied + catchup_stat(c)->bytes_copied;
+    catchup_free(c);
+    return err;
+}
+
+/* May what is in it be overwritten, and since when does it lack changes? */
+static int judge(struct keeper *k, const struct mirror_member_info *info,
+                 const struct super *theirs, const struct super *ours, uint64_t *ret_position,
+                 struct why *why) {
+    const struct super_member *r = &info->record;
+    bool known = super_knows(ours, &theirs->generation);
+
+    (void)k;
+    *ret_position = 0;
+    if (!known) {
+        return why_set(why, -HFE_UNSAFE,
+                       "it was changed without the others (split brain). To keep what is served "
+                       "now and put its own "
+                       "changes aside: holdfast resolve %s --keep LABEL, with the label of a store "
+                       "that is served",
+                       ours->volume_name);
+    }
+    if (id_equal(&theirs->generation, &r->left_generation) &&
+        theirs->mount_count == r->left_mount) {
+        *ret_position = r->position;
+    }
+    return 0;
+}
+
+static int open_back(struct keeper *k, const struct mirror_member_info *info,
+                     struct store **ret_store, uint64_t *ret_position, struct why *why) {
+    struct super ours = mirror_super(k->m);
+    struct store *store;
+    int err = store_open(info->path, why, &store);
+
+    if (err < 0) {
+        return err;
+    }
+    if (!id_equal(&store_super(store)->volume_id, &ours.volume_id) ||
+        !id_equal(&store_super(store)->store_id, &info->id)) {
+        err = why_set(why, -HFE_FOREIGN, "%s holds another store now", info->path);
+    }
+    err = err < 0 ? err : judge(k, info, store_super(store), &ours, ret_position, why);
+    err = err < 0 ? err : store_check_alive(store, true);
+    if (err < 0) {
+        store_close(store);
+        return err;
+    }
+    *ret_store = store;
+    return 0;
+}
+
+static void bring_back(struct keeper *k, const struct mirror_member_info *info) {
+    struct why why = {""};
+    struct store *to = NULL, *from;
+    uint64_t position = 0;
+    int err = open_back(k, info, &to, &position, &why);
+
+    if (err < 0) {
+        if (err != -HFE_NO_STORE && err != -ENOENT && strcmp(why.text, k->last_why) != 0) {
+            (void)snprintf(k->last_why, sizeof(k->last_why), "%s", why.text);
+            event_post(k->events, EVENT_WARNING, "store \"%s\" cannot come back: %s", info->label,
+                       why.text);
+        }
+        return;
+    }
+    err = mirror_sync_begin(k->m, k->i, to, position);
+    if (err == -HFE_IN_USE) {
+        store_close(to);
+        return;
+    }
+    k->progress = (struct mirror_progress){.started_s = clock_real_s(), .phase = "names"};
+    k->started_ms = k->paced_ms = clock_ms();
+    k->paced_bytes = 0;
+    from = mirror_source(k->m, &k->from);
+    err = err < 0 || !from
+              ? -EIO
+              : catch_up(k, from, to, position, info->record.state != MEMBER_SYNCING, &why);
+    if (from) {
+        mirror_source_done(k->m, k->from);
+    }
+    err = err < 0 ? err : mirror_sync_done(k->m, k->i);
+    k->progress.started_s = 0;
+    k->progress.phase = NULL;
+    mirror_set_progress(k->m, k->i, &k->progress);
+    if (err < 0) {
+        mirror_sync_failed(k->m, k->i,
+                           mirror_sync_spoiled(k->m, k->i)
+                               ? "it missed a change meanwhile; it begins anew"
+                           : why.text[0] ? why.text
+                                         : error_words(err));
+        return;
+    }
+    k->online_ms = clock_ms();
+    k->wanted = false;
+    k->last_why[0] = '\0';
+}
+
+/* --- the thread --- */
+
+static void step(struct keeper *k, bool woken) {
+    struct mirror_member_info info;
+    int64_t now = clock_ms();
+
+    mirror_member_info(k->m, k->i, &info);
+    if (info.state == MEMBER_ONLINE) {
+        bool full = now - k->probed_ms >= PROBE_MS;
+
+        if (now - k->online_ms > STAYED_MS) {
+            k->retry_ms = RETRY_MS;
+        }
+        if (full || mirror_waits(k->m, k->i)) {
+            k->probed_ms = full ? now : k->probed_ms;
+            probe(k, full);
+        }
+        k->tried_ms = clock_ms();
+        return;
+    }
+    if (info.state == MEMBER_REMOVED || !mirror_let_go(k->m, k->i) || info.path[0] == '\0') {
+        return;
+    }
+    k->wanted = k->wanted || (woken && info.state == MEMBER_OFFLINE);
+    if ((info.state == MEMBER_OFFLINE && !k->wanted) ||
+        (!woken && now - k->tried_ms < k->retry_ms)) {
+        return;
+    }
+    k->tried_ms = now;
+    bring_back(k, &info);
+    k->retry_ms = k->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : k->retry_ms * 2;
+    k->tried_ms = clock_ms();
+}
+
+static void loop(void *arg);
+
+struct round {
+    struct keeper *k;
+    bool woken;
+};
+
+static void step_fiber(void *arg) {
+    struct round *r = arg;
+
+    step(r->k, r->woken);
+    free(r);
+}
+
+static void end(struct keeper *k) {
+    pthread_mutex_lock(&k->mutex);
+    k->ended = true;
+    pthread_cond_broadcast(&k->changed);
+    pthread_mutex_unlock(&k->mutex);
+}
+
+static void loop(void *arg) {
+    struct keeper *k = arg;
+
+    for (;;) {
+        struct round *r = calloc(1, sizeof(*r));
+        struct timespec until = clock_deadline(STEP_MS);
+        bool stop;
+
+        pthread_mutex_lock(&k->mutex);
+        if (!k->stop && !k->wake) {
+            (void)pthread_cond_timedwait(&k->changed, &k->mutex, &until); /* early is as good */
+        }
+        stop = k->stop || !r;
+        if (r) {
+            *r = (struct round){k, k->wake};
+        }
+        k->wake = false;
+        pthread_mutex_unlock(&k->mutex);
+        if (stop) {
+            free(r);
+            break;
+        }
+        if (!fiber_run(step_fiber, r, loop, k)) {
+            return; /* a probe got stuck in the store; the loop goes on elsewhere */
+        }
+    }
+    end(k);
+}
+
+static void *thread_main(void *arg) {
+    loop(arg);
+    return NULL;
+}
+
+int keeper_start(struct mirror *m, unsigned index, struct events *events,
+                 struct keeper **ret_keeper) {
+    struct keeper *k = calloc(1, sizeof(*k));
+    pthread_condattr_t attr;
+    pthread_t thread;
+
+    if (!k) {
+        return -ENOMEM;
+    }
+    k->m = m;
+    k->i = index;
+    k->events = events;
+    k->retry_ms = RETRY_MS;
+    k->tried_ms = -RETRY_MAX_MS;
+    k->probed_ms = k->online_ms = clock_ms();
+    pthread_mutex_init(&k->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&k->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    if (pthread_create(&thread, NULL, thread_main, k) != 0) {
+        free(k);
+        return -EAGAIN;
+    }
+    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
+    *ret_keeper = k;
+    return 0;
+}
+
+bool keeper_stop(struct keeper *k) {
+    struct timespec until = clock_deadline(STOP_PATIENCE_MS);
+    bool ended;
+    int late = 0;
+
+    if (!k) {
+        return true;
+    }
+    pthread_mutex_lock(&k->mutex);
+    k->stop = true;
+    pthread_cond_broadcast(&k->changed);
+    while (!k->ended && late == 0) {
+        late = pthread_cond_timedwait(&k->changed, &k->mutex, &until);
+    }
+    ended = k->ended;
+    pthread_mutex_unlock(&k->mutex);
+    if (ended) {
+        pthread_cond_destroy(&k->changed);
+        pthread_mutex_destroy(&k->mutex);
+        free(k);
+    }
+    return ended;
+}
+
+void keeper_wake(struct keeper *k) {
+    pthread_mutex_lock(&k->mutex);
+    k->wake = true;
+    pthread_cond_broadcast(&k->changed);
+    pthread_mutex_unlock(&k->mutex);
+}
+
+int keeper_offline(struct keeper *k) {
+    return mirror_lose(k->m, k->i, MEMBER_OFFLINE, "taken out by hand");
+}
+
+void keeper_set_limit(struct keeper *k, uint64_t bytes_per_s) {
+    atomic_store(&k->limit, bytes_per_s);
+}

@@ -1,0 +1,443 @@
+#include "journal/view.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "journal/journal.h"
+
+/* One object may have had several numbers. */
+struct view_number {
+    struct view_number *bucket_next;
+    uint64_t number;
+    struct view_node *node;
+};
+
+struct view *view_new(const struct id *volume, int slot) {
+    struct view *v = calloc(1, sizeof(*v));
+
+    if (!v) {
+        return NULL;
+    }
+    v->volume = *volume;
+    v->slot = slot;
+    v->name_buckets = v->number_buckets = 1024;
+    v->names = calloc(v->name_buckets, sizeof(struct view_name *));
+    v->numbers = calloc(v->number_buckets, sizeof(struct view_number *));
+    v->marked_end = &v->marked;
+    v->nodes_end = &v->nodes;
+    if (!v->names || !v->numbers) {
+        view_free(v);
+        return NULL;
+    }
+    return v;
+}
+
+void view_free(struct view *v) {
+    if (!v) {
+        return;
+    }
+    for (uint64_t i = 0; v->names && i < v->name_buckets; i++) {
+        for (struct view_name *n = v->names[i], *next; n; n = next) {
+            next = n->bucket_next;
+            free(n);
+        }
+    }
+    for (uint64_t i = 0; v->numbers && i < v->number_buckets; i++) {
+        for (struct view_number *n = v->numbers[i], *next; n; n = next) {
+            next = n->bucket_next;
+            free(n);
+        }
+    }
+    for (struct view_node *n = v->nodes, *next; n; n = next) {
+        next = n->next;
+        free(n->place);
+        free(n->range);
+        free(n);
+    }
+    free(v->names);
+    free(v->numbers);
+    free(v);
+}
+
+/* --- tables --- */
+
+static uint64_t number_hash(uint64_t number) {
+    uint64_t h = number * UINT64_C(0x9E3779B97F4A7C15);
+
+    return h ^ h >> 32;
+}
+
+static uint32_t name_hash(uint64_t parent, const char *text) {
+    return (uint32_t)XXH3_64bits_withSeed(text, strlen(text), parent);
+}
+
+static void grow_names(struct view *v) {
+    uint64_t buckets = v->name_buckets * 4;
+    struct view_name **bigger = calloc(buckets, sizeof(*bigger));
+
+    for (uint64_t i = 0; bigger && i < v->name_buckets; i++) {
+        for (struct view_name *n = v->names[i], *next; n; n = next) {
+            struct view_name **b = &bigger[n->hash & (buckets - 1)];
+
+            next = n->bucket_next;
+            n->bucket_next = *b;
+            *b = n;
+        }
+    }
+    if (bigger) { /* else longer chains will do */
+        free(v->names);
+        v->names = bigger;
+        v->name_buckets = buckets;
+    }
+}
+
+static void grow_numbers(struct view *v) {
+    uint64_t buckets = v->number_buckets * 4;
+    struct view_number **bigger = calloc(buckets, sizeof(*bigger));
+
+    for (uint64_t i = 0; bigger && i < v->number_buckets; i++) {
+        for (struct view_number *n = v->numbers[i], *next; n; n = next) {
+            struct view_number **b = &bigger[number_hash(n->number) & (buckets - 1)];
+
+            next = n->bucket_next;
+            n->bucket_next = *b;
+            *b = n;
+        }
+    }
+    if (bigger) {
+        free(v->numbers);
+        v->numbers = bigger;
+        v->number_buckets = buckets;
+    }
+}
+
+struct view_node *view_find(const struct view *v, uint64_t number) {
+    const struct view_number *n = v->numbers[number_hash(number) & (v->number_buckets - 1)];
+
+    while (n && n->number != number) {
+        n = n->bucket_next;
+    }
+    return n ? n->node : NULL;
+}
+
+static int add_number(struct view *v, uint64_t number, struct view_node *node) {
+    struct view_number *n = calloc(1, sizeof(*n)), **b;
+
+    if (!n) {
+        return -ENOMEM;
+    }
+    if (v->number_count++ >= v->number_buckets) {
+        grow_numbers(v);
+    }
+    n->number = number;
+    n->node = node;
+    b = &v->numbers[number_hash(number) & (v->number_buckets - 1)];
+    n->bucket_next = *b;
+    *b = n;
+    return 0;
+}
+
+/* The one number that stands for a folder, whatever number a frame gave it. */
+static uint64_t resolved(const struct view *v, uint64_t number) {
+    const struct view_node *n = view_find(v, number);
+
+    return n ? n->number : number;
+}
+
+struct view_name *view_name_at(const struct view *v, uint64_t parent, const char *text) {
+    uint32_t hash;
+    struct view_name *n;
+
+    parent = resolved(v, parent);
+    hash = name_hash(parent, text);
+    n = v->names[hash & (v->name_buckets - 1)];
+    while (n && !(n->hash == hash && n->parent == parent && strcmp(n->text, text) == 0)) {
+        n = n->bucket_next;
+    }
+    return n;
+}
+
+static struct view_name *name_of(struct view *v, uint64_t parent, const char *text) {
+    struct view_name *n = view_name_at(v, parent, text), **b;
+    size_t len = strlen(text);
+
+    if (n) {
+        return n;
+    }
+    n = calloc(1, sizeof(*n) + len + 1);
+    if (!n) {
+        return NULL;
+    }
+    if (v->name_count++ >= v->name_buckets) {
+        grow_names(v);
+    }
+    n->parent = resolved(v, parent);
+    n->hash = name_hash(n->parent, text);
+    memcpy(n->text, text, len + 1);
+    b = &v->names[n->hash & (v->name_buckets - 1)];
+    n->bucket_next = *b;
+    *b = n;
+    return n;
+}
+
+/* --- frames --- */
+
+static void mark_name(struct view *v, struct view_name *n) {
+    if (!n->marked) {
+        n->marked = true;
+        n->marked_next = NULL;
+        *v->marked_end = n;
+        v->marked_end = &n->marked_next;
+        v->marked_count++;
+    }
+}
+
+static int add_place(struct view_node *node, struct view_name *name) {
+    struct view_name **more;
+
+    for (unsigned i = 0; i < node->places; i++) {
+        if (node->place[i] == name) {
+            return 0;
+        }
+    }
+    more = realloc(node->place, (node->places + 1) * sizeof(struct view_name *));
+    if (!more) {
+        return -ENOMEM;
+    }
+    node->place = more;
+    node->place[node->places++] = name;
+    return 0;
+}
+
+/* Do the inodes agree on some member, and on none disagree? */
+static bool same_file(const struct view_node *n, const struct journal_frame *f) {
+    uint32_t both = n->peers & f->peers;
+
+    if (both == 0 || n->type != f->type) {
+        return false;
+    }
+    for (unsigned i = 0; i < JOURNAL_PEERS_MAX; i++) {
+        if ((both >> i & 1) && n->ino[i] != f->ino[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void learn_inodes(struct view_node *n, const struct journal_frame *f) {
+    for (unsigned i = 0; i < JOURNAL_PEERS_MAX; i++) {
+        if (f->peers >> i & 1) {
+            n->ino[i] = f->ino[i];
+        }
+    }
+    n->peers |= f->peers;
+    n->linked = n->linked || f->linked;
+}
+
+static struct view_node *new_node(struct view *v, const struct journal_frame *f,
+                                  const struct view_name *at) {
+    const struct view_node *folder = view_find(v, f->parent);
+    struct view_node *n = calloc(1, sizeof(*n));
+
+    if (!n) {
+        return NULL;
+    }
+    n->number = f->number;
+    n->type = f->type;
+    n->born = f->time_s == 1;
+    n->tail = UINT64_MAX;
+    n->trusted =
+        !n->born && !at->marked && (f->parent == JOURNAL_ROOT || (folder && folder->trusted));
+    *v->nodes_end = n;
+    v->nodes_end = &n->next;
+    v->node_count++;
+    return n;
+}
+
+static int add_bind(struct view *v, const struct journal_frame *f) {
+    struct view_name *at = name_of(v, f->parent, f->name);
+    struct view_node *n = view_find(v, f->number);
+    int err = 0;
+
+    if (!at) {
+        return -ENOMEM;
+    }
+    if (!n) {
+        n = at->node && !(f->time_s == 1 && !at->node->born) && same_file(at->node, f) ? at->node
+                                                                                       : NULL;
+        for (struct view_node *other = v->nodes; !n && f->linked && f->time_s != 1 && other;
+             other = other->next) {
+            n = same_file(other, f) ? other : NULL;
+        }
+        if (!n) {
+            n = new_node(v, f, at);
+        }
+        err = n ? add_number(v, f->number, n) : -ENOMEM;
+        if (err < 0) {
+            return err;
+        }
+    }
+    learn_inodes(n, f);
+    at->node = n;
+    return add_place(n, at);
+}
+
+static int add_name(struct view *v, const struct journal_frame *f) {
+    struct view_name *at = name_of(v, f->parent, f->name);
+
+    if (!at) {
+        return -ENOMEM;
+    }
+    mark_name(v, at);
+    at->node = NULL;
+    return 0;
+}
+
+static int add_move(struct view *v, const struct journal_frame *f) {
+    struct view_name *from = name_of(v, f->parent, f->name), *to = name_of(v, f->parent2, f->name2);
+    struct view_node *n = view_find(v, f->number);
+
+    if (!from || !to) {
+        return -ENOMEM;
+    }
+    mark_name(v, from);
+    mark_name(v, to);
+    if (from->node == n) { /* the first half of an exchange may have put another there */
+        from->node = NULL;
+    }
+    to->node = n;
+    return n ? add_place(n, to) : 0;
+}
+
+static int add_data(struct view *v, const struct journal_frame *f) {
+    struct view_node *n = view_find(v, f->number);
+    struct view_range *last;
+
+    if (!n) {
+        return 0; /* bound before this stretch of the log: then it is told anew, or was made since
+                   */
+    }
+    v->mark_count++;
+    if (f->len == 0) {
+        n->tail = f->off < n->tail ? f->off : n->tail;
+        return 0;
+    }
+    last = n->ranges > 0 ? &n->range[n->ranges - 1] : NULL;
+    if (last && f->off <= last->off + last->len && f->off >= last->off) {
+        if (f->off + f->len > last->off + last->len) {
+            last->len = f->off + f->len - last->off;
+        }
+        return 0;
+    }
+    if ((n->ranges & (n->ranges - 1)) == 0) { /* grows at powers of two */
+        struct view_range *more =
+            realloc(n->range, (n->ranges ? n->ranges * 2 : 1) * sizeof(*more));
+
+        if (!more) {
+            return -ENOMEM;
+        }
+        n->range = more;
+    }
+    n->range[n->ranges++] = (struct view_range){f->off, f->len};
+    return 0;
+}
+
+int view_add(struct view *v, const struct journal_frame *f) {
+    struct view_node *n;
+
+    switch (f->kind) {
+    case JOURNAL_BIND:
+        return add_bind(v, f);
+    case JOURNAL_NAME:
+        return add_name(v, f);
+    case JOURNAL_MOVE:
+        return add_move(v, f);
+    case JOURNAL_HOT:
+        return v->left ? 0 : add_data(v, f);
+    case JOURNAL_DATA:
+        return add_data(v, f);
+    case JOURNAL_ATTR:
+        n = view_find(v, f->number);
+        if (n) {
+            n->attr = true;
+            v->mark_count++;
+        }
+        return 0;
+    case JOURNAL_PEER:
+        n = view_find(v, f->number);
+        if (n && !(n->peers >> f->slot & 1)) {
+            n->ino[f->slot] = f->ino[0];
+            n->peers |= 1u << f->slot;
+        }
+        return 0;
+    case JOURNAL_CHECKPOINT:
+        v->checkpoint_time_s = f->time_s;
+        return 0;
+    case JOURNAL_BREAK:
+        if (!v->broken) {
+            v->broken = true;
+            v->break_time_s = v->checkpoint_time_s;
+        }
+        return 0;
+    case JOURNAL_LEAVE:
+        v->left = v->left || (int)f->slot == v->slot;
+        return 0;
+    }
+    return 0;
+}
+
+int view_place(struct view *v, struct view_node *node, uint64_t parent, const char *text) {
+    struct view_name *n = name_of(v, parent, text);
+
+    return n ? add_place(node, n) : -ENOMEM;
+}
+
+static void forget_names(struct view *v) {
+    for (struct view_name *n = v->marked; n; n = n->marked_next) {
+        n->marked = n->done = n->times_only = false;
+    }
+    v->marked = NULL;
+    v->marked_end = &v->marked;
+    v->marked_count = 0;
+}
+
+/* The name may differ after all. */
+static int mark_anew(struct view *v, uint64_t parent, const char *text) {
+    struct view_name *at = name_of(v, parent, text);
+
+    if (!at) {
+        return -ENOMEM;
+    }
+    mark_name(v, at);
+    at->done = at->times_only = false;
+    return 0;
+}
+
+int view_mark_again(struct view *v, const struct journal_frame *f) {
+    struct view_node *n = view_find(v, f->number);
+    int err = 0;
+
+    if (n) {
+        n->times_only = false;
+    }
+    if (f->kind != JOURNAL_NAME && f->kind != JOURNAL_MOVE) {
+        return view_add(v, f);
+    }
+    err = mark_anew(v, f->parent, f->name);
+    return err == 0 && f->kind == JOURNAL_MOVE ? mark_anew(v, f->parent2, f->name2) : err;
+}
+
+void view_clear_marks(struct view *v) {
+    forget_names(v);
+    v->mark_count = 0;
+    for (struct view_node *n = v->nodes; n; n = n->next) {
+        n->ranges = 0;
+        n->tail = UINT64_MAX;
+        n->attr = n->whole = false;
+        free(n->range);
+        n->range = NULL;
+    }
+}

@@ -1,0 +1,124 @@
+/* The watchdog: stores that do not answer.
+ *
+ * A store is silent when a call on it has waited for store-timeout and none of its kind was
+ * answered meanwhile. fsync and the like may take long on a disk that is well; but while they wait,
+ * the keeper of the store (heal/keeper.h) writes a few bytes to it, and that is answered if it is.
+ * A silent store is shut, all calls on it are given up (their requests go on in other threads and
+ * find a failed store), and it is recorded as lost. The last ONLINE store is never given up:
+ * requests wait, and status says so. */
+#include <pthread.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/fiber.h"
+#include "mirror/mirror_int.h"
+
+struct loss {
+    struct mirror *m;
+    unsigned i;
+    char reason[128];
+};
+
+static void lose(void *arg) {
+    struct loss *l = arg;
+
+    if (mirror_lose(l->m, l->i, MEMBER_FAULTED, l->reason) == -HFE_UNSAFE) {
+        guard_reopen(l->m->member[l->i].guard); /* meanwhile it is the last one: it stays */
+    }
+    atomic_fetch_sub(&l->m->losing, 1);
+    free(l);
+}
+
+static void *lose_thread(void *arg) {
+    if (!fiber_run(lose, arg, NULL, NULL)) {
+        return NULL; /* recording it got stuck in another store, and goes on elsewhere */
+    }
+    return NULL;
+}
+
+/* Usually one of its requests was faster. In a thread of its own: another store may hang, too. */
+static void lose_aside(struct mirror *m, unsigned i, const char *reason) {
+    struct loss *l = malloc(sizeof(*l));
+    pthread_t thread;
+
+    if (!l) {
+        return; /* its requests do it */
+    }
+    *l = (struct loss){.m = m, .i = i};
+    (void)snprintf(l->reason, sizeof(l->reason), "%s", reason);
+    atomic_fetch_add(&m->losing, 1);
+    if (pthread_create(&thread, NULL, lose_thread, l) == 0) {
+        (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
+    } else {
+        atomic_fetch_sub(&m->losing, 1);
+        free(l);
+    }
+}
+
+static void give_up(struct mirror *m, unsigned i, const char *what, int64_t ms) {
+    struct member *member = &m->member[i];
+    char reason[128];
+
+    (void)snprintf(reason, sizeof(reason), "it stopped answering (%s: no reply for %lld.%lld s)",
+                   what, (long long)(ms / 1000), (long long)(ms % 1000 / 100));
+    guard_shut(member->guard);
+    guard_give_up(member->guard);
+    if (atomic_load(&member->state) == MEMBER_SYNCING) {
+        atomic_store(&member->spoiled, true);
+    } else {
+        lose_aside(m, i, reason);
+    }
+}
+
+/* A catch-up that holds all names, or a range, while its store does not answer: let go of them. Its
+ * thread finds that out when it comes back. */
+static void watch_holds(struct mirror *m, unsigned i, int64_t now) {
+    struct member *member = &m->member[i];
+
+    if (now - atomic_load(&member->held_ms) < m->store_timeout_ms) {
+        return;
+    }
+    if (atomic_exchange(&member->names_held, false)) {
+        atomic_store(&member->spoiled, true);
+        guard_shut(member->guard);
+        rwlock_write_done(&m->names);
+    }
+    if (atomic_exchange(&member->range_held, false)) {
+        atomic_store(&member->spoiled, true);
+        guard_shut(member->guard);
+        range_unlock(&m->ranges, member->range);
+    }
+}
+
+void mirror_watch(struct mirror *m) {
+    static const char *const kinds[GUARD_KINDS] = {"read", "write", "sync"};
+    const int64_t limit[GUARD_KINDS] = {m->store_timeout_ms, m->store_timeout_ms,
+                                        m->store_timeout_ms * SLOW_FACTOR};
+    int64_t now = clock_ms();
+
+    for (unsigned i = 0; i < m->count; i++) {
+        struct member *member = &m->member[i];
+        bool silent = false, waits = false;
+
+        watch_holds(m, i, now);
+        if (!guard_is_open(member->guard)) {
+            guard_give_up(member->guard); /* a call that began just before it was shut */
+            continue;
+        }
+        for (int k = 0; k < GUARD_KINDS; k++) {
+            int64_t ms = guard_silence(member->guard, (enum guard_kind)k, now);
+
+            waits = waits || ms > 0;
+            if (ms < limit[k]) {
+                continue;
+            }
+            silent = true;
+            if (online_count(m) > 1 || !is_online(m, i)) {
+                give_up(m, i, kinds[k], ms);
+                break;
+            }
+        }
+        atomic_store(&member->silent, silent);
+        atomic_store(&member->waits, waits);
+    }
+}
