@@ -41,20 +41,44 @@ static int ask(const char *name, json_t **ret_status, struct why *why) {
     char path[PATH_BYTES];
 
     daemon_socket_path(name, path);
-    return ctl_call(path, "status", ASK_TIMEOUT_MS, ret_status, why);
+    return ctl_call(path, "status", NULL, ASK_TIMEOUT_MS, ret_status, why);
+}
+
+/* How much was told since it left: not how much there is to copy, but it grows with it. */
+static const char *behind_text(const json_t *s, const struct args *a, char ret_text[32]) {
+    long long n = number_of(s, "behind");
+
+    return n == 0 ? "-" : n < 0 ? "all" : size_text((uint64_t)n, a->exact, ret_text);
 }
 
 static void print_store(const json_t *s, const struct args *a) {
-    char free_text[32], where[PATH_BYTES + 32];
+    char free_text[32], behind[32], where[PATH_BYTES + 32];
     bool online = strcmp(text_of(s, "state"), "ONLINE") == 0;
 
     (void)snprintf(where, sizeof(where), "%s%s%s%s", *text_of(s, "path") ? text_of(s, "path") : "-",
                    *text_of(s, "fs") ? " (" : "", text_of(s, "fs"), *text_of(s, "fs") ? ")" : "");
-    (void)printf("  %-10s %-8s %-34s %5lld %6lld %6lld %8s\n", text_of(s, "label"),
-                 text_of(s, "state"), where, number_of(s, "read_errors"),
-                 number_of(s, "write_errors"), number_of(s, "checksum_errors"),
-                 online ? size_text((uint64_t)number_of(s, "free_bytes"), a->exact, free_text)
-                        : "-");
+    (void)printf(
+        "  %-10s %-8s %-34s %5lld %6lld %6lld %8s %8s\n", text_of(s, "label"), text_of(s, "state"),
+        where, number_of(s, "read_errors"), number_of(s, "write_errors"),
+        number_of(s, "checksum_errors"), behind_text(s, a, behind),
+        online ? size_text((uint64_t)number_of(s, "free_bytes"), a->exact, free_text) : "-");
+}
+
+static void print_catchup(const json_t *s, const struct args *a) {
+    const json_t *c = json_object_get(s, "catchup");
+    char copied[32], left[32], rate[32];
+    long long eta = number_of(c, "seconds_left");
+
+    if (number_of(c, "started") == 0) {
+        return;
+    }
+    (void)printf("catch-up: %s: %s; %lld objects compared, %s copied, %s left, %s/s, "
+                 "%lld:%02lld:%02lld to go\n",
+                 text_of(s, "label"), text_of(c, "phase"), number_of(c, "objects_compared"),
+                 size_text((uint64_t)number_of(c, "bytes_copied"), a->exact, copied),
+                 size_text((uint64_t)number_of(c, "bytes_left"), a->exact, left),
+                 size_text((uint64_t)number_of(c, "bytes_per_s"), a->exact, rate), eta / 3600,
+                 eta / 60 % 60, eta % 60);
 }
 
 static void print_status(const json_t *st, const struct args *a) {
@@ -72,10 +96,13 @@ static void print_status(const json_t *st, const struct args *a) {
     if (*text_of(st, "action")) {
         (void)printf("action:  %s\n", text_of(st, "action"));
     }
-    (void)printf("  %-10s %-8s %-34s %5s %6s %6s %8s\n", "STORE", "STATE", "WHERE", "READ", "WRITE",
-                 "CKSUM", "FREE");
+    (void)printf("  %-10s %-8s %-34s %5s %6s %6s %8s %8s\n", "STORE", "STATE", "WHERE", "READ",
+                 "WRITE", "CKSUM", "BEHIND", "FREE");
     json_array_foreach(stores, i, s) {
         print_store(s, a);
+    }
+    json_array_foreach(stores, i, s) {
+        print_catchup(s, a);
     }
 }
 
@@ -155,6 +182,21 @@ int cmd_status(const struct args *a) {
         (void)putchar('\n');
     }
     return a->test || h == HEALTH_UNKNOWN ? (int)h : EXIT_OK;
+}
+
+/* Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; one line. */
+int cmd_check(const struct args *a) {
+    static const char *const words[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
+    json_t *st = NULL;
+    struct why why = {""};
+    int err = ask(a->word[0], &st, &why);
+    int code = err < 0 ? 3 : (int)health_of(st);
+
+    (void)printf("HOLDFAST %s - %s: %s | online=%lld stores=%lld\n", words[code], a->word[0],
+                 err < 0 ? why.text : text_of(st, "status"), number_of(st, "online"),
+                 number_of(st, "count"));
+    json_decref(st);
+    return code;
 }
 
 int cmd_list(const struct args *a) {

@@ -19,6 +19,11 @@ const struct command commands[] = {
     {"umount", "NAME|DIR [--lazy]", "unmount it, and wait until it is flushed", 1, 1, cmd_umount},
     {"status", "[NAME] [-x] [-w SEC] [--json] [--test]", "how volumes are", 0, 1, cmd_status},
     {"list", "[-H] [--json]", "the volumes of this machine", 0, 0, cmd_list},
+    {"check", "NAME", "one line and an exit code for Nagios", 1, 1, cmd_check},
+    {"events", "[NAME] [-f] [--since T] [-H] [--json] [--test]", "what happened", 0, 1, cmd_events},
+    {"resolve", "NAME --keep STORE [--yes]", "end a split brain", 1, 1, cmd_resolve},
+    {"store online", "NAME STORE [--wait]", "bring a store back", 2, 2, cmd_store_online},
+    {"store offline", "NAME STORE", "take a store out", 2, 2, cmd_store_offline},
     {"doctor", "[NAME] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},
     {"store probe", "FOLDER [--json]", "what a folder can do as a store", 1, 1, cmd_store_probe},
 };
@@ -86,7 +91,7 @@ const char *size_text(uint64_t bytes, bool exact, char ret_text[32]) {
 static void usage(FILE *to) {
     (void)fprintf(to, "usage: holdfast COMMAND ...\n\n");
     for (unsigned i = 0; i < command_count; i++) {
-        (void)fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
+        (void)fprintf(to, "  %-14s %s\n", commands[i].name, commands[i].help);
     }
     (void)fprintf(to, "\n`holdfast COMMAND --help` says more; holdfast(8) says all.\n");
 }
@@ -152,6 +157,8 @@ enum {
     OPT_JSON,
     OPT_TEST,
     OPT_COLOR,
+    OPT_SINCE,
+    OPT_WAIT,
 };
 
 static const struct option long_options[] = {
@@ -164,6 +171,8 @@ static const struct option long_options[] = {
     {"lazy", no_argument, NULL, OPT_LAZY},
     {"json", no_argument, NULL, OPT_JSON},
     {"test", no_argument, NULL, OPT_TEST},
+    {"since", required_argument, NULL, OPT_SINCE},
+    {"wait", no_argument, NULL, OPT_WAIT},
     {"yes", no_argument, NULL, 'y'},
     {"quiet", no_argument, NULL, 'q'},
     {"verbose", no_argument, NULL, 'v'},
@@ -181,15 +190,13 @@ static void take_option(int opt, struct args *a, const char *value) {
                  {OPT_JSON, &a->json},   {OPT_TEST, &a->test},   {'y', &a->yes},
                  {'q', &a->quiet},       {'v', &a->verbose},     {'n', &a->dry_run},
                  {'h', &a->help},        {'f', &a->foreground},  {'d', &a->debug},
-                 {'H', &a->no_header},   {'p', &a->exact},       {'x', &a->problems_only}};
+                 {'H', &a->no_header},   {'p', &a->exact},       {'x', &a->problems_only},
+                 {OPT_WAIT, &a->wait}};
     const struct {
         int opt;
         const char **value;
-    } values[] = {{OPT_ADOPT, &a->adopt},
-                  {OPT_TAKE_OVER, &a->take_over},
-                  {OPT_MOUNT, &a->mount},
-                  {OPT_KEEP, &a->keep},
-                  {'o', &a->options}};
+    } values[] = {{OPT_ADOPT, &a->adopt}, {OPT_TAKE_OVER, &a->take_over}, {OPT_MOUNT, &a->mount},
+                  {OPT_KEEP, &a->keep},   {OPT_SINCE, &a->since},         {'o', &a->options}};
 
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (flags[i].opt == opt) {

@@ -20,9 +20,9 @@ enum exit_code {
 /* The options most commands share, and each command's own. */
 struct args {
     bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only,
-        fstab, foreground, debug;
+        fstab, foreground, debug, wait;
     bool version, help;
-    const char *adopt, *take_over, *mount, *keep, *options;
+    const char *adopt, *take_over, *mount, *keep, *options, *since;
     long watch_s; /* 0: once */
     int count;
     char *const *word; /* operands, the command's own name not among them */
@@ -46,6 +46,11 @@ int cmd_umount(const struct args *args);
 int cmd_status(const struct args *args);
 int cmd_list(const struct args *args);
 int cmd_doctor(const struct args *args);
+int cmd_events(const struct args *args);
+int cmd_check(const struct args *args);
+int cmd_resolve(const struct args *args);
+int cmd_store_online(const struct args *args);
+int cmd_store_offline(const struct args *args);
 int cmd_store_probe(const struct args *args);
 
 /* Prints "holdfast: ..." on stderr; returns the exit code that belongs to `err`. */

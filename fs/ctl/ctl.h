@@ -20,7 +20,10 @@ struct ctl_volume {
     struct events *events;
     uint64_t mounted_s;
     void (*stop)(void *arg); /* begins a clean unmount */
-    void *stop_arg;
+    /* `store online` and `store offline`: of the store with this index. 0 or negative. */
+    int (*online)(void *arg, unsigned index);
+    int (*offline)(void *arg, unsigned index);
+    void *arg; /* of all three */
 };
 
 /* Starts the thread that serves the socket at `path`. */
@@ -32,7 +35,8 @@ void ctl_stop(struct ctl_server *server);
 /* The reply to a request. Never NULL unless memory is short; the caller owns it. */
 json_t *ctl_answer(const struct ctl_volume *volume, const json_t *request);
 
-/* A client's side: sends {"verb": verb} to the daemon of volume `name`, waits up to timeout_ms.
+/* A client's side: sends {"verb": verb, "store": store} (store may be NULL) to the daemon that
+ * listens at `path`, waits up to timeout_ms.
  * -HFE_UNREACHABLE if there is none, or the code the daemon gave. */
-int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_reply,
-             struct why *why) must_check;
+int ctl_call(const char *path, const char *verb, const char *store, int timeout_ms,
+             json_t **ret_reply, struct why *why) must_check;

@@ -181,12 +181,12 @@ void ctl_stop(struct ctl_server *s) {
     free(s);
 }
 
-int ctl_call(const char *path, const char *verb, int timeout_ms, json_t **ret_reply,
-             struct why *why) {
+int ctl_call(const char *path, const char *verb, const char *store, int timeout_ms,
+             json_t **ret_reply, struct why *why) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
     scope_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    json_t *request = json_pack("{s:s}", "verb", verb), *reply;
+    json_t *request = json_pack("{s:s, s:s*}", "verb", verb, "store", store), *reply;
     json_error_t bad;
     FILE *f;
     int code;

@@ -12,14 +12,33 @@ static const char *state_name(const struct mirror_status *s) {
                                                   : "DEGRADED";
 }
 
-static json_t *store_json(const struct mirror_member_status *m) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "label",
-                     m->label, "state", member_state_name(m->state), "path", m->path, "fs", m->fs,
-                     "reason", m->reason, "reads", m->reads_here, "since", (json_int_t)m->since_s,
-                     "read_errors", (json_int_t)m->read_errors, "write_errors",
-                     (json_int_t)m->write_errors, "checksum_errors", (json_int_t)m->checksum_errors,
-                     "total_bytes", (json_int_t)m->total_bytes, "free_bytes",
-                     (json_int_t)m->free_bytes);
+static json_t *progress_json(const struct mirror_progress *p) {
+    uint64_t eta = p->bytes_per_s > 0 ? p->bytes_left / p->bytes_per_s : 0;
+
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "phase", p->phase ? p->phase : "",
+                     "started", (json_int_t)p->started_s, "objects_compared",
+                     (json_int_t)p->objects_compared, "bytes_copied", (json_int_t)p->bytes_copied,
+                     "bytes_left", (json_int_t)p->bytes_left, "bytes_per_s",
+                     (json_int_t)p->bytes_per_s, "seconds_left", (json_int_t)eta);
+}
+
+/* `behind`: frames that were told since it left: what its catch-up reads. */
+static json_t *store_json(const struct mirror_status *s, const struct mirror_member_status *m) {
+    bool away = m->state != MEMBER_ONLINE;
+    json_t *o = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "label", m->label,
+        "state", member_state_name(m->state), "path", m->path, "fs", m->fs, "reason", m->reason,
+        "reads", m->reads_here, "silent", m->silent, "since", (json_int_t)m->since_s, "read_errors",
+        (json_int_t)m->read_errors, "write_errors", (json_int_t)m->write_errors, "checksum_errors",
+        (json_int_t)m->checksum_errors, "total_bytes", (json_int_t)m->total_bytes, "free_bytes",
+        (json_int_t)m->free_bytes, "stuck_calls", (int)m->stuck_calls);
+
+    (void)json_object_set_new(o, "behind",
+                              away && m->position != 0
+                                  ? json_integer((json_int_t)(s->position - m->position))
+                                  : json_integer(away ? -1 : 0));
+    (void)json_object_set_new(o, "catchup", progress_json(&m->progress));
+    return o;
 }
 
 static json_t *recent_events(struct events *events) {
@@ -38,24 +57,62 @@ static json_t *recent_events(struct events *events) {
     return list;
 }
 
-/* What is wrong, in words, and what to type: the first store that is not ONLINE. */
+/* Why a store is not ONLINE, and what to type. */
+static void explain_store(const struct ctl_volume *v, const struct mirror_status *s,
+                          const struct mirror_member_status *m, char *text, size_t text_size,
+                          char *action, size_t action_size) {
+    const char *risk =
+        s->online == 1 ? "One more failure would lose what is not on another store" : "";
+    char since[32];
+
+    clock_text(m->since_s, since);
+    if (m->state == MEMBER_SYNCING) {
+        (void)snprintf(text, text_size,
+                       "Store \"%s\" is being caught up (%s) since %s. No data is lost. %s",
+                       m->label, m->progress.phase ? m->progress.phase : "beginning", since, risk);
+        (void)snprintf(action, action_size,
+                       "nothing: it comes back by itself; `holdfast status %s -w 2` shows how far",
+                       v->name);
+        return;
+    }
+    (void)snprintf(text, text_size,
+                   "Store \"%s\" is %s since %s: %s. No data is lost; %u of %u copies are left. %s",
+                   m->label, member_state_name(m->state), since, m->reason, s->online, s->count,
+                   risk);
+    if (m->state == MEMBER_OFFLINE) {
+        (void)snprintf(action, action_size, "bring it back: holdfast store online %s %s", v->name,
+                       m->label);
+    } else if (m->stuck_calls > 0) {
+        (void)snprintf(
+            action, action_size,
+            "%u calls are still stuck in it. When %s answers again it comes back by itself",
+            m->stuck_calls, m->path);
+    } else {
+        (void)snprintf(action, action_size,
+                       "mend its disk or mount (%s); then it comes back by itself, or at once "
+                       "with: holdfast store "
+                       "online %s %s",
+                       m->path, v->name, m->label);
+    }
+}
+
 static void explain(const struct ctl_volume *v, const struct mirror_status *s, json_t *reply) {
-    char text[700] = "All stores are equal and online.", action[400] = "";
+    char text[900] = "All stores are equal and online.", action[PATH_BYTES + 400] = "";
 
     for (unsigned i = s->count; i-- > 0;) {
         const struct mirror_member_status *m = &s->member[i];
 
-        if (m->state == MEMBER_ONLINE) {
-            continue;
+        if (m->state != MEMBER_ONLINE) {
+            explain_store(v, s, m, text, sizeof(text), action, sizeof(action));
+        } else if (m->silent) {
+            (void)snprintf(
+                text, sizeof(text),
+                "Store \"%s\" does not answer, and it is the last one: requests wait for it.",
+                m->label);
+            (void)snprintf(action, sizeof(action), "see to %s, or bring another store back",
+                           m->path);
+            break;
         }
-        (void)snprintf(text, sizeof(text),
-                       "Store \"%s\" is %s: %s. No data is lost; %u of %u copies are left.%s",
-                       m->label, member_state_name(m->state), m->reason, s->online, s->count,
-                       s->online == 1 ? " One more failure would lose data." : "");
-        (void)snprintf(
-            action, sizeof(action),
-            "when its disk is well again: holdfast umount %s && holdfast mount %s -o resync",
-            v->name, v->name);
     }
     if (s->unequal && s->online == s->count) {
         (void)snprintf(text, sizeof(text), "%s",
@@ -76,7 +133,8 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
     (void)json_object_set_new(reply, "action", json_string(action));
 }
 
-static json_t *verb_status(const struct ctl_volume *v) {
+static json_t *verb_status(const struct ctl_volume *v, const json_t *request) {
+    (void)request;
     struct mirror_status *s = malloc(sizeof(*s));
     json_t *reply, *stores = json_array();
 
@@ -86,7 +144,7 @@ static json_t *verb_status(const struct ctl_volume *v) {
     }
     mirror_status(v->mirror, s);
     for (unsigned i = 0; i < s->count; i++) {
-        (void)json_array_append_new(stores, store_json(&s->member[i]));
+        (void)json_array_append_new(stores, store_json(s, &s->member[i]));
     }
     reply = json_pack("{s:i, s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:o, s:o}", "schema", 1,
                       "volume", v->name, "state", state_name(s), "mount", v->mount_point, "mounted",
@@ -99,22 +157,69 @@ static json_t *verb_status(const struct ctl_volume *v) {
     return reply;
 }
 
-static json_t *verb_stop(const struct ctl_volume *v) {
-    v->stop(v->stop_arg);
+static json_t *verb_stop(const struct ctl_volume *v, const json_t *request) {
+    (void)request;
+    v->stop(v->arg);
     return json_pack("{s:i}", "schema", 1);
+}
+
+/* The index of the store that the request names, by label or path; -ENOENT. */
+static int find_store(const struct ctl_volume *v, const json_t *request) {
+    const char *name = json_string_value(json_object_get(request, "store"));
+    struct mirror_status *s = name ? malloc(sizeof(*s)) : NULL;
+    int found = -ENOENT;
+
+    if (s) {
+        mirror_status(v->mirror, s);
+        for (unsigned i = 0; i < s->count; i++) {
+            if (strcmp(s->member[i].label, name) == 0 || strcmp(s->member[i].path, name) == 0) {
+                found = (int)i;
+            }
+        }
+    }
+    free(s);
+    return found;
+}
+
+static json_t *on_store(const struct ctl_volume *v, const json_t *request,
+                        int (*fn)(void *, unsigned)) {
+    int i = find_store(v, request), err = i < 0 ? i : fn(v->arg, (unsigned)i);
+    char text[256];
+
+    if (err == 0) {
+        return json_pack("{s:i}", "schema", 1);
+    }
+    (void)snprintf(
+        text, sizeof(text),
+        err == -ENOENT ? "volume \"%s\" has no such store; `holdfast status %s` lists them"
+        : err == -HFE_UNSAFE
+            ? "it is the last store of \"%s\" that is ONLINE: it stays; see `holdfast status %s`"
+            : "that did not work on \"%s\"; see `holdfast status %s`",
+        v->name, v->name);
+    return json_pack("{s:s, s:i}", "error", text, "code", -err);
+}
+
+static json_t *verb_online(const struct ctl_volume *v, const json_t *request) {
+    return on_store(v, request, v->online);
+}
+static json_t *verb_offline(const struct ctl_volume *v, const json_t *request) {
+    return on_store(v, request, v->offline);
 }
 
 static const struct {
     const char *name;
-    json_t *(*run)(const struct ctl_volume *v);
-} verbs[] = {{"status", verb_status}, {"stop", verb_stop}};
+    json_t *(*run)(const struct ctl_volume *v, const json_t *request);
+} verbs[] = {{"status", verb_status},
+             {"stop", verb_stop},
+             {"online", verb_online},
+             {"offline", verb_offline}};
 
 json_t *ctl_answer(const struct ctl_volume *v, const json_t *request) {
     const char *verb = json_string_value(json_object_get(request, "verb"));
 
     for (size_t i = 0; verb && i < sizeof(verbs) / sizeof(verbs[0]); i++) {
         if (strcmp(verbs[i].name, verb) == 0) {
-            return verbs[i].run(v);
+            return verbs[i].run(v, request);
         }
     }
     return json_pack("{s:s, s:i}", "error", "this daemon does not know that verb", "code",

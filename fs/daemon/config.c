@@ -101,6 +101,18 @@ static int store_key(struct parse *p, const char *label, const char *key, const 
     return copy_to(s->path, sizeof(s->path), value) ? 1 : bad(p, "too long", value);
 }
 
+static int events_key(struct parse *p, const char *key, const char *value) {
+    struct config *c = p->config;
+
+    if (strcmp(key, "program") == 0) {
+        return copy_to(c->program, sizeof(c->program), value) ? 1 : bad(p, "too long", value);
+    }
+    if (strcmp(key, "mailaddr") == 0) {
+        return copy_to(c->mailaddr, sizeof(c->mailaddr), value) ? 1 : bad(p, "too long", value);
+    }
+    return bad(p, "unknown key in [events]", key);
+}
+
 static int on_key(void *arg, const char *section, const char *key, const char *value) {
     struct parse *p = arg;
 
@@ -109,6 +121,9 @@ static int on_key(void *arg, const char *section, const char *key, const char *v
     }
     if (strcmp(section, "volume") == 0) {
         return volume_key(p, key, value);
+    }
+    if (strcmp(section, "events") == 0) {
+        return events_key(p, key, value);
     }
     if (strncmp(section, "store ", 6) == 0) {
         return store_key(p, section + 6, key, value);
@@ -182,6 +197,9 @@ int config_save(const struct config *c, struct why *why) {
                   "# Volume %s of Holdfast; see holdfast.conf(5).\n[volume]\nid = %s\nmount = "
                   "%s\noptions = %s\n",
                   c->name, id, c->mount_point, c->options);
+    if (c->program[0] || c->mailaddr[0]) {
+        (void)fprintf(f, "\n[events]\nprogram = %s\nmailaddr = %s\n", c->program, c->mailaddr);
+    }
     for (unsigned i = 0; i < c->count; i++) {
         (void)fprintf(f, "\n[store %s]\npath = %s\n", c->store[i].label, c->store[i].path);
     }

@@ -18,6 +18,7 @@ struct config {
     struct id id;                 /* of the volume; zero in a configuration without a file */
     char mount_point[PATH_BYTES]; /* "" if none is set */
     char options[1024];           /* mount options, comma separated */
+    char program[PATH_BYTES], mailaddr[256]; /* who is told about events; "": nobody */
     unsigned count;
     struct config_store store[STORES_MAX];
 };

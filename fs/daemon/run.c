@@ -24,6 +24,7 @@
 #include "ctl/ctl.h"
 #include "daemon/assemble.h"
 #include "daemon/daemon.h"
+#include "daemon/notify.h"
 #include "daemon/utab.h"
 #include "fuse/front.h"
 #include "heal/keeper.h"
@@ -81,6 +82,8 @@ static bool to_stderr;
 
 static void show_event(const struct event *e) {
     static const int priority[] = {LOG_INFO, LOG_WARNING, LOG_ERR};
+
+    notify_event(e);
 
     if (to_stderr) {
         char when[32];
@@ -257,6 +260,19 @@ static void on_ready(void *arg) {
     tell(r, 0, NULL);
 }
 
+static int on_online(void *arg, unsigned index) {
+    struct running *r = arg;
+
+    keeper_wake(r->keeper[index]);
+    return 0;
+}
+
+static int on_offline(void *arg, unsigned index) {
+    struct running *r = arg;
+
+    return keeper_offline(r->keeper[index]);
+}
+
 static void on_stop(void *arg) {
     struct running *r = arg;
 
@@ -399,20 +415,20 @@ static int serve(struct running *r, struct why *why) {
                             .mirror = mirror_of(r->assembly.mirror),
                             .mounted_s = clock_real_s(),
                             .stop = on_stop,
-                            .stop_arg = r};
+                            .online = on_online,
+                            .offline = on_offline,
+                            .arg = r};
     int err;
 
     kernel_options(q, options, sizeof(options));
     daemon_socket_path(q->config.name, socket_path);
-    err = ctl_start(socket_path, &cv, why, &r->ctl);
-    err = err < 0 ? err : front_mount(&fc, why, &r->front);
-    if (err < 0) {
-        return err;
-    }
     err = start_chores(r, why);
+    err = err < 0 ? err : ctl_start(socket_path, &cv, why, &r->ctl);
+    err = err < 0 ? err : front_mount(&fc, why, &r->front);
     if (err == 0) {
         front_serve(r->front);
     }
+    ctl_stop(r->ctl); /* its verbs look at the mirror, and wake keepers */
     utab_remove(q->mount_point);
     r->stuck = !stop_chores(r);
     return err;
@@ -469,7 +485,6 @@ static int run_volume(struct running *r, struct why *why) {
     }
     err = serve(r, why);
     front_close(r->front);
-    ctl_stop(r->ctl); /* its verbs look at the mirror */
     ended = flush(r);
     r->watch_done = true;
     (void)pthread_join(watch, NULL); /* cannot fail for our own thread */
@@ -503,7 +518,9 @@ static int run_child(const struct daemon_request *request, int lock, int report,
     to_stderr = request->foreground;
     openlog("holdfast", LOG_PID, LOG_DAEMON);
     umask(077);
-    err = run_volume(&r, why);
+    err = notify_start(&request->config, why);
+    err = err < 0 ? err : run_volume(&r, why);
+    notify_stop();
     tell(&r, err, why);
     (void)close(lock); /* the lock goes with it */
     return err;

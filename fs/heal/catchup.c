@@ -1,5 +1,6 @@
 #include "heal/catchup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -42,7 +43,9 @@ struct catchup {
     struct open_folder *folder[2];
     int stage;
     unsigned staged;
-    bool started; /* the target was looked at: which file is which */
+    bool made;        /* a name, while bytes and attributes were made equal */
+    unsigned pending; /* names and nodes that are to be looked at again */
+    bool started;     /* the target was looked at: which file is which */
     struct copy_stat stat;
     char where[2 * NAME_BYTES]; /* for messages */
     uint8_t *buf;
@@ -159,6 +162,14 @@ int catchup_only(struct catchup *c, const struct journal_frame *frames, unsigned
 
 const struct copy_stat *catchup_stat(const struct catchup *c) {
     return &c->stat;
+}
+
+unsigned catchup_pending(const struct catchup *c) {
+    return c->pending;
+}
+
+void catchup_places_only(struct catchup *c) {
+    c->view->places_only = true;
 }
 
 uint64_t catchup_bytes_left(const struct catchup *c) {
@@ -462,9 +473,11 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
     struct spot other;
     int err = 0;
 
-    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode)) {
+    /* A folder that was made since is none that the target has. */
+    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) &&
+        !(S_ISDIR(s->st_mode) && node && node->born)) {
         if (S_ISDIR(s->st_mode)) {
-            err = node && node->born ? 0 : compare_folder(c, from, to, n->text);
+            err = compare_folder(c, from, to, n->text);
             if (err == 0 && node) {
                 set_ino(c, node, t->st_ino);
             }
@@ -538,10 +551,26 @@ static void mark_attrs(struct catchup *c, struct view_name *n) {
     }
 }
 
+/* On a source in use, what a name is said to lie in may just have moved: it is looked at again in
+ * the next round, when the log tells where it is. What has no name any more needs nothing. */
+static int not_found(struct catchup *c, struct view_name *n, int err) {
+    const struct view_node *folder = view_find(c->view, n->parent);
+    bool lost = err == -ENOENT || err == -ELOOP || err == -ENOTDIR;
+
+    if (!lost || (!c->c.live && folder && view_is_somewhere(folder))) {
+        return err;
+    }
+    if (folder && view_is_somewhere(folder)) {
+        n->again = true;
+        c->pending++;
+    }
+    return 0;
+}
+
+static int equalize_spot(struct catchup *c, struct view_name *n, int from, int to);
+
 static int reconcile(struct catchup *c, struct view_name *n) {
-    int from, to, err = 0;
-    struct stat s, t;
-    bool have_s, have_t;
+    int from, to;
 
     if (n->done) {
         return 0;
@@ -549,14 +578,18 @@ static int reconcile(struct catchup *c, struct view_name *n) {
     n->done = true;
     from = open_number(c, FROM, n->parent);
     if (from < 0) {
-        return from == -ENOENT || from == -ELOOP
-                   ? 0
-                   : from; /* its folder is gone: told by another mark */
+        return from == -ENOENT ? not_found(c, n, from) : from;
     }
     to = target_folder(c, n->parent);
-    if (to < 0) {
-        return to;
-    }
+    return to < 0 ? not_found(c, n, to) : equalize_spot(c, n, from, to);
+}
+
+/* What a name is on the source, it becomes on the target. */
+static int equalize_spot(struct catchup *c, struct view_name *n, int from, int to) {
+    struct stat s, t;
+    bool have_s, have_t;
+    int err = 0;
+
     (void)snprintf(c->where, sizeof(c->where), "%s", n->text);
     c->stat.objects_compared++;
     have_s = fstatat(from, n->text, &s, AT_SYMLINK_NOFOLLOW) == 0;
@@ -573,7 +606,13 @@ static int reconcile(struct catchup *c, struct view_name *n) {
         err = put_aside(c, to, n->text, &t);
     }
     mark_attrs(c, n);
-    return c->c.live && err == -ENOENT ? 0 : err; /* it went meanwhile: marked anew */
+    if (c->c.live &&
+        (err == -ENOENT || err == -ENOTDIR)) { /* it went, or moved, while we were at it */
+        n->again = true;
+        c->pending++;
+        err = 0;
+    }
+    return err;
 }
 
 /* Do only the times differ, or nothing? Then there is little to do. */
@@ -604,6 +643,7 @@ static int equalize_attrs(struct catchup *c, struct view_name *n) {
 int catchup_names(struct catchup *c, struct why *why) {
     int err = 0;
 
+    c->pending = 0;
     look_at_target(c);
     for (struct view_name *n = c->view->marked; n && err == 0; n = n->marked_next) {
         trim_folders(c, OPEN_FOLDERS);
@@ -810,21 +850,33 @@ static int copy_file(struct catchup *c, struct view_node *node, const struct spo
     return err == 0 && close(steal_fd(&out)) < 0 ? -errno : err;
 }
 
+/* The node could not be found on the source: gone, or just moved. */
+static int not_there(struct catchup *c, struct view_node *node) {
+    if (c->c.live && view_is_somewhere(node)) {
+        node->again = true;
+        c->pending++;
+    }
+    return 0;
+}
+
 static int equalize_node(struct catchup *c, struct view_node *node) {
     bool bytes =
         (node->ranges > 0 || node->tail != UINT64_MAX) && !node->whole && node->type == DT_REG;
     struct spot from, to;
     struct stat s, t;
 
-    if ((!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX && !node->whole) ||
-        find_node(c, FROM, node, &from, &s) < 0) {
-        return 0; /* nothing to do, or it is gone */
+    if (!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX && !node->whole) {
+        return 0;
+    }
+    if (find_node(c, FROM, node, &from, &s) < 0) {
+        return not_there(c, node);
     }
     (void)snprintf(c->where, sizeof(c->where), "%s", from.name);
     c->stat.objects_compared++;
     if (find_node(c, TO, node, &to, &t) < 0) {
         int folder, err;
 
+        c->made = true;
         ((struct view_name *)from.at)->done = false; /* not told as a name: compared as a whole */
         err = reconcile(c, (struct view_name *)from.at);
         folder = err < 0 ? err : open_number(c, TO, from.at->parent);
@@ -857,18 +909,31 @@ static int equalize_lost_links(struct catchup *c) {
                        &(struct heal_options){.live = c->c.live, .all_data = true}, &c->stat);
 }
 
-int catchup_data(struct catchup *c, struct why *why) {
+static int equalize_nodes(struct catchup *c, bool folders) {
     int err = 0;
 
-    look_at_target(c);
     for (struct view_node *n = c->view->nodes; n && err == 0; n = n->next) {
+        if ((n->type == DT_DIR) != folders) {
+            continue;
+        }
         trim_folders(c, OPEN_FOLDERS);
         err = stopped(c) ? -ECANCELED : equalize_node(c, n);
-        if (err == -ENOENT && c->c.live) {
-            err = 0; /* it went meanwhile: told as a name */
+        if (c->c.live && (err == -ENOENT || err == -ESTALE || err == -ENOTDIR)) {
+            err = not_there(c, n);
         }
     }
+    return err;
+}
+
+int catchup_data(struct catchup *c, struct why *why) {
+    int err;
+
+    c->pending = 0;
+    look_at_target(c);
+    err = equalize_nodes(c, false);
     err = err < 0 ? err : equalize_lost_links(c);
+    err = err < 0 ? err
+                  : equalize_nodes(c, true); /* last: what is made in a folder changes its time */
     err = err < 0 ? err : copy_attrs(root_of(c, FROM), ".", root_of(c, TO), ".", &c->stat);
     return err < 0 ? why_set(why, err, "catching up %s stopped at \"%s\": %s", store_path(c->c.to),
                              c->where, error_words(err))

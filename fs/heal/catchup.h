@@ -50,6 +50,12 @@ int catchup_only(struct catchup *catchup, const struct journal_frame *frames,
 int catchup_names(struct catchup *catchup, struct why *why) must_check;
 /* All bytes and attributes that may differ. */
 int catchup_data(struct catchup *catchup, struct why *why) must_check;
+/* How many names or files the last call could not find, because the source is in use and they
+ * moved: they are dealt with in the next round, once the log has told where they are. */
+unsigned catchup_pending(const struct catchup *catchup);
+/* Frames that are added from now on tell where things are, and mark nothing: the target receives
+ * all changes itself. */
+void catchup_places_only(struct catchup *catchup);
 /* What was dealt with is forgotten; the next round begins. */
 void catchup_next(struct catchup *catchup);
 /* The target is stable on its disk, and what was replaced on it is gone. */

@@ -201,8 +201,34 @@ static int last_names(struct keeper *k, struct catchup *c, struct store *from, u
     }
     err = read_log(k, c, from, position, to, why);
     err = err < 0 ? err : catchup_names(c, why);
+    if (err == 0 && catchup_pending(c) > 0) {
+        err = why_set(why, -HFE_STALE, "%u names could not be found", catchup_pending(c));
+    }
     mirror_names_done(k->m, k->i, err == 0);
     return err;
+}
+
+/* The bytes that are still marked. Files may be renamed meanwhile: the log tells where they are. */
+static int last_bytes(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
+                      struct why *why) {
+    enum { TRIES = 100 };
+    int err;
+
+    catchup_places_only(c);
+    for (int tries = 0; tries < TRIES; tries++) {
+        phase(k, "bytes", catchup_bytes_left(c));
+        err = catchup_data(c, why);
+        if (err < 0 || catchup_pending(c) == 0) {
+            return err;
+        }
+        catchup_next(c);
+        err = read_log(k, c, from, position, mirror_log_flush(k->m), why);
+        if (err < 0) {
+            return err;
+        }
+    }
+    return why_set(why, -HFE_STALE, "%u files were renamed faster than they could be found",
+                   catchup_pending(c));
 }
 
 /* What the log does not tell: everything, or after a crash what was lost with its last second. */
@@ -291,8 +317,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
         }
     }
     err = err < 0 ? err : last_names(k, c, from, &position, why);
-    phase(k, "bytes", catchup_bytes_left(c));
-    err = err < 0 ? err : catchup_data(c, why);
+    err = err < 0 ? err : last_bytes(k, c, from, &position, why);
     phase(k, "syncing", 0);
     err = err < 0 ? err : catchup_finish(c, why);
     if (err == 0) {

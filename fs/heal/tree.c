@@ -91,6 +91,33 @@ static bool skipped(bool top, const char *folder, const char *name) {
             (strcmp(name, STORE_FOLDER) == 0 || strcmp(name, "lost+found") == 0));
 }
 
+/* Takes dir/name away: removed, or kept aside under its path. */
+static int take_away(struct walk *w, int dir, const char *name) {
+    char path[PATH_BYTES], *slash;
+
+    if (!w->options->aside) {
+        return io_remove_tree(dir, name);
+    }
+    if (snprintf(path, sizeof(path), "%s%s%s", w->folder, *w->folder ? "/" : "", name) >=
+        (int)sizeof(path)) {
+        (void)snprintf(path, sizeof(path), "long.%llu",
+                       (unsigned long long)w->stat->objects_changed);
+    }
+    for (slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdirat(*w->options->aside, path, 0700) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        *slash = '/';
+    }
+    return renameat(dir, name, *w->options->aside, path) < 0 ? -errno : 0;
+}
+
+/* Is there anything of the target's file that the source's does not have? */
+static int differs(int from, int to, const char *name, const struct stat *a, const struct stat *b) {
+    return S_ISREG(a->st_mode) && (a->st_size != b->st_size || copy_differs(from, name, to, name));
+}
+
 static int sync_file(int dir, const char *name) {
     scope_fd int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 
@@ -169,7 +196,11 @@ static int equalize_entry(struct walk *w, int from, int to, const char *name,
     int err = 0;
 
     if (there && ((a->st_mode ^ b.st_mode) & S_IFMT)) {
-        err = io_remove_tree(to, name);
+        err = take_away(w, to, name);
+        there = false;
+    }
+    if (there && w->options->aside && !S_ISDIR(a->st_mode) && differs(from, to, name, a, &b)) {
+        err = take_away(w, to, name);
         there = false;
     }
     if (there && !S_ISDIR(a->st_mode)) {
@@ -254,7 +285,7 @@ static int remove_extra(struct walk *w, int from, int to, const char *name) {
         return -errno;
     }
     w->stat->objects_changed++;
-    return io_remove_tree(to, name);
+    return take_away(w, to, name);
 }
 
 static int visit_folder(struct walk *w, const char *path) {

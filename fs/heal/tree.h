@@ -14,6 +14,8 @@ struct heal_options {
     bool live;        /* the source is in use: what is gone when we come to it is left out */
     bool all_data;    /* compare every byte; else only of files whose attributes differ, and ... */
     uint64_t since_s; /* ... of those that changed (ctime, on either side) at or after this */
+    const int
+        *aside; /* what would be lost of the target goes into this folder first; NULL: it is lost */
     /* Called now and then; may be NULL. Returns false to stop: -EINTR. */
     bool (*progress)(void *arg, const struct copy_stat *stat);
     void *progress_arg;

@@ -186,7 +186,7 @@ static struct view_name *name_of(struct view *v, uint64_t parent, const char *te
 /* --- frames --- */
 
 static void mark_name(struct view *v, struct view_name *n) {
-    if (!n->marked) {
+    if (!n->marked && !v->places_only) {
         n->marked = true;
         n->marked_next = NULL;
         *v->marked_end = n;
@@ -316,7 +316,7 @@ static int add_data(struct view *v, const struct journal_frame *f) {
     struct view_node *n = view_find(v, f->number);
     struct view_range *last;
 
-    if (!n) {
+    if (!n || v->places_only) {
         return 0; /* bound before this stretch of the log: then it is told anew, or was made since
                    */
     }
@@ -361,7 +361,7 @@ int view_add(struct view *v, const struct journal_frame *f) {
         return add_data(v, f);
     case JOURNAL_ATTR:
         n = view_find(v, f->number);
-        if (n) {
+        if (n && !v->places_only) {
             n->attr = true;
             v->mark_count++;
         }
@@ -395,13 +395,31 @@ int view_place(struct view *v, struct view_node *node, uint64_t parent, const ch
     return n ? add_place(node, n) : -ENOMEM;
 }
 
-static void forget_names(struct view *v) {
-    for (struct view_name *n = v->marked; n; n = n->marked_next) {
-        n->marked = n->done = n->times_only = false;
+bool view_is_somewhere(const struct view_node *node) {
+    for (unsigned i = 0; i < node->places; i++) {
+        if (node->place[i]->node == node) {
+            return true;
+        }
     }
+    return false;
+}
+
+/* All names but those that could not be dealt with. */
+static void forget_names(struct view *v) {
+    struct view_name *n = v->marked, *next;
+
     v->marked = NULL;
     v->marked_end = &v->marked;
     v->marked_count = 0;
+    for (; n; n = next) {
+        bool again = n->again;
+
+        next = n->marked_next;
+        n->marked = n->done = n->times_only = n->again = false;
+        if (again) {
+            mark_name(v, n);
+        }
+    }
 }
 
 /* The name may differ after all. */
@@ -434,10 +452,13 @@ void view_clear_marks(struct view *v) {
     forget_names(v);
     v->mark_count = 0;
     for (struct view_node *n = v->nodes; n; n = n->next) {
-        n->ranges = 0;
-        n->tail = UINT64_MAX;
-        n->attr = n->whole = false;
-        free(n->range);
-        n->range = NULL;
+        if (!n->again) {
+            n->ranges = 0;
+            n->tail = UINT64_MAX;
+            n->attr = n->whole = false;
+            free(n->range);
+            n->range = NULL;
+        }
+        n->again = false;
     }
 }

@@ -18,11 +18,12 @@
 /* A name in a folder, and what the view knows about it. */
 struct view_name {
     struct view_name *bucket_next;
-    uint64_t parent;               /* number of the folder, resolved (view_find gives its node) */
-    struct view_node *node;        /* who is there now, as far as the log tells; NULL: unknown */
-    bool marked;                   /* may differ */
-    bool done;                     /* for the view's owner: made equal in this round; */
-    bool times_only;               /* or known to be, but for its times */
+    uint64_t parent;        /* number of the folder, resolved (view_find gives its node) */
+    struct view_node *node; /* who is there now, as far as the log tells; NULL: unknown */
+    bool marked;            /* may differ */
+    bool done;              /* for the view's owner: made equal in this round; */
+    bool times_only;        /* or known to be, but for its times */
+    bool again;             /* it could not be found, as things move: once more in the next round */
     struct view_name *marked_next; /* in order of first mark */
     uint32_t hash;
     char text[];
@@ -48,11 +49,13 @@ struct view_node {
     const struct view_name *at; /* where it is on a member whose inodes say nothing */
     bool busy, whole; /* being resolved (a loop ends there); copied as a whole in this round */
     bool times_only;  /* nothing else of it can differ */
+    bool again;       /* as of a name */
 };
 
 struct view {
     struct id volume;
     int slot;              /* whose return it is for: HOT counts until it left. -1: HOT counts */
+    bool places_only;      /* frames tell where things are, and mark nothing */
     bool left;             /* its LEAVE was seen */
     bool broken;           /* a BREAK was seen */
     uint64_t break_time_s; /* of the last checkpoint before the first BREAK, or 0 */
@@ -73,6 +76,8 @@ void view_free(struct view *view);
 int view_add(struct view *view, const struct journal_frame *frame) must_check;
 /* The node of a number, or NULL (and for the root). */
 struct view_node *view_find(const struct view *view, uint64_t number);
+/* As far as the log tells, does it have a name? */
+bool view_is_somewhere(const struct view_node *node);
 /* The name, or NULL if the log never spoke of it. */
 struct view_name *view_name_at(const struct view *view, uint64_t parent, const char *text);
 /* The node was found, or put, at another name: a further place of it. -ENOMEM. */
@@ -80,5 +85,5 @@ int view_place(struct view *view, struct view_node *node, uint64_t parent,
                const char *text) must_check;
 /* A NAME, MOVE, DATA or ATTR frame that was added before: only its marks are set once more. */
 int view_mark_again(struct view *view, const struct journal_frame *frame) must_check;
-/* Forgets all marks (they were dealt with), and keeps who is where. */
+/* Forgets all marks, but those that are to be dealt with again, and keeps who is where. */
 void view_clear_marks(struct view *view);

@@ -285,6 +285,24 @@ static int equalize_data(int in, int out, off_t size, struct copy_stat *stat) {
     return ftruncate(out, size) < 0 ? -errno : 0;
 }
 
+bool copy_differs(int from, const char *name, int to, const char *to_name) {
+    scope_fd int a = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    scope_fd int b = openat(to, to_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    scope_free char *buf = malloc(2 * (size_t)CHUNK);
+    off_t at = 0;
+    ssize_t n = 1;
+
+    while (buf && a >= 0 && b >= 0 && n > 0) {
+        n = io_pread(a, buf, CHUNK, at);
+        if (n < 0 || io_pread(b, buf + CHUNK, CHUNK, at) != n ||
+            memcmp(buf, buf + CHUNK, (size_t)n) != 0) {
+            return true;
+        }
+        at += n;
+    }
+    return n != 0;
+}
+
 static int equalize_file(int from, const char *name, int to, const char *to_name, bool data,
                          struct copy_stat *stat) {
     scope_fd int in = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);

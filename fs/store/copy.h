@@ -28,5 +28,8 @@ int copy_equalize(int from, const char *name, int to, const char *to_name, bool 
 int copy_attrs(int from, const char *name, int to, const char *to_name,
                struct copy_stat *stat) must_check;
 
+/* Do the bytes of two files differ, or cannot be read? */
+bool copy_differs(int from, const char *name, int to, const char *to_name);
+
 /* Do the two have the same type, size, owner, mode, device and mtime? */
 bool copy_same_stat(const struct stat *a, const struct stat *b);

@@ -77,3 +77,8 @@ wait_for() {
     for _ in $(seq 200); do "$@" && return 0; sleep 0.1; done
     die "waited in vain for: $*"
 }
+# online STORE, lost STORE: is it?
+online() { [ "$(state_of "$1")" = ONLINE ]; }
+lost() { [ "$(state_of "$1")" != ONLINE ]; }
+# events_of STORE: what was noted about it
+events_of() { hf events crm -H | grep -F "store \"$1\""; }

@@ -1,0 +1,137 @@
+# A store dies under load and comes back while the volume is in use: nobody notices, its disk can be
+# unmounted meanwhile, and its catch-up copies what changed and nothing else.
+. "$(dirname "$0")/lib.sh"
+volume
+catchup_of() { events_of b | grep -o 'is caught up: .*' | tail -1; }
+
+# A tree with everything, made while both stores are there.
+mkdir -p "$mnt/tree/sub"
+python3 - "$mnt" <<'P'
+import os, sys
+os.chdir(sys.argv[1])
+for i in range(400):
+    os.makedirs(f"tree/d{i % 20}", exist_ok=True)
+    with open(f"tree/d{i % 20}/f{i}", "wb") as f:
+        f.write(os.urandom(20000))
+with open("big", "wb") as f:
+    f.write(os.urandom(40 << 20))
+P
+hf umount crm # all of it is stable now
+hf mount crm "$mnt" -o suid,dev
+xfs_io -x -c shutdown "$lab/b"
+echo x >"$mnt/trigger"
+[ "$(state_of b)" = FAULTED ] || die "b is lost"
+wait_for umount -qc "$lab/b" # let go of, though the volume is in use
+python3 - "$mnt" <<'P' || die "changes while b is away"
+import os, sys
+os.chdir(sys.argv[1])
+os.rename("tree", "moved")
+fd = os.open("big", os.O_RDWR)
+for i in range(64):
+    os.pwrite(fd, b"changed!" * 512, i * 655360)
+os.close(fd)
+for i in range(0, 400, 10):
+    os.unlink(f"moved/d{i % 20}/f{i}")
+for i in range(1, 400, 40):
+    os.link(f"moved/d{i % 20}/f{i}", f"moved/link{i}")
+os.rename("moved/d3", "moved/sub/d3")
+os.mkdir("moved/d3")
+with open("moved/d3/new", "w") as f:
+    f.write("new")
+os.rename("moved/d4/f4", "moved/d5/f4")
+os.chmod("moved/d6", 0o700)
+os.setxattr("moved/d7/f7", "user.k", b"v")
+os.truncate("moved/d8/f8", 5)
+with open("moved/sparse", "wb") as f:
+    f.truncate(1 << 30)
+open_gone = os.open("moved/d9/f9", os.O_RDONLY)
+P
+mount -o loop "$lab/b.img" "$lab/b"
+wait_for online b
+catchup_of
+copied=$(catchup_of | grep -o '[0-9]* bytes' | cut -d' ' -f1)
+[ "$copied" -le $((64 * 4096 * 12 / 10 + 65536)) ] || die "the catch-up copied $copied bytes"
+hf umount crm
+same
+
+# Writers at full speed while it comes back; both stores in turn.
+hf mount crm "$mnt" -o suid,dev
+for victim in b a b; do
+    rm -f "$lab/stop"
+    for w in 1 2; do
+        python3 - "$mnt" "$lab/stop" "$w" <<'P' &
+import os, random, sys
+mnt, stop, w = sys.argv[1:]
+rnd = random.Random(int(w))
+os.makedirs(f"{mnt}/w{w}", exist_ok=True)
+os.chdir(f"{mnt}/w{w}")
+n = 0
+while not os.path.exists(stop):
+    n += 1
+    k = rnd.randrange(40)
+    op = rnd.randrange(6)
+    try:
+        if op < 3:
+            with open(f"f{k}", "ab") as f:
+                f.write(os.urandom(5000))
+            if os.path.getsize(f"f{k}") > 200000:
+                os.truncate(f"f{k}", 1000)
+        elif op == 3:
+            os.rename(f"f{k}", f"f{rnd.randrange(40)}")
+        elif op == 4:
+            os.makedirs(f"d{k}/e", exist_ok=True)
+            os.rename(f"d{k}", f"d{rnd.randrange(40)}")
+        else:
+            os.unlink(f"f{k}")
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        if e.errno not in (39, 17):
+            raise
+P
+        pids+=($!)
+    done
+    sleep 0.5
+    xfs_io -x -c shutdown "$lab/$victim"
+    wait_for lost "$victim"
+    sleep 0.5
+    wait_for umount -qc "$lab/$victim"
+    mount -o loop "$lab/$victim.img" "$lab/$victim"
+    wait_for online "$victim"
+    touch "$lab/stop"
+    for p in "${pids[@]}"; do wait "$p" || die "a writer saw an error"; done
+    pids=()
+done
+hf umount crm
+same
+
+# It stays away over a remount, and over one that was killed.
+hf mount crm "$mnt"
+xfs_io -x -c shutdown "$lab/b"
+echo one >"$mnt/one"
+kill -KILL "$(daemon_pid)"
+wait_for umount -qc "$lab/b"
+refused 5 "is missing" hf mount crm "$mnt"
+hf mount crm "$mnt" -o degraded
+echo two >"$mnt/two"
+hf umount crm
+mount -o loop "$lab/b.img" "$lab/b"
+hf mount crm "$mnt"
+wait_for online b
+hf umount crm
+same
+hf mount crm "$mnt"
+
+# Taken out by hand, and brought back by hand only.
+hf store offline crm b
+[ "$(state_of b)" = OFFLINE ] || die "offline"
+wait_for umount "$lab/b"
+mount -o loop "$lab/b.img" "$lab/b"
+refused 5 "the last store" hf store offline crm a
+echo three >"$mnt/three"
+sleep 3
+[ "$(state_of b)" = OFFLINE ] || die "it came back by itself"
+hf store online crm b --wait
+[ "$(state_of b)" = ONLINE ] || die "online"
+hf umount crm
+same

@@ -1,0 +1,129 @@
+/* events: what the daemons noted. Reads their files; touches no store and needs no daemon. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/notify.h"
+#include "tool.h"
+
+enum { VOLUMES_MAX = 256 };
+
+/* "90s", "15m", "2h", "3d": so long ago; or seconds since 1970. Negative: neither. */
+static long long since_of(const char *text) {
+    static const struct {
+        char unit;
+        long long seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    char *end;
+    long long n = strtoll(text, &end, 10);
+
+    if (end == text || n < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (*end == units[i].unit && end[1] == '\0') {
+            return (long long)time(NULL) - n * units[i].seconds;
+        }
+    }
+    return *end ? -1 : n;
+}
+
+static void print_line(const char *line, long long since, const struct args *a) {
+    json_t *e = json_loads(line, 0, NULL);
+    long long when = json_integer_value(json_object_get(e, "time"));
+    char text[32];
+
+    if (e && when >= since) {
+        clock_text((uint64_t)when, text);
+        if (a->json) {
+            (void)fputs(line, stdout);
+        } else {
+            (void)printf(a->no_header ? "%s\t%s\t%s\t%s\n" : "%s  %-12s %-8s %s\n", text,
+                         json_string_value(json_object_get(e, "volume")),
+                         json_string_value(json_object_get(e, "level")),
+                         json_string_value(json_object_get(e, "text")));
+        }
+    }
+    json_decref(e); /* a line that was cut off is left out */
+}
+
+/* Lines from `from` on; the position behind the last one. */
+static long print_file(const char *path, long from, long long since, const struct args *a) {
+    FILE *f = fopen(path, "re");
+    char line[4096];
+
+    if (!f) {
+        return from;
+    }
+    if (fseek(f, 0, SEEK_END) == 0 && ftell(f) < from) {
+        from = 0; /* another file since: the old one was put aside */
+    }
+    (void)fseek(f, from, SEEK_SET); /* cannot fail within the file */
+    while (fgets(line, sizeof(line), f) && strchr(line, '\n')) {
+        print_line(line, since, a);
+        from = ftell(f);
+    }
+    (void)fclose(f); /* read only */
+    return from;
+}
+
+static int test_one(const struct config *c, const struct args *a) {
+    struct event e = {.real_s = clock_real_s(), .level = EVENT_WARNING};
+    int n;
+
+    (void)snprintf(e.text, sizeof(e.text), "this is a test of the event programs of volume \"%s\"",
+                   c->name);
+    n = notify_test(c, &e);
+    if (!a->quiet) {
+        (void)printf("%s: noted, and told %d programs (%s/events.d, and [events] in %s.conf)\n",
+                     c->name, n, config_dir(), c->name);
+    }
+    return n < 0 ? EXIT_FAILED : EXIT_OK;
+}
+
+int cmd_events(const struct args *a) {
+    static char names[VOLUMES_MAX][VOLUME_NAME_BYTES];
+    static long at[VOLUMES_MAX];
+    unsigned n = config_list(names, VOLUMES_MAX);
+    long long since = a->since ? since_of(a->since) : 0;
+    char path[PATH_BYTES], old[PATH_BYTES + 4];
+
+    if (since < 0) {
+        return fail(-HFE_USAGE,
+                    &(struct why){"--since takes 90s, 15m, 2h, 3d or seconds since 1970"});
+    }
+    if (a->count > 0) {
+        (void)snprintf(names[0], sizeof(names[0]), "%s", a->word[0]);
+        n = 1;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct config c;
+        struct why why = {""};
+        int err = config_load(names[i], &c, &why);
+
+        if (err < 0 && (a->test || a->count > 0)) {
+            return fail(err, &why);
+        }
+        if (a->test) {
+            if (test_one(&c, a) != EXIT_OK) {
+                return EXIT_FAILED;
+            }
+            continue;
+        }
+        notify_path(names[i], path);
+        (void)snprintf(old, sizeof(old), "%s.1", path);
+        (void)print_file(old, 0, since, a); /* it is whole, and not followed */
+        at[i] = print_file(path, 0, since, a);
+    }
+    while (a->foreground && !a->test && fflush(stdout) == 0) {
+        (void)sleep(1);
+        for (unsigned i = 0; i < n; i++) {
+            notify_path(names[i], path);
+            at[i] = print_file(path, at[i], since, a);
+        }
+    }
+    return EXIT_OK;
+}
