@@ -43,6 +43,7 @@ struct catchup {
     struct open_folder *folder[2];
     int stage;
     unsigned staged;
+    bool exact;       /* nothing moves on the source now: the log says where everything is */
     bool made;        /* a name, while bytes and attributes were made equal */
     unsigned pending; /* names and nodes that are to be looked at again */
     bool started;     /* the target was looked at: which file is which */
@@ -168,8 +169,9 @@ unsigned catchup_pending(const struct catchup *c) {
     return c->pending;
 }
 
-void catchup_places_only(struct catchup *c) {
-    c->view->places_only = true;
+void catchup_receives(struct catchup *c, bool settled) {
+    c->view->no_names = true;
+    c->view->no_marks = settled;
 }
 
 uint64_t catchup_bytes_left(const struct catchup *c) {
@@ -275,13 +277,20 @@ static void forget_folder(struct catchup *c, uint64_t number) {
 
 /* Is the node at this place of it? The newest place is tried first. Where inodes say nothing, the
  * newest place on the source and the first on the target are believed, if the log proves them. */
-static bool is_at(struct catchup *c, int side, const struct view_node *node, unsigned place,
+static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned place,
                   const struct stat *st) {
     unsigned slot = slot_of(c, side);
     bool stable = store_caps(side == FROM ? c->c.from : c->c.to) & STORE_STABLE_INO;
 
     if (IFTODT(st->st_mode) != node->type) {
         return false;
+    }
+    if (stable && side == FROM && !(node->peers >> slot & 1) && (c->exact || !c->c.live) &&
+        node->place[place]->node == node) {
+        node->ino[slot] =
+            st->st_ino; /* bound while this store was away: the log is right just now */
+        node->peers |= 1u << slot;
+        index_node(c, FROM, node);
     }
     if (stable) {
         return (node->peers >> slot & 1) && node->ino[slot] == st->st_ino;
@@ -922,6 +931,24 @@ static int equalize_nodes(struct catchup *c, bool folders) {
             err = not_there(c, n);
         }
     }
+    return err;
+}
+
+int catchup_names_exact(struct catchup *c, struct why *why) {
+    int err;
+
+    c->exact = true;
+    err = catchup_names(c, why);
+    for (struct view_node *n = c->view->nodes; n && err == 0; n = n->next) {
+        struct spot spot;
+        struct stat st;
+
+        if (!(n->peers >> c->c.from_slot & 1) && !stopped(c)) {
+            (void)find_node(c, FROM, n, &spot, &st); /* gone, or known from now on */
+            trim_folders(c, OPEN_FOLDERS);
+        }
+    }
+    c->exact = false;
     return err;
 }
 

@@ -48,14 +48,16 @@ int catchup_only(struct catchup *catchup, const struct journal_frame *frames,
                  unsigned n) must_check;
 /* All names that may differ, as they are on the source now. */
 int catchup_names(struct catchup *catchup, struct why *why) must_check;
+/* The same, while no name of the source can change, and all frames are added. */
+int catchup_names_exact(struct catchup *catchup, struct why *why) must_check;
 /* All bytes and attributes that may differ. */
 int catchup_data(struct catchup *catchup, struct why *why) must_check;
 /* How many names or files the last call could not find, because the source is in use and they
  * moved: they are dealt with in the next round, once the log has told where they are. */
 unsigned catchup_pending(const struct catchup *catchup);
-/* Frames that are added from now on tell where things are, and mark nothing: the target receives
- * all changes itself. */
-void catchup_places_only(struct catchup *catchup);
+/* The target receives all changes itself now: names that are told from now on are equal on it, and
+ * once that has `settled` bytes are, too. Frames go on telling where things are. */
+void catchup_receives(struct catchup *catchup, bool settled);
 /* What was dealt with is forgotten; the next round begins. */
 void catchup_next(struct catchup *catchup);
 /* The target is stable on its disk, and what was replaced on it is gone. */

@@ -200,7 +200,7 @@ static int last_names(struct keeper *k, struct catchup *c, struct store *from, u
         return why_set(why, err, "the volume is too busy for a cut");
     }
     err = read_log(k, c, from, position, to, why);
-    err = err < 0 ? err : catchup_names(c, why);
+    err = err < 0 ? err : catchup_names_exact(c, why);
     if (err == 0 && catchup_pending(c) > 0) {
         err = why_set(why, -HFE_STALE, "%u names could not be found", catchup_pending(c));
     }
@@ -208,14 +208,28 @@ static int last_names(struct keeper *k, struct catchup *c, struct store *from, u
     return err;
 }
 
+/* Writes that were under way when the store began to receive may have passed it by: their marks are
+ * in the log up to this cut. */
+static int settle(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
+                  struct why *why) {
+    uint64_t to;
+    int err;
+
+    catchup_receives(c, false);
+    err = mirror_settled(k->m, k->i, &to);
+    err = err < 0 ? why_set(why, err, "the volume is too busy for a cut")
+                  : read_log(k, c, from, position, to, why);
+    catchup_receives(c, true);
+    return err;
+}
+
 /* The bytes that are still marked. Files may be renamed meanwhile: the log tells where they are. */
 static int last_bytes(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
                       struct why *why) {
     enum { TRIES = 100 };
-    int err;
+    int err = settle(k, c, from, position, why);
 
-    catchup_places_only(c);
-    for (int tries = 0; tries < TRIES; tries++) {
+    for (int tries = 0; tries < TRIES && err == 0; tries++) {
         phase(k, "bytes", catchup_bytes_left(c));
         err = catchup_data(c, why);
         if (err < 0 || catchup_pending(c) == 0) {
@@ -223,12 +237,11 @@ static int last_bytes(struct keeper *k, struct catchup *c, struct store *from, u
         }
         catchup_next(c);
         err = read_log(k, c, from, position, mirror_log_flush(k->m), why);
-        if (err < 0) {
-            return err;
-        }
     }
-    return why_set(why, -HFE_STALE, "%u files were renamed faster than they could be found",
-                   catchup_pending(c));
+    return err < 0
+               ? err
+               : why_set(why, -HFE_STALE, "%u files were renamed faster than they could be found",
+                         catchup_pending(c));
 }
 
 /* What the log does not tell: everything, or after a crash what was lost with its last second. */

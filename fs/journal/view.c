@@ -186,7 +186,7 @@ static struct view_name *name_of(struct view *v, uint64_t parent, const char *te
 /* --- frames --- */
 
 static void mark_name(struct view *v, struct view_name *n) {
-    if (!n->marked && !v->places_only) {
+    if (!n->marked && !v->no_names) {
         n->marked = true;
         n->marked_next = NULL;
         *v->marked_end = n;
@@ -316,7 +316,7 @@ static int add_data(struct view *v, const struct journal_frame *f) {
     struct view_node *n = view_find(v, f->number);
     struct view_range *last;
 
-    if (!n || v->places_only) {
+    if (!n || v->no_marks) {
         return 0; /* bound before this stretch of the log: then it is told anew, or was made since
                    */
     }
@@ -361,7 +361,7 @@ int view_add(struct view *v, const struct journal_frame *f) {
         return add_data(v, f);
     case JOURNAL_ATTR:
         n = view_find(v, f->number);
-        if (n && !v->places_only) {
+        if (n && !v->no_marks) {
             n->attr = true;
             v->mark_count++;
         }

@@ -55,7 +55,8 @@ struct view_node {
 struct view {
     struct id volume;
     int slot;              /* whose return it is for: HOT counts until it left. -1: HOT counts */
-    bool places_only;      /* frames tell where things are, and mark nothing */
+    bool no_names;         /* frames mark no names (they tell where things are), */
+    bool no_marks;         /* or nothing at all */
     bool left;             /* its LEAVE was seen */
     bool broken;           /* a BREAK was seen */
     uint64_t break_time_s; /* of the last checkpoint before the first BREAK, or 0 */

@@ -69,13 +69,20 @@ int repair_object(struct mirror *m, unsigned from, unsigned to, struct obj *dir,
 
 /* A SYNCING store gets the change, too; what it says counts for its catch-up only. */
 static void apply_receiving(struct mirror *m, struct change *c, int answer) {
+    int err;
+
     for (unsigned i = 0; i < m->count; i++) {
         if (is_online(m, i) || !takes_changes(m, i)) {
             continue;
         }
         c->fill = false;
-        if (answer < 0 || c->failed >= 0 || RETRY_OWN(c->apply(c, m->member[i].vol, i)) < 0) {
-            atomic_store(&m->member[i].spoiled, true);
+        if (c->needs_handle && !atomic_load(&m->member[i].settled) && !c->needs_handle(c, i)) {
+            continue; /* it began before: told, and copied */
+        }
+        err =
+            answer < 0 || c->failed >= 0 ? -EIO : (int)RETRY_OWN(c->apply(c, m->member[i].vol, i));
+        if (err < 0) {
+            member_spoil(m, i, c->what, err);
         }
     }
 }
@@ -311,7 +318,9 @@ static int sync_answer(struct mirror *m, const struct sync_item *item, uint32_t 
 
     for (unsigned i = 0; i < m->count; i++) {
         if ((asked >> i & 1) && !is_online(m, i)) { /* SYNCING, or lost meanwhile, and recorded */
-            atomic_store(&m->member[i].spoiled, item[i].err < 0 || m->member[i].spoiled);
+            if (item[i].err < 0) {
+                member_spoil(m, i, "fsync", item[i].err);
+            }
             asked &= ~(1u << i);
         } else if ((asked >> i & 1) && item[i].err < 0) {
             bad |= 1u << i;

@@ -117,6 +117,10 @@ static int removexattr_apply(struct change *c, struct vol *v, unsigned i) {
     return v->ops->removexattr(v, ac->obj, ac->key);
 }
 
+static bool is_open_on(struct change *c, unsigned i) {
+    return vol_have(mfile_handle(c->m, ((struct attr_change *)c)->file, i));
+}
+
 /* Runs an attribute change with the object's name held. Under the gate and the namespace lock. */
 static int change_held(struct mirror *m, struct attr_change *ac) {
     struct range_hold times;
@@ -223,6 +227,7 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
     gate_enter(&m->gate);
     if (f && f->writable && (set.set & VOL_SET_SIZE)) {
         ac.file = f;
+        ac.c.needs_handle = is_open_on;
         err = mfile_on_all(m, f);
         if (err < 0) {
             gate_leave(&m->gate);

@@ -134,6 +134,13 @@ static int took(struct data_change *d, unsigned i, ssize_t n) {
     return 0;
 }
 
+static bool is_open_on(struct change *c, unsigned i) {
+    struct data_change *d = (struct data_change *)c;
+
+    return vol_have(mfile_handle(c->m, d->file, i)) &&
+           (!d->from || vol_have(mfile_handle(c->m, d->from, i)));
+}
+
 static int write_apply(struct change *c, struct vol *v, unsigned i) {
     struct data_change *d = (struct data_change *)c;
 
@@ -320,7 +327,7 @@ static int take_back_ahead(struct mirror *m, struct data_change *d) {
 static void spoil_receiving(struct mirror *m) {
     for (unsigned i = 0; i < m->count; i++) {
         if (!is_online(m, i) && takes_changes(m, i)) {
-            atomic_store(&m->member[i].spoiled, true);
+            member_spoil(m, i, "write that stores took unevenly", -EIO);
         }
     }
 }
@@ -350,6 +357,7 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
     int err;
 
     d->c.m = m;
+    d->c.needs_handle = is_open_on;
     d->c.tells = TELLS_DATA;
     d->c.obj = d->file->obj;
     d->c.off = (uint64_t)d->off;

@@ -124,7 +124,7 @@ int mfile_on_all(struct mirror *m, struct mfile *f) {
         int err = takes_changes(m, i) ? mfile_on(m, f, i, &h) : 0;
 
         if (err < 0 && !is_online(m, i)) {
-            atomic_store(&m->member[i].spoiled, true);
+            member_spoil(m, i, "open", err);
             err = 0;
         }
         if (answer_class(err) == ANSWER_DEVICE) {
@@ -251,6 +251,7 @@ void unpark_if_closed(struct mirror *m, struct obj *obj) {
     parked_name(obj, name);
     reader = m->member[reader_first(m)].vol;
     known = reader->ops->lookup(reader, m->parked, name, &last) == 0; /* for those who still ask */
+    log_name(m, m->parked, name);
     for (unsigned i = 0; i < m->count; i++) {
         struct vol *v = m->member[i].vol;
         int err = takes_changes(m, i) ? (int)RETRY_OWN(v->ops->unlink(v, m->parked, name)) : 0;

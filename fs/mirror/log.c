@@ -188,6 +188,15 @@ void log_change(struct mirror *m, const struct change *c, struct journal_intent 
     }
 }
 
+void log_name(struct mirror *m, struct obj *dir, const char *name) {
+    struct journal_frame f = {.kind = JOURNAL_NAME};
+
+    log_bind(m, dir);
+    f.parent = number_of(m, dir);
+    set_name(f.name, name);
+    (void)journal_append(m->journal, NULL, &f);
+}
+
 void log_born(struct mirror *m, struct obj *obj) {
     obj->born_epoch = journal_epoch(m->journal);
 }

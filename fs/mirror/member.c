@@ -190,11 +190,22 @@ int mirror_lose(struct mirror *m, unsigned i, enum member_state state, const cha
     return err;
 }
 
+void member_spoil(struct mirror *m, unsigned i, const char *what, int err) {
+    struct member *member = &m->member[i];
+
+    if (!atomic_exchange(&member->spoiled, true)) {
+        pthread_mutex_lock(&m->status_lock);
+        (void)snprintf(member->reason, sizeof(member->reason),
+                       "it missed a change meanwhile (%s: %s)", what, error_words(err));
+        pthread_mutex_unlock(&m->status_lock);
+    }
+}
+
 int member_fault(struct mirror *m, unsigned i, int err, const char *what) {
     char reason[256];
 
     if (atomic_load(&m->member[i].state) == MEMBER_SYNCING) { /* its changes are not counted */
-        atomic_store(&m->member[i].spoiled, true);
+        member_spoil(m, i, what, err);
         return 0;
     }
     (void)snprintf(reason, sizeof(reason), "%s: %s", what, error_words(err));
@@ -263,6 +274,7 @@ static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint6
     member->store = store;
     member->caps = store_caps(store);
     store_attach(store, m->objs, (uint8_t)i, m->dirfds_max);
+    obj_table_strange(m->objs, (uint8_t)i);
     guard_open(member->guard, store_vol(store));
     atomic_store(&member->receives, false);
     atomic_store(&member->spoiled, false);
@@ -289,7 +301,12 @@ bool mirror_sync_spoiled(struct mirror *m, unsigned i) {
     return atomic_load(&m->member[i].spoiled);
 }
 
-void mirror_sync_failed(struct mirror *m, unsigned i, const char *reason) {
+void mirror_sync_failed(struct mirror *m, unsigned i, const char *why) {
+    char reason[sizeof(m->member[i].reason)];
+
+    pthread_mutex_lock(&m->status_lock);
+    (void)snprintf(reason, sizeof(reason), "%s", m->member[i].spoiled ? m->member[i].reason : why);
+    pthread_mutex_unlock(&m->status_lock);
     rwlock_write(&m->member_lock);
     if (m->member[i].state == MEMBER_SYNCING) {
         struct super_member *r = record_of(m, i);
@@ -329,9 +346,21 @@ int mirror_names_alone(struct mirror *m, unsigned i, uint64_t *ret_position) {
 
 void mirror_names_done(struct mirror *m, unsigned i, bool receives) {
     if (atomic_exchange(&m->member[i].names_held, false)) { /* else the watchdog let go of them */
+        atomic_store(&m->member[i].settled, false);
         atomic_store(&m->member[i].receives, receives);
         rwlock_write_done(&m->names);
     }
+}
+
+int mirror_settled(struct mirror *m, unsigned i, uint64_t *ret_position) {
+    int err = gate_close(&m->gate, CUT_PATIENCE_MS);
+
+    if (err == 0) {
+        *ret_position = journal_cut(m->journal);
+        atomic_store(&m->member[i].settled, true);
+        gate_open(&m->gate);
+    }
+    return err;
 }
 
 static bool anybody_away(const struct mirror *m) {
@@ -372,6 +401,7 @@ static int done_locked(struct mirror *m, unsigned i) {
     err = member_record_locked(m);
     set_state(m, i, MEMBER_ONLINE, "");
     journal_set_exact(m->journal, anybody_away(m));
+    atomic_store(&m->checkpoint_now, true); /* frames of before do not know its inodes */
     event_post(m->events, EVENT_INFO,
                "store \"%s\" is ONLINE again: equal to the others, and stable", member->label);
     return err;

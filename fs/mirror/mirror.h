@@ -109,6 +109,8 @@ int mirror_sync_begin(struct mirror *mirror, unsigned index, struct store *store
  * store receives all changes if `receives`. -ETIMEDOUT. */
 int mirror_names_alone(struct mirror *mirror, unsigned index, uint64_t *ret_position) must_check;
 void mirror_names_done(struct mirror *mirror, unsigned index, bool receives);
+/* All changes that began before it received are over: a cut at *ret_position. -ETIMEDOUT. */
+int mirror_settled(struct mirror *mirror, unsigned index, uint64_t *ret_position) must_check;
 /* Holds bytes of a file, found by its path and its inode on the store `from`. -ESTALE if that is
  * another file now. */
 int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,

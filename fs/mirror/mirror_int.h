@@ -32,6 +32,7 @@ struct member {
     _Atomic int state; /* enum member_state; changed only by member.c */
     _Atomic uint64_t read_errors, write_errors, total_bytes, free_bytes;
     _Atomic bool receives; /* SYNCING, and takes changes: nobody counts them */
+    _Atomic bool settled;  /* ... and every change under way knew so from its beginning */
     _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
     _Atomic bool silent, waits;
     /* what its catch-up holds; whoever clears a flag lets go of it */
@@ -149,6 +150,8 @@ struct change {
     /* Takes it back on store i, which took it, because store c->failed could not. NULL: the names
      * below are repaired from the failed store, which still holds the old state. */
     int (*undo)(struct change *c, unsigned i);
+    bool (*needs_handle)(struct change *c,
+                         unsigned i); /* is its file open on store i? NULL: no matter */
     struct mirror *m;
     struct change_name name[2]; /* what is repaired if stores disagree; name[0].dir NULL: nothing */
     bool allocates;
@@ -201,6 +204,8 @@ void log_bind_alone(struct mirror *m, struct obj *obj);
 /* Tells the journal what the change is about to do. Under the gate; of DATA, the object is bound.
  * log_done() when all stores have answered. */
 void log_change(struct mirror *m, const struct change *c, struct journal_intent *ret_intent);
+/* Tells one name, of a change that is not one of mirror_change(). */
+void log_name(struct mirror *m, struct obj *dir, const char *name);
 /* The object was just made. */
 void log_born(struct mirror *m, struct obj *obj);
 /* All that was told before the last cut is stable on every ONLINE store: syncs them. */
@@ -221,6 +226,8 @@ static inline bool takes_changes(const struct mirror *m, unsigned i) {
     return is_online(m, i) || atomic_load_explicit(&m->member[i].receives, memory_order_acquire);
 }
 unsigned online_count(const struct mirror *m);
+/* A change that a SYNCING store should have received went wrong there: its catch-up begins anew. */
+void member_spoil(struct mirror *m, unsigned i, const char *what, int err);
 bool member_edge_ok(enum member_state from, enum member_state to);
 /* A device error while others did well. 0 when recorded; negative if the store is the last one. */
 int member_fault(struct mirror *m, unsigned i, int err, const char *what);

@@ -64,7 +64,7 @@ static void give_up(struct mirror *m, unsigned i, const char *what, int64_t ms) 
     guard_shut(member->guard);
     guard_give_up(member->guard);
     if (atomic_load(&member->state) == MEMBER_SYNCING) {
-        atomic_store(&member->spoiled, true);
+        member_spoil(m, i, "watchdog", -HFE_GIVEN_UP);
     } else {
         lose_aside(m, i, reason);
     }
@@ -79,12 +79,12 @@ static void watch_holds(struct mirror *m, unsigned i, int64_t now) {
         return;
     }
     if (atomic_exchange(&member->names_held, false)) {
-        atomic_store(&member->spoiled, true);
+        member_spoil(m, i, "last names", -HFE_GIVEN_UP);
         guard_shut(member->guard);
         rwlock_write_done(&m->names);
     }
     if (atomic_exchange(&member->range_held, false)) {
-        atomic_store(&member->spoiled, true);
+        member_spoil(m, i, "copying", -HFE_GIVEN_UP);
         guard_shut(member->guard);
         range_unlock(&m->ranges, member->range);
     }

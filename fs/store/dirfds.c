@@ -152,7 +152,8 @@ static int open_child(struct store *st, int parent_fd, const struct obj *dir, st
     if (sb.st_dev != st->dev) {
         return -EXDEV; /* another filesystem mounted inside the store is not part of it */
     }
-    if (dir->from == st->index && sb.st_ino != dir->store_ino && (st->caps & STORE_STABLE_INO)) {
+    if (dir->from == st->index && sb.st_ino != dir->store_ino && !(dir->flags & OBJ_STRANGE) &&
+        (st->caps & STORE_STABLE_INO)) {
         return -EAGAIN; /* retried, and nobody is blamed */
     }
     err = insert(st, dir, fd, ref);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -169,7 +170,7 @@ static struct obj_name **name_slot_locked(struct obj_table *t, const struct obj 
 static struct obj *by_ino_locked(struct obj_table *t, uint64_t ino, uint8_t from) {
     struct obj *o = t->objs[ino_hash(ino, from) & (t->buckets - 1)];
 
-    while (o && !(o->store_ino == ino && o->from == from)) {
+    while (o && !(o->store_ino == ino && o->from == from && !(o->flags & OBJ_STRANGE))) {
         o = o->bucket_next;
     }
     if (!o) {
@@ -350,7 +351,8 @@ static int enter_locked(struct obj_table *t, struct obj *parent, const char *nam
     int err;
 
     if (obj && obj->type == type &&
-        (obj->from != from || obj->store_ino == st->st_ino || (t->unstable >> from & 1))) {
+        (obj->from != from || obj->store_ino == st->st_ino || (obj->flags & OBJ_STRANGE) ||
+         (t->unstable >> from & 1))) {
         *ret_obj = obj;
         return 0;
     }
@@ -416,12 +418,45 @@ int obj_bind(struct obj_table *t, struct obj *obj, uint8_t from, uint64_t store_
     return 0;
 }
 
+static void unbind_from_locked(struct obj_table *t, struct obj *obj, uint8_t from) {
+    for (struct obj_bind **next = &obj->binds; *next;) {
+        struct obj_bind *b = *next,
+                        **at = &t->binds[ino_hash(b->store_ino, b->from) % BIND_BUCKETS];
+
+        if (b->from != from) {
+            next = &b->next;
+            continue;
+        }
+        while (*at != b) {
+            at = &(*at)->bucket_next;
+        }
+        *at = b->bucket_next;
+        *next = b->next;
+        free(b);
+        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_BOUND);
+    }
+}
+
+void obj_table_strange(struct obj_table *t, uint8_t from) {
+    pthread_mutex_lock(&t->mutex);
+    for (uint64_t i = 0; i < t->buckets; i++) {
+        for (struct obj *o = t->objs[i]; o; o = o->bucket_next) {
+            if (o->from == from) {
+                atomic_fetch_or(&o->flags, OBJ_STRANGE);
+                atomic_fetch_and(&o->flags, (uint8_t)~OBJ_BOUND);
+            }
+            unbind_from_locked(t, o, from);
+        }
+    }
+    pthread_mutex_unlock(&t->mutex);
+}
+
 uint64_t obj_ino_on(struct obj_table *t, const struct obj *obj, uint8_t from) {
     const struct obj_bind *b;
     uint64_t ino = 0;
 
     if (obj->from == from) {
-        return obj->store_ino;
+        return obj->flags & OBJ_STRANGE ? 0 : obj->store_ino;
     }
     pthread_mutex_lock(&t->mutex);
     for (b = obj->binds; b && ino == 0; b = b->next) {
