@@ -57,7 +57,7 @@ struct fiber {
     uint8_t *stack;
     sigjmp_buf resume;
     ucontext_t first;
-    bool started, done;
+    bool started, done, moved;
     void (*fn)(void *);
     void *arg;
     void (*then)(void *);
@@ -289,6 +289,7 @@ bool fiber_run(void (*fn)(void *), void *arg, void (*then)(void *), void *then_a
     f->done = false;
     f->seat = s;
     f->losses = 0;
+    f->moved = false;
     return serve(s);
 }
 
@@ -324,6 +325,20 @@ unsigned fiber_losses(void) {
 
 bool fiber_given_up(void) {
     return (atomic_load(&my_seat()->state) & 3) == SEAT_GIVEN_UP;
+}
+
+void fiber_keep_memory(void) {
+    struct seat *s = my_seat();
+
+    if (in_a_fiber(s)) {
+        s->fiber->losses += 2; /* as if several calls used it */
+    }
+}
+
+bool fiber_moved(void) {
+    struct seat *s = my_seat();
+
+    return in_a_fiber(s) && s->fiber->moved;
 }
 
 void *fiber_arg(void) {
@@ -377,6 +392,7 @@ static void give_up(struct seat *s, uint64_t calling) {
     }
     f->lost = s;
     f->losses++;
+    f->moved = true;
     s->refs++; /* kept with the fiber, which lives on in another thread */
     if (pthread_create(&thread, NULL, take_over, f) != 0) {
         abort(); /* no thread to go on with: as if the machine were out of memory */

@@ -53,6 +53,11 @@ bool fiber_given_up(void);
 
 /* How many calls of the running fiber were given up so far. */
 unsigned fiber_losses(void);
+/* A call that was given up in another fiber, on behalf of this one, may still use its memory: what
+ * is handed to fiber_orphan() from now on is left to it for good. */
+void fiber_keep_memory(void);
+/* Did the running fiber begin in another thread? */
+bool fiber_moved(void);
 /* Memory on the heap that a call that was given up may still read or write: freed when it is over.
  */
 void fiber_orphan(void *memory);

@@ -66,8 +66,11 @@ static void process(void *arg) {
     struct request *r = arg;
 
     fuse_session_process_buf(r->front->session, &r->buf);
-    if (fiber_losses() > 0) { /* what it worked with belongs to the stuck thread, too */
+    if (fiber_moved()) { /* what it worked with belongs to the stuck thread, too */
         request_free(r);
+    } else if (fiber_losses() > 0) { /* a helper of it is stuck */
+        fiber_orphan(r->buf.mem);
+        r->buf = (struct fuse_buf){.mem = NULL};
     }
 }
 

@@ -186,6 +186,11 @@ static void write_ahead(struct mirror *m, struct data_change *d, ssize_t ret_too
     }
     ahead_run(&item[mine].work);
     join_wait(&join);
+    for (unsigned i = 0; i < m->count; i++) {
+        if (i != mine && ret_took[i] == -HFE_GIVEN_UP) {
+            fiber_keep_memory(); /* the bytes */
+        }
+    }
     d->ahead = ret_took;
 }
 

@@ -207,7 +207,7 @@ struct carry_item {
     struct work work;
     struct mirror *m;
     unsigned i;
-    uint8_t *bytes;
+    const uint8_t *bytes;
     uint64_t position;
     size_t n;
     bool sync;
@@ -232,10 +232,17 @@ static int carry_call(void *arg) {
 static void carry_run(struct work *work) {
     struct carry_item *c = (struct carry_item *)work;
     struct member *member = &c->m->member[c->i];
-    struct carry_call call = {member->store, c->bytes, c->position, c->n, c->sync};
+    uint8_t *own = malloc(c->n + 1); /* for a call that is given up */
+    struct carry_call call = {member->store, own, c->position, c->n, c->sync};
 
+    if (!own) {
+        c->err = -ENOMEM;
+        return;
+    }
+    memcpy(own, c->bytes, c->n);
     c->err = guard_call(member->guard, c->sync ? GUARD_SLOW : GUARD_CHANGE, carry_call, &call,
                         sizeof(call));
+    fiber_orphan(own);
 }
 
 static void carry_failed(struct mirror *m, unsigned i, int err) {
@@ -287,7 +294,7 @@ static void carry_portion(struct mirror *m, uint8_t *bytes, size_t n, bool sync)
 
 /* Carries all there is. The caller holds log_lock. */
 static void carry_locked(struct mirror *m, bool sync) {
-    uint8_t *bytes = malloc(TAKE_BYTES);
+    scope_free uint8_t *bytes = malloc(TAKE_BYTES);
     size_t n;
 
     if (!bytes) {
@@ -303,7 +310,6 @@ static void carry_locked(struct mirror *m, bool sync) {
         atomic_store(&m->log_durable, m->log_carried);
     }
     journal_carried(m->journal, m->log_carried);
-    fiber_orphan(bytes);
 }
 
 static void carry(struct mirror *m, bool sync) {

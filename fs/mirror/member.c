@@ -208,7 +208,13 @@ int member_fault(struct mirror *m, unsigned i, int err, const char *what) {
         member_spoil(m, i, what, err);
         return 0;
     }
-    (void)snprintf(reason, sizeof(reason), "%s: %s", what, error_words(err));
+    if (err == -HFE_GIVEN_UP) {
+        (void)snprintf(
+            reason, sizeof(reason), "it stopped answering (%s: no reply for %lld.%lld s)", what,
+            (long long)(m->store_timeout_ms / 1000), (long long)(m->store_timeout_ms % 1000 / 100));
+    } else {
+        (void)snprintf(reason, sizeof(reason), "%s: %s", what, error_words(err));
+    }
     return mirror_lose(m, i, MEMBER_FAULTED, reason);
 }
 

@@ -18,6 +18,7 @@ cleanup() {
     local rc=$? m
     set +e
     trap - EXIT
+    [ $rc = 0 ] || tail -n 15 "$lab"/state/*.events 2>/dev/null
     for pid in "${pids[@]}"; do kill -CONT "$pid"; kill -KILL "$pid"; done 2>/dev/null
     for _ in 1 2 3; do # mounts in mounts: innermost first
         grep -F " $lab/" /proc/self/mountinfo | cut -d' ' -f5 | sort -r | while read -r m; do
