@@ -943,10 +943,13 @@ int catchup_names_exact(struct catchup *c, struct why *why) {
         struct spot spot;
         struct stat st;
 
-        if (!(n->peers >> c->c.from_slot & 1) && !stopped(c)) {
-            (void)find_node(c, FROM, n, &spot, &st); /* gone, or known from now on */
-            trim_folders(c, OPEN_FOLDERS);
+        if (stopped(c)) {
+            break; /* the next step says so */
         }
+        if (view_is_somewhere(n) && find_node(c, FROM, n, &spot, &st) < 0) {
+            view_is_nowhere(n); /* a crash took what the log says was done to it */
+        }
+        trim_folders(c, OPEN_FOLDERS);
     }
     c->exact = false;
     return err;

@@ -404,6 +404,14 @@ bool view_is_somewhere(const struct view_node *node) {
     return false;
 }
 
+void view_is_nowhere(struct view_node *node) {
+    for (unsigned i = 0; i < node->places; i++) {
+        if (node->place[i]->node == node) {
+            node->place[i]->node = NULL;
+        }
+    }
+}
+
 /* All names but those that could not be dealt with. */
 static void forget_names(struct view *v) {
     struct view_name *n = v->marked, *next;

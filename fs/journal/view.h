@@ -79,6 +79,8 @@ int view_add(struct view *view, const struct journal_frame *frame) must_check;
 struct view_node *view_find(const struct view *view, uint64_t number);
 /* As far as the log tells, does it have a name? */
 bool view_is_somewhere(const struct view_node *node);
+/* It was looked for, and is not there. */
+void view_is_nowhere(struct view_node *node);
 /* The name, or NULL if the log never spoke of it. */
 struct view_name *view_name_at(const struct view *view, uint64_t parent, const char *text);
 /* The node was found, or put, at another name: a further place of it. -ENOMEM. */
