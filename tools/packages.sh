@@ -3,7 +3,7 @@
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libxxhash-dev libjansson-dev libinih-dev libmount-dev uthash-dev scdoc"
 RUN_PACKAGES="fuse3"
 DEMO_PACKAGES="postgresql postgresql-contrib xfsprogs"
-TEST_PACKAGES="libcriterion-dev acl attr xfsprogs e2fsprogs rsync git sqlite3 postgresql postgresql-contrib mariadb-server bindfs sshfs openssh-sftp-server python3 util-linux"
+TEST_PACKAGES="libcriterion-dev acl attr xfsprogs e2fsprogs rsync git sqlite3 postgresql postgresql-contrib mariadb-server bindfs sshfs openssh-sftp-server python3 util-linux spin"
 
 # need PACKAGE...: says what is missing and installs it; needs root only if something is.
 need() {

@@ -32,6 +32,7 @@
 
 enum {
     STOP_PATIENCE_MS = 10000, /* SIGTERM: open files may be closed for so long */
+    DEAD_PATIENCE_MS = 3000,
     CHORES = 2
 };
 
@@ -148,9 +149,11 @@ void daemon_clear_dead(const char *name) {
     struct statfs st;
 
     /* statfs(2) always asks the daemon; stat(2) may be answered from the kernel's cache. */
-    while (daemon_find_mount(name, mount_point, other) == 0 && !daemon_is_running(name) &&
-           statfs(mount_point, &st) < 0 && errno == ENOTCONN) {
-        if (umount2(mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) < 0) {
+    while (daemon_find_mount(name, mount_point, other) == 0 && statfs(mount_point, &st) < 0 &&
+           errno == ENOTCONN) {
+        /* One that was killed just now holds its lock until it is quite gone. */
+        if (daemon_wait_gone(name, DEAD_PATIENCE_MS) < 0 ||
+            umount2(mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) < 0) {
             return; /* the mount that follows says what is wrong */
         }
     }

@@ -784,6 +784,7 @@ static int equal_size(struct catchup *c, const struct file *f, const struct spot
         (a.st_size != b.st_size && ftruncate(f->out, a.st_size) < 0)) {
         err = -errno;
     }
+    copy_holes(f->in, f->out, err < 0 ? 0 : a.st_size);
     err = err < 0 ? err : copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
     release(c);
     return err;

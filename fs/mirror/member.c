@@ -303,6 +303,10 @@ int mirror_sync_begin(struct mirror *m, unsigned i, struct store *store, uint64_
     return err;
 }
 
+void mirror_spoil(struct mirror *m, unsigned i) {
+    member_spoil(m, i, "test", -EIO);
+}
+
 bool mirror_sync_spoiled(struct mirror *m, unsigned i) {
     return atomic_load(&m->member[i].spoiled);
 }

@@ -117,6 +117,7 @@ int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, cons
                       unsigned depth, uint64_t ino, uint64_t off, uint64_t len) must_check;
 void mirror_range_release(struct mirror *mirror, unsigned index);
 /* Did a change that it should have received go wrong, or was it given up? */
+void mirror_spoil(struct mirror *mirror, unsigned index); /* for tests */
 bool mirror_sync_spoiled(struct mirror *mirror, unsigned index);
 void mirror_sync_failed(struct mirror *mirror, unsigned index, const char *reason);
 /* ONLINE, recorded. -HFE_STALE if it was spoiled. */

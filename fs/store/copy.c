@@ -303,6 +303,21 @@ bool copy_differs(int from, const char *name, int to, const char *to_name) {
     return n != 0;
 }
 
+void copy_holes(int in, int out, off_t size) {
+    off_t hole = lseek(in, 0, SEEK_HOLE);
+
+    while (hole >= 0 && hole < size) {
+        off_t end = lseek(in, hole, SEEK_DATA), data = lseek(out, hole, SEEK_DATA);
+
+        end = end < 0 ? size : end;
+        if (data >= 0 && data < end &&
+            fallocate(out, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole, end - hole) < 0) {
+            return; /* it stays as it is: zeros */
+        }
+        hole = lseek(in, end, SEEK_HOLE);
+    }
+}
+
 static int equalize_file(int from, const char *name, int to, const char *to_name, bool data,
                          struct copy_stat *stat) {
     scope_fd int in = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
@@ -317,6 +332,7 @@ static int equalize_file(int from, const char *name, int to, const char *to_name
         return 0;
     }
     err = equalize_data(in, out, a.st_size, stat);
+    copy_holes(in, out, a.st_size);
     if (err == 0 && fdatasync(out) < 0) {
         err = -errno;
     }

@@ -28,6 +28,10 @@ int copy_equalize(int from, const char *name, int to, const char *to_name, bool 
 int copy_attrs(int from, const char *name, int to, const char *to_name,
                struct copy_stat *stat) must_check;
 
+/* Where `in` has holes, `out` has none of its blocks left, if its store can punch. Of two open
+ * files with the same bytes. */
+void copy_holes(int in, int out, off_t size);
+
 /* Do the bytes of two files differ, or cannot be read? */
 bool copy_differs(int from, const char *name, int to, const char *to_name);
 

@@ -2,16 +2,16 @@
 _holdfast() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "create import dissolve mount umount status list doctor store" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "create import dissolve mount umount status list check events resolve doctor store" -- "$cur")
         return
     fi
     if [ "${COMP_WORDS[1]}" = store ] && [ "$COMP_CWORD" = 2 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "probe" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "probe online offline" -- "$cur")
         return
     fi
     case $prev in
     --adopt | --take-over | --mount | --keep) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
-    -o) mapfile -t COMPREPLY < <(compgen -W "degraded resync min-stores= cache=writeback ro suid dev noatime" -- "$cur"); return ;;
+    -o) mapfile -t COMPREPLY < <(compgen -W "degraded store-timeout= min-stores= cache=writeback ro suid dev noatime" -- "$cur"); return ;;
     esac
     case ${COMP_WORDS[1]}:$cur in
     create:-*) mapfile -t COMPREPLY < <(compgen -W "--adopt --take-over --mount --fstab -o --dry-run --quiet --help" -- "$cur") ;;
@@ -20,8 +20,10 @@ _holdfast() {
     umount:-*) mapfile -t COMPREPLY < <(compgen -W "--lazy --help" -- "$cur") ;;
     status:-*) mapfile -t COMPREPLY < <(compgen -W "-x -w -p --quiet --json --test --help" -- "$cur") ;;
     list:-*) mapfile -t COMPREPLY < <(compgen -W "-H --json --help" -- "$cur") ;;
-    doctor:-* | store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;
-    mount:* | umount:* | status:* | doctor:* | dissolve:*)
+    events:-*) mapfile -t COMPREPLY < <(compgen -W "-f --since -H --json --test --help" -- "$cur") ;;
+    resolve:-*) mapfile -t COMPREPLY < <(compgen -W "--keep --yes --help" -- "$cur") ;;
+    doctor:-* | store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --help" -- "$cur") ;;
+    mount:* | umount:* | status:* | doctor:* | dissolve:* | check:* | events:* | resolve:*)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -W "$(holdfast list -H 2>/dev/null | cut -f1)" -- "$cur"; compgen -d -- "$cur") ;;
     *) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;

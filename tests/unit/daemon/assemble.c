@@ -250,6 +250,69 @@ Test(assemble, a_killed_daemon_leaves_equal_stores_that_serve_at_once) {
     cr_assert_eq(tree_compare(config.store[0].path, config.store[1].path, &t), 0);
 }
 
+/* The runs that spin finds when a safeguard is taken away (tests/model/membership.pml), with the
+ * real functions: -DNO_MIXTURE, -DNO_EQUAL and -DNO_MOUNT. */
+static void begin_catch_up(struct assembly *a) {
+    struct store *b;
+
+    cr_assert_eq(store_open(config.store[1].path, &why, &b), 0, "%s", why.text);
+    cr_assert_eq(mirror_sync_begin(mirror_of(a->mirror), 1, b, 0), 0);
+}
+
+Test(assemble, a_store_whose_catch_up_was_cut_off_never_serves) {
+    struct assembly a;
+
+    run_once(&plain, "one");
+    hide(1, false);
+    run_once(&degraded, "two");
+    hide(1, true);
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    begin_catch_up(&a);
+    disassemble(&a); /* killed */
+    hide(0, false);
+    cr_assert_eq(mount_with(&degraded, &a), -HFE_STALE, "%s", why.text);
+    cr_assert_eq(witness_remove(&config.id), 0);
+    cr_assert_lt(mount_with(&degraded, &a), 0,
+                 "nor without the witness: by its own record it is a mixture");
+    hide(0, true);
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    catch_up(&a);
+    end(&a);
+}
+
+Test(assemble, a_catch_up_that_missed_a_change_does_not_end_online) {
+    struct assembly a;
+
+    run_once(&plain, "one");
+    hide(1, false);
+    run_once(&degraded, "two");
+    hide(1, true);
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    begin_catch_up(&a);
+    mirror_names_done(mirror_of(a.mirror), 1,
+                      true); /* nobody holds the names: it receives nothing yet */
+    mirror_spoil(mirror_of(a.mirror), 1);
+    cr_assert_eq(mirror_sync_done(mirror_of(a.mirror), 1), -HFE_STALE);
+    cr_assert(!all_online(&a));
+    mirror_sync_failed(mirror_of(a.mirror), 1, "test");
+    catch_up(&a);
+    end(&a);
+}
+
+Test(assemble, a_mount_counts_before_the_first_change) {
+    struct assembly a;
+    struct super s;
+
+    run_once(&plain, "one");
+    cr_assert_eq(mount_with(&plain, &a), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(store_identify(config.store[i].path, &s, &why), 0);
+        cr_assert_eq(s.mount_count, 2);
+        cr_assert(!s.clean);
+    }
+    end(&a);
+}
+
 Test(assemble, two_daemons_on_one_store_are_refused) {
     struct assembly a, b;
 
