@@ -653,8 +653,19 @@ static void note_states(struct gather *g) {
     }
 }
 
+/* A position that the log has not reached (it lost its end) will be given out again: then nobody
+ * knows. */
+static void check_positions(struct gather *g) {
+    for (uint32_t k = 0; k < g->record.member_count; k++) {
+        if (g->record.member[k].position > g->position) {
+            g->record.member[k].position = 0;
+        }
+    }
+}
+
 static int record_mount(struct gather *g, struct why *why) {
     note_states(g);
+    check_positions(g);
     g->record.mount_count++;
     g->record.clean = false;
     g->record.boot_id = id_of_boot();

@@ -33,7 +33,7 @@
 enum {
     STOP_PATIENCE_MS = 10000, /* SIGTERM: open files may be closed for so long */
     DEAD_PATIENCE_MS = 3000,
-    CHORES = 2
+    CHORES = 3
 };
 
 struct running {
@@ -362,7 +362,8 @@ static int start_thread(void *(*main)(void *), void *arg, struct why *why) {
 }
 
 static int start_chores(struct running *r, struct why *why) {
-    static void (*const steps[CHORES])(struct mirror *) = {mirror_tick, mirror_log_tick};
+    static void (*const steps[CHORES])(struct mirror *) = {mirror_tick, mirror_log_tick,
+                                                           mirror_log_carry};
     struct mirror *m = mirror_of(r->assembly.mirror);
     int err = 0;
 

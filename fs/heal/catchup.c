@@ -15,7 +15,7 @@
 enum {
     FROM = 0,
     TO = 1,
-    STAGE = 2,          /* the number of our folder for what is in the way; JOURNAL_ROOT is 1 */
+    STAGE = 2,          /* the number of our folder for what is in the way; see JOURNAL_ROOT */
     DEPTH_MAX = 256,    /* of folders in a path; deeper ones are compared as a whole from there */
     OPEN_FOLDERS = 256, /* kept open on each side, from one name to the next */
     CHUNK = 256 << 10,
@@ -41,7 +41,8 @@ struct catchup {
     struct by_ino *known[2];
     struct view_node *indexed; /* the last node that is in `known` */
     struct open_folder *folder[2];
-    int stage;
+    int stage,
+        parked[2]; /* our folders: for what is in the way, and of open files without a name */
     unsigned staged;
     bool exact;       /* nothing moves on the source now: the log says where everything is */
     bool made;        /* a name, while bytes and attributes were made equal */
@@ -75,7 +76,7 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
         return -ENOMEM;
     }
     c->c = *config;
-    c->stage = -1;
+    c->stage = c->parked[FROM] = c->parked[TO] = -1;
     c->view = view_new(volume, (int)config->to_slot);
     c->buf = malloc(2 * (size_t)CHUNK);
     ours = openat(root_of(c, TO), STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -83,7 +84,11 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
         (mkdirat(ours, stage_name, 0700) == 0 || errno == EEXIST)) {
         c->stage = openat(ours, stage_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     }
-    if (c->stage < 0) {
+    for (int side = 0; side < 2 && c->stage >= 0; side++) {
+        c->parked[side] = openat(root_of(c, side), STORE_FOLDER "/" STORE_OPEN_FOLDER,
+                                 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    if (c->stage < 0 || c->parked[FROM] < 0 || c->parked[TO] < 0) {
         int err = c->view && c->buf ? -errno : -ENOMEM;
 
         catchup_free(c);
@@ -128,6 +133,8 @@ void catchup_free(struct catchup *c) {
         }
     }
     cleanup_fd(&c->stage);
+    cleanup_fd(&c->parked[FROM]);
+    cleanup_fd(&c->parked[TO]);
     view_free(c->view);
     free(c->buf);
     free(c);
@@ -139,8 +146,15 @@ struct view *catchup_view(struct catchup *c) {
 
 int catchup_add(void *arg, const struct journal_frame *frame) {
     struct catchup *c = arg;
+    struct journal_frame f = *frame;
 
-    return view_add(c->view, frame);
+    if (c->c.compared) { /* its files are not what they were */
+        f.peers &= ~(1u << c->c.to_slot);
+        if (f.kind == JOURNAL_PEER && f.slot == c->c.to_slot) {
+            return 0;
+        }
+    }
+    return view_add(c->view, &f);
 }
 
 int catchup_only(struct catchup *c, const struct journal_frame *frames, unsigned n) {
@@ -178,7 +192,7 @@ uint64_t catchup_bytes_left(const struct catchup *c) {
     uint64_t n = 0;
 
     for (const struct view_node *node = c->view->nodes; node; node = node->next) {
-        for (unsigned i = 0; i < node->ranges && !node->whole; i++) {
+        for (unsigned i = 0; i < node->ranges; i++) {
             n += node->range[i].len;
         }
     }
@@ -238,6 +252,9 @@ static int open_number(struct catchup *c, int side, uint64_t number) {
     struct stat st;
     int fd, err;
 
+    if (number == JOURNAL_PARKED) {
+        return c->parked[side];
+    }
     if (number == JOURNAL_ROOT || number == STAGE) {
         return number == JOURNAL_ROOT ? root_of(c, side) : side == TO ? c->stage : -ENOENT;
     }
@@ -399,9 +416,26 @@ static int put_aside(struct catchup *c, int fd, const char *name, const struct s
     return node && IFTODT(st->st_mode) == node->type ? view_place(c->view, node, STAGE, staged) : 0;
 }
 
+/* While whole folders are compared: what the log knows as an object of the target that is elsewhere
+ * on the source is put aside, and not written into or removed. */
+static int on_known(void *arg, int dir, const char *name, const struct stat *st,
+                    const struct stat *source) {
+    struct catchup *c = arg;
+    const struct view_node *node = node_of_ino(c, TO, st->st_ino);
+    int err;
+
+    if (!node || (source && (node->peers >> c->c.from_slot & 1) &&
+                  node->ino[c->c.from_slot] == source->st_ino)) {
+        return 0;
+    }
+    err = put_aside(c, dir, name, st);
+    return err < 0 ? err : 1;
+}
+
 /* A folder whose contents the log does not vouch for. */
 static int compare_folder(struct catchup *c, int from, int to, const char *name) {
-    struct heal_options options = {.live = c->c.live, .all_data = true};
+    struct heal_options options = {
+        .live = c->c.live, .all_data = true, .known = on_known, .known_arg = c};
     scope_fd int a = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     scope_fd int b = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -456,6 +490,13 @@ static int bring(struct catchup *c, const struct spot *old, int to, struct view_
     return view_place(c->view, node, n->parent, n->text);
 }
 
+/* All of it was copied: what was told so far is done. */
+static void copied_whole(struct view_node *node) {
+    node->ranges = 0;
+    node->tail = UINT64_MAX;
+    node->attr = true;
+}
+
 static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
                      struct view_node *node, const struct stat *s) {
     struct stat st;
@@ -470,7 +511,7 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
         forget_folder(c, node->number);
         set_ino(c, node, st.st_ino);
         node->at = n;
-        node->whole = true;
+        copied_whole(node);
     }
     c->stat.objects_changed += err == 0;
     return err;
@@ -479,11 +520,13 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
 /* Nothing proves which file of the target it is. */
 static int equalize_unknown(struct catchup *c, int from, int to, struct view_name *n,
                             struct view_node *node, const struct stat *s, const struct stat *t) {
+    const struct view_node *theirs = t ? node_of_ino(c, TO, t->st_ino) : NULL;
     struct spot other;
     int err = 0;
 
-    /* A folder that was made since is none that the target has. */
-    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) &&
+    /* A folder that was made since is none that the target has; and what the log knows as another
+     * object must stay that. */
+    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node) &&
         !(S_ISDIR(s->st_mode) && node && node->born)) {
         if (S_ISDIR(s->st_mode)) {
             err = compare_folder(c, from, to, n->text);
@@ -497,7 +540,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
             if (err == 0 && node) {
                 set_ino(c, node, t->st_ino);
                 node->at = n;
-                node->whole = true;
+                copied_whole(node);
             }
             return err;
         }
@@ -775,7 +818,7 @@ static int by_off(const void *a, const void *b) {
 static int equal_size(struct catchup *c, const struct file *f, const struct spot *from,
                       const struct spot *to) {
     struct stat a, b;
-    int err = hold(c, f, 0, INT64_MAX);
+    int err = hold(c, f, 0, (uint64_t)INT64_MAX + 1); /* the times, too */
 
     if (err < 0) {
         return err;
@@ -826,6 +869,11 @@ static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
         if (n->parent == JOURNAL_ROOT) {
             break;
         }
+        if (n->parent == JOURNAL_PARKED && depth + 2 <= DEPTH_MAX) {
+            up[depth++] = STORE_OPEN_FOLDER;
+            up[depth++] = STORE_FOLDER;
+            break;
+        }
         folder = view_find(c->view, n->parent);
         err = folder ? find_node(c, FROM, folder, &above, &st) : -ENOENT;
         if (err < 0) {
@@ -869,13 +917,26 @@ static int not_there(struct catchup *c, struct view_node *node) {
     return 0;
 }
 
+/* Attributes, which nobody else may set meanwhile. */
+static int equalize_held(struct catchup *c, const struct spot *from, const struct spot *to,
+                         uint64_t ino) {
+    struct file f = {.ino = ino};
+    int err = c->c.hold ? path_of(c, from, &f) : 0;
+
+    err = err < 0 ? err : hold(c, &f, INT64_MAX, 1);
+    if (err == 0) {
+        err = copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
+        release(c);
+    }
+    return err;
+}
+
 static int equalize_node(struct catchup *c, struct view_node *node) {
-    bool bytes =
-        (node->ranges > 0 || node->tail != UINT64_MAX) && !node->whole && node->type == DT_REG;
+    bool bytes = (node->ranges > 0 || node->tail != UINT64_MAX) && node->type == DT_REG;
     struct spot from, to;
     struct stat s, t;
 
-    if (!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX && !node->whole) {
+    if (!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX) {
         return 0;
     }
     if (find_node(c, FROM, node, &from, &s) < 0) {
@@ -886,6 +947,9 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     if (find_node(c, TO, node, &to, &t) < 0) {
         int folder, err;
 
+        if (c->view->no_names) {
+            return -HFE_STALE; /* the target takes changes now, and lacks a name: it begins anew */
+        }
         c->made = true;
         ((struct view_name *)from.at)->done = false; /* not told as a name: compared as a whole */
         err = reconcile(c, (struct view_name *)from.at);
@@ -894,7 +958,7 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     }
     return bytes              ? copy_file(c, node, &from, &to)
            : node->times_only ? equal_times(c, &from, &to)
-                              : copy_attrs(from.fd, from.name, to.fd, to.name, &c->stat);
+                              : equalize_held(c, &from, &to, s.st_ino);
 }
 
 /* Bytes changed under a name that is gone, of a file that has other names which nobody looked up:
@@ -907,11 +971,11 @@ static int equalize_lost_links(struct catchup *c) {
         struct spot spot;
         struct stat st;
 
-        any = n->linked && (n->ranges > 0 || n->tail != UINT64_MAX || n->attr) && !n->whole &&
+        any = n->linked && (n->ranges > 0 || n->tail != UINT64_MAX || n->attr) &&
               find_node(c, FROM, node, &spot, &st) < 0;
     }
-    if (!any) {
-        return 0;
+    if (!any || c->view->no_names) {
+        return any ? -HFE_STALE : 0;
     }
     /* Rare: the trees are compared, and what is not the same by its attributes, byte by byte. */
     return heal_folder(root_of(c, FROM), root_of(c, TO), true,
@@ -956,6 +1020,20 @@ int catchup_names_exact(struct catchup *c, struct why *why) {
     return err;
 }
 
+static int equalize_root(struct catchup *c) {
+    struct file f = {.depth = 0};
+    struct stat st;
+    int err = fstat(root_of(c, FROM), &st) < 0 ? -errno : 0;
+
+    f.ino = st.st_ino;
+    err = err < 0 ? err : hold(c, &f, INT64_MAX, 1);
+    if (err == 0) {
+        err = copy_attrs(root_of(c, FROM), ".", root_of(c, TO), ".", &c->stat);
+        release(c);
+    }
+    return err;
+}
+
 int catchup_data(struct catchup *c, struct why *why) {
     int err;
 
@@ -965,7 +1043,7 @@ int catchup_data(struct catchup *c, struct why *why) {
     err = err < 0 ? err : equalize_lost_links(c);
     err = err < 0 ? err
                   : equalize_nodes(c, true); /* last: what is made in a folder changes its time */
-    err = err < 0 ? err : copy_attrs(root_of(c, FROM), ".", root_of(c, TO), ".", &c->stat);
+    err = err < 0 ? err : equalize_root(c);
     return err < 0 ? why_set(why, err, "catching up %s stopped at \"%s\": %s", store_path(c->c.to),
                              c->where, error_words(err))
                    : 0;

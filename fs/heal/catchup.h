@@ -25,7 +25,8 @@ struct catchup_config {
     unsigned from_slot, to_slot; /* of the members, in the journal */
     /* `to` is as it was when it left, but for what the log says: no catch-up began on it before. */
     bool untouched;
-    bool live; /* the source is in use */
+    bool compared; /* the trees were compared, and files of `to` written over, since it left */
+    bool live;     /* the source is in use */
     void *arg;
     /* All may be NULL. A file's bytes are about to be copied: nobody else may change them until
      * released. `path`: names from the root down. */

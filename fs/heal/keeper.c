@@ -275,7 +275,7 @@ static int find_break(void *arg, const struct journal_frame *f) {
 }
 
 static int catch_up(struct keeper *k, struct store *from, struct store *to, uint64_t position,
-                    bool untouched, struct why *why) {
+                    const struct super_member *before, struct why *why) {
     enum { CLOCK_SLACK_S = 60 };
     struct mirror_member_info info, source;
     struct super super = mirror_super(k->m);
@@ -283,7 +283,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     struct reach reach = {.since_s = 0};
     struct catchup_config cc = {.from = from,
                                 .to = to,
-                                .untouched = untouched && position != 0,
+                                .untouched = before->state != MEMBER_SYNCING,
                                 .live = true,
                                 .arg = k,
                                 .hold = on_hold,
@@ -302,12 +302,18 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     if (err < 0) {
         return why_set(why, err, "the volume is too busy for a cut");
     }
+    if (before->left_mount != super.mount_count && store_clear_open(to) < 0) {
+        return why_set(why, -EIO, "%s/%s cannot be cleared", store_path(to),
+                       STORE_FOLDER); /* of an older mount */
+    }
     if (position != 0) {
         err = mirror_log_flush(k->m) < now
                   ? -EIO
                   : store_log_read(from, position, now, find_break, &reach);
         position = err < 0 ? 0 : position; /* the log does not reach back */
     }
+    cc.compared = position == 0 || reach.broken;
+    cc.untouched = cc.untouched && !cc.compared;
     err = catchup_new(&cc, &super.volume_id, &c);
     if (err < 0) {
         return why_set(why, err, "cannot begin: %s", error_words(err));
@@ -322,10 +328,10 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
         }
     }
     for (int round = 0; err == 0 && round < ROUNDS_MAX; round++) {
-        uint64_t before = catchup_stat(c)->objects_compared;
+        uint64_t compared = catchup_stat(c)->objects_compared;
 
         err = one_round(k, c, from, &position, why);
-        if (catchup_stat(c)->objects_compared - before < FEW_NAMES) {
+        if (catchup_stat(c)->objects_compared - compared < FEW_NAMES) {
             break;
         }
     }
@@ -418,9 +424,7 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
     k->started_ms = k->paced_ms = clock_ms();
     k->paced_bytes = 0;
     from = mirror_source(k->m, &k->from);
-    err = err < 0 || !from
-              ? -EIO
-              : catch_up(k, from, to, position, info->record.state != MEMBER_SYNCING, &why);
+    err = err < 0 || !from ? -EIO : catch_up(k, from, to, position, &info->record, &why);
     if (from) {
         mirror_source_done(k->m, k->from);
     }

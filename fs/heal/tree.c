@@ -193,17 +193,23 @@ static int equalize_entry(struct walk *w, int from, int to, const char *name,
                           const struct stat *a) {
     struct stat b;
     bool there = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
-    int err = 0;
+    int err =
+        there && w->options->known ? w->options->known(w->options->known_arg, to, name, &b, a) : 0;
 
-    if (there && ((a->st_mode ^ b.st_mode) & S_IFMT)) {
+    if (err != 0) {
+        there = false;
+        err = err < 0 ? err : 0;
+    }
+    if (err == 0 && there && ((a->st_mode ^ b.st_mode) & S_IFMT)) {
         err = take_away(w, to, name);
         there = false;
     }
-    if (there && w->options->aside && !S_ISDIR(a->st_mode) && differs(from, to, name, a, &b)) {
+    if (err == 0 && there && w->options->aside && !S_ISDIR(a->st_mode) &&
+        differs(from, to, name, a, &b)) {
         err = take_away(w, to, name);
         there = false;
     }
-    if (there && !S_ISDIR(a->st_mode)) {
+    if (err == 0 && there && !S_ISDIR(a->st_mode)) {
         err = claim(w, a, &b);
         if (err == 0) { /* it was a link on the target only */
             err = io_remove_tree(to, name);
@@ -278,6 +284,8 @@ static int each_name(struct walk *w, int folder, int (*fn)(struct walk *, int, i
 /* What the source does not have goes. A store whose mount vanished does not get here: both were
  * checked (store_check) when the walk began. */
 static int remove_extra(struct walk *w, int from, int to, const char *name) {
+    struct stat st;
+
     if (faccessat(from, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
         return 0;
     }
@@ -285,6 +293,13 @@ static int remove_extra(struct walk *w, int from, int to, const char *name) {
         return -errno;
     }
     w->stat->objects_changed++;
+    if (w->options->known && fstatat(to, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        int err = w->options->known(w->options->known_arg, to, name, &st, NULL);
+
+        if (err != 0) {
+            return err < 0 ? err : 0;
+        }
+    }
     return take_away(w, to, name);
 }
 

@@ -16,6 +16,11 @@ struct heal_options {
     uint64_t since_s; /* ... of those that changed (ctime, on either side) at or after this */
     const int
         *aside; /* what would be lost of the target goes into this folder first; NULL: it is lost */
+    /* What is in the way on the target is about to be changed (`source`: to be like this) or
+     * removed (NULL): 1 if it was put elsewhere instead, 0 to go on. May be NULL. */
+    int (*known)(void *arg, int dir, const char *name, const struct stat *st,
+                 const struct stat *source);
+    void *known_arg;
     /* Called now and then; may be NULL. Returns false to stop: -EINTR. */
     bool (*progress)(void *arg, const struct copy_stat *stat);
     void *progress_arg;

@@ -139,6 +139,25 @@ void journal_close(struct journal *j, bool clean) {
     free(j);
 }
 
+void journal_spoil(struct journal *j) {
+    atomic_store(&j->ring->ready, 0);
+}
+
+void journal_set_instance(struct journal *j, const struct journal_instance *instance) {
+    struct ring *r = j->ring;
+    uint64_t k = 0;
+
+    pthread_mutex_lock(&j->mutex);
+    while (k < r->stores && !id_equal(&r->store[k].store, &instance->store)) {
+        k++;
+    }
+    if (k < RING_STORES_MAX) { /* else a killed daemon costs a comparison */
+        r->store[k] = *instance;
+        r->stores = k < r->stores ? r->stores : k + 1;
+    }
+    pthread_mutex_unlock(&j->mutex);
+}
+
 uint64_t journal_number(const struct journal *j, uint64_t id) {
     return j->mount_count << NUMBER_SHIFT | id;
 }

@@ -56,7 +56,13 @@ void journal_close(struct journal *journal, bool clean);
 
 /* The number of an object: `id` is never reused during a mount. */
 uint64_t journal_number(const struct journal *journal, uint64_t id);
-enum { JOURNAL_ROOT = 1 };
+/* Numbers of two folders that are never bound: the root, and .holdfast/open. 2 is never used. */
+enum { JOURNAL_ROOT = 1, JOURNAL_PARKED = 3 };
+
+/* The ring does not tell all that may differ: whoever finds it must not go by it. */
+void journal_spoil(struct journal *journal);
+/* A store came back, as this instance. */
+void journal_set_instance(struct journal *journal, const struct journal_instance *instance);
 
 /* A change under way. */
 struct journal_intent {

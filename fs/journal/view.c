@@ -463,7 +463,7 @@ void view_clear_marks(struct view *v) {
         if (!n->again) {
             n->ranges = 0;
             n->tail = UINT64_MAX;
-            n->attr = n->whole = false;
+            n->attr = false;
             free(n->range);
             n->range = NULL;
         }

@@ -47,9 +47,9 @@ struct view_node {
     uint64_t tail; /* all from here on may differ; UINT64_MAX: nothing */
     /* for the view's owner */
     const struct view_name *at; /* where it is on a member whose inodes say nothing */
-    bool busy, whole; /* being resolved (a loop ends there); copied as a whole in this round */
-    bool times_only;  /* nothing else of it can differ */
-    bool again;       /* as of a name */
+    bool busy;                  /* being resolved: a loop ends there */
+    bool times_only;            /* nothing else of it can differ */
+    bool again;                 /* as of a name */
 };
 
 struct view {

@@ -28,7 +28,9 @@ enum {
 /* --- telling --- */
 
 static uint64_t number_of(const struct mirror *m, const struct obj *obj) {
-    return obj == obj_root(m->objs) ? JOURNAL_ROOT : journal_number(m->journal, obj->id);
+    return obj == obj_root(m->objs) ? JOURNAL_ROOT
+           : obj == m->parked       ? JOURNAL_PARKED
+                                    : journal_number(m->journal, obj->id);
 }
 
 static void set_name(char to[NAME_BYTES], const char *from) {
@@ -89,7 +91,7 @@ static void bind_one(struct mirror *m, struct obj *obj, const struct obj_where *
 void log_bind(struct mirror *m, struct obj *obj) {
     uint32_t epoch = journal_epoch(m->journal);
 
-    while (obj != obj_root(m->objs) && obj->told_epoch != epoch) {
+    while (obj != obj_root(m->objs) && obj != m->parked && obj->told_epoch != epoch) {
         struct obj *top = obj;
         struct obj_where where;
 
@@ -100,7 +102,7 @@ void log_bind(struct mirror *m, struct obj *obj) {
                 return; /* without a name: nobody can find it again */
             }
             parent = where.parent;
-            if (parent == obj_root(m->objs) || parent->told_epoch == epoch) {
+            if (parent == obj_root(m->objs) || parent == m->parked || parent->told_epoch == epoch) {
                 break;
             }
             obj_unpin(m->objs, parent); /* a name of `top` keeps it */
@@ -382,44 +384,55 @@ static void sync_singly(struct mirror *m, unsigned i, struct obj *const *list, u
     for (unsigned k = 0; k < n && is_online(m, i); k++) {
         int err = sync_one(m, i, list[k]);
 
-        if (err < 0 && member_fault(m, i, err, "fsync") < 0) {
-            m->member[i].unproven = true; /* the last one stays */
+        if (err < 0 &&
+            (answer_class(err) != ANSWER_DEVICE || member_fault(m, i, err, "fsync") < 0)) {
+            m->member[i].unproven = true; /* it may not be opened by us, or is the last one */
         }
     }
 }
 
-int log_sync_touched(struct mirror *m) {
-    struct obj **list = NULL;
-    unsigned n = 0;
-    bool more = false;
-    int err;
+/* Of the epoch that ends: what to sync one by one. */
+struct touched {
+    struct obj **list;
+    unsigned n;
+    bool more;
+};
 
-    if (m->touched) {
-        struct obj **fresh = calloc(TOUCHED_MAX, sizeof(struct obj *));
+static int sync_all(struct mirror *m, const struct touched *t) {
+    int err = mirror_sync(&m->vol);
 
-        if (!fresh) {
-            return -ENOMEM;
-        }
-        pthread_mutex_lock(&m->touched_lock);
-        list = m->touched;
-        n = m->touched_count;
-        more = m->touched_more;
-        m->touched = fresh;
-        m->touched_count = 0;
-        m->touched_more = false;
-        pthread_mutex_unlock(&m->touched_lock);
-    }
-    err = mirror_sync(&m->vol);
-    for (unsigned i = 0; list && i < m->count; i++) {
+    for (unsigned i = 0; t->list && i < m->count; i++) {
         if (is_online(m, i) && !(m->member[i].caps & STORE_SYNCFS)) {
-            sync_singly(m, i, list, n, more);
+            sync_singly(m, i, t->list, t->n, t->more);
         }
     }
-    for (unsigned k = 0; k < n; k++) {
-        obj_unpin(m->objs, list[k]);
+    for (unsigned k = 0; k < t->n; k++) {
+        obj_unpin(m->objs, t->list[k]);
     }
-    free(list);
+    free(t->list);
     return err;
+}
+
+/* A cut that also takes what was touched before it. */
+static int cut_touched(struct mirror *m, struct touched *t, uint64_t *ret_position,
+                       unsigned *ret_joined) {
+    struct obj **fresh = m->touched ? calloc(TOUCHED_MAX, sizeof(struct obj *)) : NULL;
+    int err = m->touched && !fresh ? -ENOMEM : gate_close(&m->gate, CUT_PATIENCE_MS);
+
+    if (err < 0) {
+        free(fresh);
+        return err;
+    }
+    *ret_position = journal_cut(m->journal);
+    *ret_joined = atomic_load(&m->joined);
+    pthread_mutex_lock(&m->touched_lock);
+    *t = (struct touched){m->touched, m->touched_count, m->touched_more};
+    m->touched = fresh;
+    m->touched_count = 0;
+    m->touched_more = false;
+    pthread_mutex_unlock(&m->touched_lock);
+    gate_open(&m->gate);
+    return 0;
 }
 
 struct position_call {
@@ -502,32 +515,49 @@ static void enforce_cap(struct mirror *m) {
     rwlock_write_done(&m->member_lock);
 }
 
+/* A frame of the logging itself: it must not wait for room that only carrying makes. */
+static void append_and_carry(struct mirror *m, const struct journal_frame *f) {
+    while (!journal_try_append(m->journal, f)) {
+        carry(m, false);
+    }
+}
+
 int mirror_checkpoint(struct mirror *m) {
     struct journal_frame f = {.kind = JOURNAL_CHECKPOINT, .time_s = clock_real_s()};
+    struct touched touched = {.list = NULL};
     uint64_t position;
+    unsigned joined;
     int err;
 
+    if (atomic_load(&m->unequal)) {
+        return -EIO; /* what made it so must stay in the log */
+    }
     mfiles_equal_times(m);
     times_flush(m, true);
-    err = mirror_cut(m, &position);
+    err = cut_touched(m, &touched, &position, &joined);
     if (err < 0) {
         return err;
     }
-    err = log_sync_touched(m);
-    if (err < 0) {
-        return err;
+    err = sync_all(m, &touched);
+    if (err < 0 || joined != atomic_load(&m->joined)) {
+        return err < 0 ? err : -EAGAIN; /* a store that joined meanwhile was not synced */
     }
     f.off = position;
-    (void)journal_append(m->journal, NULL, &f);
-    atomic_store(&m->log_stable, position);
+    append_and_carry(m, &f);
     rwlock_write(&m->log_lock);
     mend_logs(m);
     carry_locked(m, true);
     m->checkpoint_end = m->log_carried;
     rwlock_write_done(&m->log_lock);
+    atomic_store(&m->log_stable, position);
+    mirror_end_exact(m, joined);
     enforce_cap(m);
     drop_old(m);
     return 0;
+}
+
+void mirror_log_carry(struct mirror *m) {
+    carry(m, false);
 }
 
 void mirror_log_tick(struct mirror *m) {

@@ -284,7 +284,8 @@ static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint6
     guard_open(member->guard, store_vol(store));
     atomic_store(&member->receives, false);
     atomic_store(&member->spoiled, false);
-    err = member_record_locked(m);
+    err = write_super(m, i); /* it must say itself that it is a mixture now */
+    err = err < 0 ? err : member_record_locked(m);
     set_state(m, i, MEMBER_SYNCING, "being caught up");
     if (err < 0) {
         return err;
@@ -382,6 +383,14 @@ static bool anybody_away(const struct mirror *m) {
     return false;
 }
 
+void mirror_end_exact(struct mirror *m, unsigned joined) {
+    rwlock_write(&m->member_lock);
+    if (!anybody_away(m) && joined == atomic_load(&m->joined)) {
+        journal_set_exact(m->journal, false);
+    }
+    rwlock_write_done(&m->member_lock);
+}
+
 static int done_locked(struct mirror *m, unsigned i) {
     struct member *member = &m->member[i];
     struct super_member *r = record_of(m, i);
@@ -390,9 +399,9 @@ static int done_locked(struct mirror *m, unsigned i) {
     if (member->state != MEMBER_SYNCING || atomic_load(&member->spoiled)) {
         return -HFE_STALE;
     }
-    err = gate_close(&m->gate, CUT_PATIENCE_MS);
+    err = gate_close(&m->gate, GATE_PATIENCE_MS);
     if (err < 0) {
-        return err;
+        return err; /* changes in it may wait for a lock that we hold */
     }
     if (!atomic_load(&member->spoiled)) {
         atomic_store(&member->state, MEMBER_ONLINE); /* from here on its errors count */
@@ -410,14 +419,15 @@ static int done_locked(struct mirror *m, unsigned i) {
     atomic_store(&member->receives, false);
     err = member_record_locked(m);
     set_state(m, i, MEMBER_ONLINE, "");
-    journal_set_exact(m->journal, anybody_away(m));
+    atomic_fetch_add(&m->joined, 1);        /* exact marks go on until a checkpoint includes it */
     atomic_store(&m->checkpoint_now, true); /* frames of before do not know its inodes */
     event_post(m->events, EVENT_INFO,
                "store \"%s\" is ONLINE again: equal to the others, and stable", member->label);
     return err;
 }
 
-int mirror_sync_done(struct mirror *m, unsigned i) {
+static int try_done(struct mirror *m, unsigned i) {
+    struct journal_instance now = {.store = m->member[i].id};
     int err;
 
     rwlock_write(
@@ -430,6 +440,20 @@ int mirror_sync_done(struct mirror *m, unsigned i) {
         rwlock_write_done(&m->member_lock);
     }
     rwlock_write_done(&m->log_lock);
+    if (err == 0) {
+        store_instance(m->member[i].store, &now.dev, &now.ino, &now.mount);
+        journal_set_instance(m->journal, &now);
+    }
+    return err;
+}
+
+int mirror_sync_done(struct mirror *m, unsigned i) {
+    enum { TRIES = 200 };
+    int err = -ETIMEDOUT;
+
+    for (int tries = 0; tries < TRIES && err == -ETIMEDOUT; tries++) {
+        err = try_done(m, i);
+    }
     return err;
 }
 

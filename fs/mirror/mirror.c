@@ -51,6 +51,9 @@ static void mirror_free(struct vol *v) {
     pthread_mutex_destroy(&m->files_lock);
     pthread_mutex_destroy(&m->touched_lock);
     rwlock_release(&m->log_lock);
+    if (m->stopped && m->unequal) {
+        journal_spoil(m->journal);
+    }
     journal_close(m->journal, m->super.clean);
     free(m->touched);
     free(m);
@@ -270,6 +273,9 @@ static int folders_call(void *arg) {
 void mirror_tick(struct mirror *m) {
     int64_t now = clock_ms();
 
+    if (atomic_load(&m->unequal)) {
+        journal_spoil(m->journal); /* a killed daemon leaves more than what was under way */
+    }
     times_flush(m, false);
     linger_flush(m, false);
     obj_table_trim(m->objs);
@@ -294,13 +300,16 @@ int mirror_stop(struct mirror *m) {
 
     linger_flush(m, true);
     times_flush(m, true);
-    err = mirror_checkpoint(m);
+    /* With a known difference, what told it must stay in the log. */
+    err = atomic_load(&m->unequal) ? mirror_sync(&m->vol) : mirror_checkpoint(m);
+    (void)mirror_log_flush(m);
     if (err < 0) {
         return err;
     }
     rwlock_write(&m->member_lock);
     m->super.clean = !atomic_load(&m->unequal);
     m->super.end_position = m->log_carried;
+    m->stopped = true;
     err = member_record_locked(m);
     rwlock_write_done(&m->member_lock);
     return err;
@@ -408,19 +417,19 @@ int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *c
         return err;
     }
     range_lock(&m->ranges, hold, obj, off, off + len);
-    member->range = hold;
     member->range_obj = obj;
     atomic_store(&member->held_ms, clock_ms());
-    atomic_store(&member->range_held, true);
+    atomic_store(&member->range, hold);
     return 0;
 }
 
 void mirror_range_release(struct mirror *m, unsigned i) {
     struct member *member = &m->member[i];
+    struct range_hold *hold = atomic_exchange(&member->range, NULL);
 
-    if (atomic_exchange(&member->range_held, false)) {
-        range_unlock(&m->ranges, member->range);
-    } /* else the watchdog let go of it */
+    if (hold) { /* else the watchdog let go of it */
+        range_unlock(&m->ranges, hold);
+        free(hold);
+    }
     obj_unpin(m->objs, member->range_obj);
-    free(member->range);
 }

@@ -67,6 +67,9 @@ void mirror_tick(struct mirror *mirror);
 /* Carries the journal to the stores, and makes checkpoints. A thread of its own, every TICK_MS: it
  * syncs stores. */
 void mirror_log_tick(struct mirror *mirror);
+/* Carries the journal to the stores, without syncing it. A thread of its own, every TICK_MS:
+ * writers wait for it when the ring is full. */
+void mirror_log_carry(struct mirror *mirror);
 /* An instant between two changes of the volume: what is told from now on is told anew. -ETIMEDOUT.
  */
 int mirror_cut(struct mirror *mirror, uint64_t *ret_position) must_check;

@@ -36,9 +36,9 @@ struct member {
     _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
     _Atomic bool silent, waits;
     /* what its catch-up holds; whoever clears a flag lets go of it */
-    _Atomic bool names_held, range_held;
+    _Atomic bool names_held;
     _Atomic int64_t held_ms;
-    struct range_hold *range;
+    struct range_hold *_Atomic range; /* NULL: none. Whoever takes it releases it */
     struct obj *range_obj;
     /* guarded by status_lock */
     uint64_t since_s;
@@ -69,6 +69,7 @@ struct mirror {
     _Atomic bool unequal;      /* the stores may differ: the next mount must compare */
     _Atomic bool low_on_space; /* order allocating changes: fullest store first */
     _Atomic bool renumbered;   /* reads come from another store than at first */
+    _Atomic unsigned joined;   /* stores that came back so far */
     _Atomic unsigned losing;   /* threads that record a loss */
     /* guarded by member_lock, which belongs to the request: it is held over writing superblocks */
     struct rwlock member_lock; /* taken alone */
@@ -95,6 +96,7 @@ struct mirror {
     uint64_t log_carried;         /* guarded by log_lock: all before it is on the stores */
     _Atomic uint64_t log_durable; /* and is durable there */
     _Atomic uint64_t log_stable;  /* all changes told before it are stable on every ONLINE store */
+    bool stopped;                 /* owned by who ends it */
     uint64_t checkpoint_end;      /* owned by the logging thread */
     int64_t checkpoint_ms, log_synced_ms;
     _Atomic bool checkpoint_now; /* somebody wants one soon */
@@ -208,8 +210,6 @@ void log_change(struct mirror *m, const struct change *c, struct journal_intent 
 void log_name(struct mirror *m, struct obj *dir, const char *name);
 /* The object was just made. */
 void log_born(struct mirror *m, struct obj *obj);
-/* All that was told before the last cut is stable on every ONLINE store: syncs them. */
-int log_sync_touched(struct mirror *m) must_check;
 /* All frames so far are durable on the ONLINE stores. Before an fsync that they cover. */
 int log_make_durable(struct mirror *m, uint64_t position) must_check;
 
@@ -226,6 +226,9 @@ static inline bool takes_changes(const struct mirror *m, unsigned i) {
     return is_online(m, i) || atomic_load_explicit(&m->member[i].receives, memory_order_acquire);
 }
 unsigned online_count(const struct mirror *m);
+/* A checkpoint is done; `joined` stores had come back at its cut. If none is away and none came
+ * since, blocks need not be told exactly any more. */
+void mirror_end_exact(struct mirror *m, unsigned joined);
 /* A change that a SYNCING store should have received went wrong there: its catch-up begins anew. */
 void member_spoil(struct mirror *m, unsigned i, const char *what, int err);
 bool member_edge_ok(enum member_state from, enum member_state to);

@@ -74,6 +74,7 @@ static void give_up(struct mirror *m, unsigned i, const char *what, int64_t ms) 
  * thread finds that out when it comes back. */
 static void watch_holds(struct mirror *m, unsigned i, int64_t now) {
     struct member *member = &m->member[i];
+    struct range_hold *range;
 
     if (now - atomic_load(&member->held_ms) < m->store_timeout_ms) {
         return;
@@ -83,10 +84,12 @@ static void watch_holds(struct mirror *m, unsigned i, int64_t now) {
         guard_shut(member->guard);
         rwlock_write_done(&m->names);
     }
-    if (atomic_exchange(&member->range_held, false)) {
+    range = atomic_exchange(&member->range, NULL);
+    if (range) {
         member_spoil(m, i, "copying", -HFE_GIVEN_UP);
         guard_shut(member->guard);
-        range_unlock(&m->ranges, member->range);
+        range_unlock(&m->ranges, range);
+        free(range);
     }
 }
 

@@ -135,3 +135,27 @@ hf store online crm b --wait
 [ "$(state_of b)" = ONLINE ] || die "online"
 hf umount crm
 same
+
+# What was renamed and made anew while a store was away (logrotate): the old file is still itself. And
+# what is ours stays ours, whatever happens in it meanwhile.
+hf mount crm "$mnt" -o suid,dev
+head -c 300000 /dev/urandom >"$mnt/log"
+hf umount crm
+hf mount crm "$mnt" -o suid,dev
+hf store offline crm b
+mv "$mnt/log" "$mnt/log.1"
+head -c 200000 /dev/urandom >"$mnt/log"
+wait_for umount -qc "$lab/b"
+mount -o loop "$lab/b.img" "$lab/b"
+echo kept >"$lab/b/s/.holdfast/lost/mine"
+for i in $(seq 3000); do head -c 9000 /dev/zero | tr '\0' "$((i % 10))" >"$mnt/x$i"; done
+hf store online crm b
+for i in $(seq 300); do
+    echo "$i" >"$mnt/new"
+    mv "$mnt/new" "$mnt/f"
+done
+wait_for online b
+[ "$(cat "$lab/b/s/.holdfast/lost/mine")" = kept ] || die "our own folder was overwritten"
+! cmp -s "$lab/a/s/.holdfast/super.0" "$lab/b/s/.holdfast/super.0" || die "the superblock was copied"
+hf umount crm
+same
