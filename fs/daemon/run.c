@@ -171,10 +171,27 @@ int daemon_wait_gone(const char *name, int timeout_ms) {
     return 0;
 }
 
+/* The daemon's lock file says where it is mounted: another volume of that name may be mounted by
+ * somebody with other folders (HOLDFAST_RUN_DIR). */
+static void note_mount_point(int lock, const char *mount_point) {
+    if (ftruncate(lock, 0) < 0 || io_pwrite(lock, mount_point, strlen(mount_point), 0) < 0) {
+        syslog(LOG_WARNING, "cannot note the mount point in the lock file");
+    }
+}
+
+/* "" if nobody noted one. */
+static void noted_mount_point(const char *name, char ret_path[PATH_BYTES]) {
+    scope_fd int fd = open_lock(name);
+    ssize_t n = fd < 0 ? 0 : io_pread(fd, ret_path, PATH_BYTES - 1, 0);
+
+    ret_path[n > 0 ? n : 0] = '\0';
+}
+
 int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES],
                       char ret_name[PATH_BYTES]) {
     char real[PATH_BYTES], buf[3 * PATH_BYTES];
     const char *path = strchr(what, '/') ? (realpath(what, real) ? real : what) : "";
+    char noted[PATH_BYTES] = "";
     FILE *f = setmntent("/proc/self/mounts", "re");
     struct mntent e;
     int err = -ENOENT;
@@ -182,9 +199,13 @@ int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES],
     if (!f) {
         return -errno;
     }
+    if (!*path) {
+        noted_mount_point(what, noted);
+    }
     while (getmntent_r(f, &e, buf, sizeof(buf))) { /* the last one counts: it hides the others */
         if (strcmp(e.mnt_type, "fuse.holdfast") == 0 &&
-            (strcmp(e.mnt_fsname, what) == 0 || strcmp(e.mnt_dir, path) == 0)) {
+            ((strcmp(e.mnt_fsname, what) == 0 && (!*noted || strcmp(e.mnt_dir, noted) == 0)) ||
+             strcmp(e.mnt_dir, path) == 0)) {
             (void)snprintf(ret_mount_point, PATH_BYTES, "%s", e.mnt_dir);
             (void)snprintf(ret_name, PATH_BYTES, "%s", e.mnt_fsname);
             err = 0;
@@ -522,6 +543,7 @@ static int run_child(const struct daemon_request *request, int lock, int report,
     to_stderr = request->foreground;
     openlog("holdfast", LOG_PID, LOG_DAEMON);
     umask(077);
+    note_mount_point(lock, request->mount_point);
     err = notify_start(&request->config, why);
     err = err < 0 ? err : run_volume(&r, why);
     notify_stop();

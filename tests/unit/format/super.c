@@ -26,7 +26,12 @@ static struct super sample(void) {
         .member_count = 2,
         .member = {
             {.id = {{4}}, .label = "a", .state = MEMBER_ONLINE, .caps = 0xffff, .position = 5},
-            {.id = {{13}}, .label = "nas1", .state = MEMBER_FAULTED, .since_s = 1700000002, .left_generation = {{6}}, .left_mount = 11}}};
+            {.id = {{13}},
+             .label = "nas1",
+             .state = MEMBER_FAULTED,
+             .since_s = 1700000002,
+             .left_generation = {{6}},
+             .left_mount = 11}}};
     return s;
 }
 
