@@ -490,6 +490,12 @@ static int bring(struct catchup *c, const struct spot *old, int to, struct view_
     return view_place(c->view, node, n->parent, n->text);
 }
 
+/* Is all that is in the folder told, because it was made since? Not if frames were lost with a
+ * crash. */
+static bool all_told(const struct catchup *c, const struct view_node *node) {
+    return node && node->born && !c->c.compared;
+}
+
 /* All of it was copied: what was told so far is done. */
 static void copied_whole(struct view_node *node) {
     node->ranges = 0;
@@ -502,7 +508,7 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     struct stat st;
     int err = copy_new(from, n->text, to, n->text, &c->stat);
 
-    if (err == 0 && S_ISDIR(s->st_mode) && !(node && node->born)) {
+    if (err == 0 && S_ISDIR(s->st_mode) && !all_told(c, node)) {
         err = compare_folder(c, from, to, n->text);
     } else if (err == 0 && S_ISREG(s->st_mode)) {
         err = sync_new(c, to, n->text);
@@ -527,7 +533,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
     /* A folder that was made since is none that the target has; and what the log knows as another
      * object must stay that. */
     if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node) &&
-        !(S_ISDIR(s->st_mode) && node && node->born)) {
+        !(S_ISDIR(s->st_mode) && all_told(c, node))) {
         if (S_ISDIR(s->st_mode)) {
             err = compare_folder(c, from, to, n->text);
             if (err == 0 && node) {

@@ -34,8 +34,6 @@ struct keeper {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool stop, wake, ended;
-    /* atomic */
-    _Atomic uint64_t limit;
     /* owned by its thread */
     bool wanted; /* an OFFLINE store is to come back */
     int64_t probed_ms, tried_ms, online_ms, retry_ms;
@@ -43,8 +41,9 @@ struct keeper {
     /* of a catch-up */
     unsigned from;
     struct mirror_progress progress;
-    int64_t started_ms, paced_ms;
-    uint64_t paced_bytes;
+    bool alone; /* all names are held */
+    int64_t started_ms, rested_ms;
+    uint64_t paced_position;
 };
 
 /* --- probing --- */
@@ -96,19 +95,21 @@ static bool stopping(struct keeper *k) {
     return stop;
 }
 
-/* Slower than the limit, and in any case a pause now and then: applications go first. */
-static void pace(struct keeper *k, const struct copy_stat *stat) {
-    uint64_t limit = atomic_load(&k->limit), bytes = stat->bytes_copied - k->paced_bytes;
-    int64_t now = clock_ms(), due = limit > 0 ? (int64_t)(bytes * 1000 / limit) : 0;
+/* Applications go first: while they change things, we rest as long as we worked. Not while all
+ * names are held: then they wait for us. */
+static void pace(struct keeper *k) {
+    enum { REST_MAX_MS = 100 };
+    int64_t worked = clock_ms() - k->rested_ms;
+    uint64_t position = mirror_position(k->m);
 
-    if (limit > 0 && due > now - k->paced_ms) {
-        (void)poll(NULL, 0,
-                   (int)(due - (now - k->paced_ms) > 200 ? 200 : due - (now - k->paced_ms)));
+    if (worked < 5 || k->alone) {
+        return;
     }
-    if (now - k->paced_ms > 1000) {
-        k->paced_ms = now;
-        k->paced_bytes = stat->bytes_copied;
+    if (position != k->paced_position) {
+        k->paced_position = position;
+        (void)poll(NULL, 0, (int)(worked < REST_MAX_MS ? worked : REST_MAX_MS));
     }
+    k->rested_ms = clock_ms();
 }
 
 static bool on_step(void *arg, const struct copy_stat *stat) {
@@ -120,7 +121,7 @@ static bool on_step(void *arg, const struct copy_stat *stat) {
     k->progress.bytes_per_s =
         ms > 0 ? (stat->bytes_copied + stat->bytes_compared) * 1000 / (uint64_t)ms : 0;
     mirror_set_progress(k->m, k->i, &k->progress);
-    pace(k, stat);
+    pace(k);
     return stopping(k) || mirror_sync_spoiled(k->m, k->i) || !mirror_is_online(k->m, k->from);
 }
 
@@ -200,7 +201,9 @@ static int last_names(struct keeper *k, struct catchup *c, struct store *from, u
         return why_set(why, err, "the volume is too busy for a cut");
     }
     err = read_log(k, c, from, position, to, why);
+    k->alone = true;
     err = err < 0 ? err : catchup_names_exact(c, why);
+    k->alone = false;
     if (err == 0 && catchup_pending(c) > 0) {
         err = why_set(why, -HFE_STALE, "%u names could not be found", catchup_pending(c));
     }
@@ -421,8 +424,7 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
         return;
     }
     k->progress = (struct mirror_progress){.started_s = clock_real_s(), .phase = "names"};
-    k->started_ms = k->paced_ms = clock_ms();
-    k->paced_bytes = 0;
+    k->started_ms = k->rested_ms = clock_ms();
     from = mirror_source(k->m, &k->from);
     err = err < 0 || !from ? -EIO : catch_up(k, from, to, position, &info->record, &why);
     if (from) {
@@ -596,8 +598,4 @@ void keeper_wake(struct keeper *k) {
 
 int keeper_offline(struct keeper *k) {
     return mirror_lose(k->m, k->i, MEMBER_OFFLINE, "taken out by hand");
-}
-
-void keeper_set_limit(struct keeper *k, uint64_t bytes_per_s) {
-    atomic_store(&k->limit, bytes_per_s);
 }

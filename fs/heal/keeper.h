@@ -5,6 +5,8 @@
  *   FAULTED, STALE    lets go of it; opens it anew every few seconds, and brings it back
  *   OFFLINE           lets go of it; brings it back when told to
  *
+ * Applications go first: while they change things, a catch-up works at most half of the time.
+ *
  * Bringing back: identity; what it may have that nobody else knows (split brain) is refused; then
  * its catch-up in rounds while the volume is in use, until it takes all changes itself; then it is
  * synced and ONLINE. Whatever goes wrong, it is STALE again and nothing else has happened. */
@@ -23,5 +25,3 @@ bool keeper_stop(struct keeper *keeper);
 void keeper_wake(struct keeper *keeper);
 /* `store offline`. -HFE_UNSAFE if it is the last one. */
 int keeper_offline(struct keeper *keeper) must_check;
-/* Bytes per second that a catch-up copies at most while the volume is in use; 0: no limit. */
-void keeper_set_limit(struct keeper *keeper, uint64_t bytes_per_s);

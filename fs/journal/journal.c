@@ -340,15 +340,6 @@ uint64_t journal_position(struct journal *j) {
     return atomic_load_explicit(&j->ring->end, memory_order_acquire);
 }
 
-uint64_t journal_marked(struct journal *j) {
-    uint64_t n;
-
-    pthread_mutex_lock(&j->mutex);
-    n = j->marks.count;
-    pthread_mutex_unlock(&j->mutex);
-    return n;
-}
-
 static size_t frame_size_at(const struct ring *r, uint64_t position) {
     uint8_t b[4];
 

@@ -88,8 +88,6 @@ uint64_t journal_cut(struct journal *journal);
 void journal_set_exact(struct journal *journal, bool exact);
 uint32_t journal_epoch(const struct journal *journal);
 uint64_t journal_position(struct journal *journal);
-/* How many windows are marked: what a copy would have to look at, at most. */
-uint64_t journal_marked(struct journal *journal);
 
 /* Carrying frames to the stores: whole frames from `position` on, at most `size` bytes (at least
  * JOURNAL_FRAME_BYTES_MAX). How many bytes; 0 if there is nothing new. */

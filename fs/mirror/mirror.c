@@ -360,6 +360,10 @@ struct store *mirror_member_store(struct mirror *m, unsigned i) {
     return m->member[i].store;
 }
 
+uint64_t mirror_position(struct mirror *m) {
+    return journal_position(m->journal);
+}
+
 bool mirror_is_online(struct mirror *m, unsigned i) {
     return is_online(m, i);
 }

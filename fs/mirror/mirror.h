@@ -132,6 +132,8 @@ void mirror_tell_peer(struct mirror *mirror, unsigned index, uint64_t number, ui
 struct store *mirror_source(struct mirror *mirror, unsigned *ret_index);
 void mirror_source_done(struct mirror *mirror, unsigned index);
 bool mirror_is_online(struct mirror *mirror, unsigned index);
+/* Of the newest frame of the journal: it grows while applications change things. */
+uint64_t mirror_position(struct mirror *mirror);
 /* Do calls on it wait for longer than a tick? */
 bool mirror_waits(struct mirror *mirror, unsigned index);
 /* Of a store that is open; NULL. */

@@ -206,14 +206,6 @@ uint64_t store_log_first(const struct store *st) {
     return first;
 }
 
-uint64_t store_log_bytes(const struct store *st) {
-    struct sorted s = {NULL, 0, 0};
-    uint64_t n = segments(st, &s) < 0 ? 0 : (uint64_t)s.n * FILE_BYTES;
-
-    free(s.start);
-    return n;
-}
-
 /* The frames of one segment between two positions; *at moves on. Ends at the first frame that is
  * not whole. */
 static int read_segment(const struct store *st, uint64_t start, uint64_t from, uint64_t to,

@@ -28,5 +28,3 @@ int store_log_read(const struct store *store, uint64_t from, uint64_t to,
                    int (*each)(void *arg, const struct journal_frame *frame), void *arg) must_check;
 /* Position of the oldest frame that is there; UINT64_MAX if there is none. */
 uint64_t store_log_first(const struct store *store);
-/* Bytes of segments there are: what the log takes. */
-uint64_t store_log_bytes(const struct store *store);

@@ -452,14 +452,3 @@ int store_check_alive(struct store *st, bool full) {
     n = io_pread(fd, &back, sizeof(back), 0);
     return n < 0 ? (int)n : back == stamp ? 0 : -EIO;
 }
-
-int store_space(struct store *st, uint64_t *ret_total, uint64_t *ret_free) {
-    struct statvfs v;
-
-    if (fstatvfs(st->root, &v) < 0) {
-        return -errno;
-    }
-    *ret_total = (uint64_t)v.f_blocks * v.f_frsize;
-    *ret_free = (uint64_t)v.f_bavail * v.f_frsize;
-    return 0;
-}

@@ -109,5 +109,3 @@ int store_repair(struct store *from, struct store *to, struct obj *dir, const ch
                  bool attrs_only) must_check;
 /* Removes what a crash left in our folder of open files. */
 int store_clear_open(struct store *store) must_check;
-/* Bytes in all and available to users. */
-int store_space(struct store *store, uint64_t *ret_total, uint64_t *ret_free) must_check;

@@ -18,6 +18,10 @@ static int one(const char *op, long i) {
     if (strcmp(op, "create") == 0) {
         fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0644);
         bad = fd < 0 || write(fd, buf, sizeof(buf)) != (ssize_t)sizeof(buf) || close(fd) < 0;
+    } else if (strcmp(op, "durable") == 0) {
+        fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0644);
+        bad = fd < 0 || write(fd, buf, sizeof(buf)) != (ssize_t)sizeof(buf) || fsync(fd) < 0 ||
+              close(fd) < 0;
     } else if (strcmp(op, "stat") == 0) {
         bad = stat(name, &st) < 0;
     } else if (strcmp(op, "read") == 0) {
@@ -40,7 +44,7 @@ int main(int argc, char **argv) {
     long n = argc == 4 ? strtol(argv[3], NULL, 10) : 0;
 
     if (n <= 0 || chdir(argv[2]) < 0) {
-        (void)fprintf(stderr, "usage: meta create|stat|read|rename|unlink|remove DIR N\n");
+        (void)fprintf(stderr, "usage: meta create|durable|stat|read|rename|unlink|remove DIR N\n");
         return 2;
     }
     (void)clock_gettime(CLOCK_MONOTONIC, &a);
