@@ -149,10 +149,12 @@ void daemon_clear_dead(const char *name) {
     struct statfs st;
 
     /* statfs(2) always asks the daemon; stat(2) may be answered from the kernel's cache. */
-    while (daemon_find_mount(name, mount_point, other) == 0 && statfs(mount_point, &st) < 0 &&
-           errno == ENOTCONN) {
+    while (daemon_find_mount(name, mount_point, other) == 0 && statfs(mount_point, &st) < 0) {
+        if (errno == ECONNABORTED) {
+            continue; /* it was killed while it had our question; the next answer is clear */
+        }
         /* One that was killed just now holds its lock until it is quite gone. */
-        if (daemon_wait_gone(name, DEAD_PATIENCE_MS) < 0 ||
+        if (errno != ENOTCONN || daemon_wait_gone(name, DEAD_PATIENCE_MS) < 0 ||
             umount2(mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) < 0) {
             return; /* the mount that follows says what is wrong */
         }
