@@ -20,7 +20,7 @@
 enum {
     LOG_SYNC_MS = 1000,         /* frames are durable after this long */
     CHECKPOINT_MS = 30000,      /* and a checkpoint comes after this long, */
-    CHECKPOINT_BYTES = 4 << 20, /* or after so many frames: they are what a new daemon reads */
+    CHECKPOINT_BYTES = 8 << 20, /* or after so many frames: they are what a new daemon reads */
     CHECKPOINT_RETRY_MS = 2000,
     TAKE_BYTES = 256 << 10,
 };
@@ -48,7 +48,8 @@ static void fill_inodes(struct mirror *m, struct obj *obj, const struct obj_wher
         if (!is_online(m, i) || !(m->member[i].caps & STORE_STABLE_INO)) {
             continue;
         }
-        if (ino == 0 && v->ops->lookup(v, where->parent, where->name, &e) == 0) {
+        /* What is new is compared as a whole where its inode is not known: not worth asking for. */
+        if (ino == 0 && !f->time_s && v->ops->lookup(v, where->parent, where->name, &e) == 0) {
             ino = e.attr.st_ino; /* a store that fails shows at the change itself */
         }
         if (ino != 0) {
