@@ -914,6 +914,32 @@ static int copy_file(struct catchup *c, struct view_node *node, const struct spo
     return err == 0 && close(steal_fd(&out)) < 0 ? -errno : err;
 }
 
+/* The target receives all names, so what is at the same place is the same file: for what was bound
+ * when nobody asked the target. Folders first. Depth is bounded by path_of(). */
+static int learn(struct catchup *c, struct view_node *node) {
+    struct file f = {.depth = 0};
+    struct view_node *folder;
+    struct spot spot;
+    struct stat st;
+    uint64_t ino;
+    int err = find_node(c, FROM, node, &spot, &st);
+
+    if (err < 0 || !c->c.peer) {
+        return err < 0 ? err : -HFE_STALE;
+    }
+    folder = view_find(c->view, spot.at->parent);
+    err = path_of(c, &spot, &f);
+    if (err == 0 && folder && !(folder->peers >> c->c.to_slot & 1)) {
+        err = learn(c, folder);
+    }
+    err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino);
+    if (err == 0) {
+        set_ino(c, node, ino);
+        node->at = spot.at;
+    }
+    return err;
+}
+
 /* The node could not be found on the source: gone, or just moved. */
 static int not_there(struct catchup *c, struct view_node *node) {
     if (c->c.live && view_is_somewhere(node)) {
@@ -954,7 +980,11 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
         int folder, err;
 
         if (c->view->no_names) {
-            return -HFE_STALE; /* the target takes changes now, and lacks a name: it begins anew */
+            if (node->peers >> c->c.to_slot & 1) {
+                return not_there(c, node); /* it moves right now: once more */
+            }
+            err = learn(c, node);
+            return err < 0 ? err : equalize_node(c, node);
         }
         c->made = true;
         ((struct view_name *)from.at)->done = false; /* not told as a name: compared as a whole */

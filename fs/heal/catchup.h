@@ -33,6 +33,9 @@ struct catchup_config {
     int (*hold)(void *arg, const char *const *path, unsigned depth, uint64_t ino, uint64_t off,
                 uint64_t len);
     void (*release)(void *arg);
+    /* Once `to` receives: which file there is at this path, whose inode on `from` is `ino`. */
+    int (*peer)(void *arg, const char *const *path, unsigned depth, uint64_t ino,
+                uint64_t *ret_ino);
     void (*found)(void *arg, uint64_t number, uint64_t ino); /* which file it is on `to` */
     bool (*stopped)(void *arg,
                     const struct copy_stat *stat); /* now and then: true stops, -ECANCELED */

@@ -35,6 +35,7 @@ struct keeper {
     pthread_cond_t changed;
     bool stop, wake, ended;
     /* owned by its thread */
+    bool anew;   /* its catch-up missed a change, and begins anew */
     bool wanted; /* an OFFLINE store is to come back */
     int64_t probed_ms, tried_ms, online_ms, retry_ms;
     char last_why[256];
@@ -140,6 +141,13 @@ static void on_release(void *arg) {
     struct keeper *k = arg;
 
     mirror_range_release(k->m, k->i);
+}
+
+static int on_peer(void *arg, const char *const *path, unsigned depth, uint64_t ino,
+                   uint64_t *ret_ino) {
+    struct keeper *k = arg;
+
+    return mirror_peer_ino(k->m, k->i, k->from, path, depth, ino, ret_ino);
 }
 
 static void on_found(void *arg, uint64_t number, uint64_t ino) {
@@ -291,6 +299,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
                                 .arg = k,
                                 .hold = on_hold,
                                 .release = on_release,
+                                .peer = on_peer,
                                 .found = on_found,
                                 .stopped = on_step};
     struct catchup *c = NULL;
@@ -410,6 +419,8 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
     uint64_t position = 0;
     int err = open_back(k, info, &to, &position, &why);
 
+    k->anew = false;
+
     if (err < 0) {
         if (err != -HFE_NO_STORE && err != -ENOENT && strcmp(why.text, k->last_why) != 0) {
             (void)snprintf(k->last_why, sizeof(k->last_why), "%s", why.text);
@@ -431,6 +442,7 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
         mirror_source_done(k->m, k->from);
     }
     err = err < 0 ? err : mirror_sync_done(k->m, k->i);
+    k->anew = err == -HFE_STALE || err == -ESTALE || (err == -ECANCELED && !stopping(k));
     k->progress.started_s = 0;
     k->progress.phase = NULL;
     mirror_set_progress(k->m, k->i, &k->progress);
@@ -477,6 +489,10 @@ static void step(struct keeper *k, bool woken) {
     }
     k->tried_ms = now;
     bring_back(k, &info);
+    if (k->anew) { /* the store is well: it only missed a change */
+        k->tried_ms = clock_ms() - k->retry_ms + STEP_MS;
+        return;
+    }
     k->retry_ms = k->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : k->retry_ms * 2;
     k->tried_ms = clock_ms();
 }

@@ -427,6 +427,35 @@ int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *c
     return 0;
 }
 
+int mirror_peer_ino(struct mirror *m, unsigned i, unsigned from, const char *const *path,
+                    unsigned depth, uint64_t ino, uint64_t *ret_ino) {
+    struct vol *v = m->member[i].vol;
+    struct obj_hold hold;
+    struct vol_entry e;
+    struct obj *obj = NULL;
+    int err = find_file(m, path, depth, &obj);
+
+    if (err < 0) {
+        return err;
+    }
+    rwlock_read(&m->names);
+    err = hold_obj(m, obj, &hold);
+    if (err == 0) {
+        uint64_t known = obj_ino_on(m->objs, obj, (uint8_t)from);
+
+        err = known != 0 && known != ino
+                  ? -ESTALE
+                  : v->ops->lookup(v, hold.where.parent, hold.where.name, &e);
+        hold_done(m, &hold);
+    }
+    rwlock_read_done(&m->names);
+    obj_unpin(m->objs, obj);
+    if (err == 0) {
+        *ret_ino = e.attr.st_ino;
+    }
+    return err;
+}
+
 void mirror_range_release(struct mirror *m, unsigned i) {
     struct member *member = &m->member[i];
     struct range_hold *hold = atomic_exchange(&member->range, NULL);

@@ -118,6 +118,10 @@ int mirror_settled(struct mirror *mirror, unsigned index, uint64_t *ret_position
  * another file now. */
 int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
                       unsigned depth, uint64_t ino, uint64_t off, uint64_t len) must_check;
+/* The inode on a receiving store of the file at this path, whose inode on `from` is `ino`. -ESTALE.
+ */
+int mirror_peer_ino(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
+                    unsigned depth, uint64_t ino, uint64_t *ret_ino) must_check;
 void mirror_range_release(struct mirror *mirror, unsigned index);
 /* Did a change that it should have received go wrong, or was it given up? */
 void mirror_spoil(struct mirror *mirror, unsigned index); /* for tests */

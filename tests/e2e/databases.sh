@@ -57,6 +57,28 @@ wait $my 2>/dev/null || true
 my_start
 [ "$(my 'select count(*) from t.a')" = 1025 ] || die "MariaDB lost rows"
 my 'check table t.a extended' | grep -q 'OK$' || die "CHECK TABLE"
+
+# Both under load while a store dies and comes back: no transaction fails.
+start
+as postgres "$bin_pg/pgbench" -h "$lab/sock" -c 4 -T 9 postgres >"$lab/pgbench" 2>&1 &
+bench=$!
+(for i in $(seq 250); do my "begin; insert into t.a (v) values ('load $i'); update t.a set v = md5(id) where id % 100 = $i % 100; commit" || exit 1; done) &
+load=$!
+sleep 2
+xfs_io -x -c shutdown "$lab/b"
+wait_for lost b
+wait_for umount -qc "$lab/b"
+sleep 1
+mount -o loop "$lab/b.img" "$lab/b"
+wait_for online b
+wait $bench || { cat "$lab/pgbench"; die "pgbench"; }
+grep -q 'failed transactions: 0 ' "$lab/pgbench" || { cat "$lab/pgbench"; die "transactions failed"; }
+wait $load || die "MariaDB saw an error"
+[ "$(my "select count(*) from t.a where v like 'load %' or length(v) = 32" | tail -1)" -gt 1000 ] || die "MariaDB lost rows"
+my 'check table t.a extended' | grep -q 'OK$' || die "CHECK TABLE after the loss"
+as postgres "$bin_pg/pg_amcheck" -h "$lab/sock" postgres || die "pg_amcheck after the loss"
+rows=$(sql 'select count(*) from pgbench_history')
+as postgres "$bin_pg/pg_ctl" -D "$data" -m fast -w stop >/dev/null
 mariadb-admin --no-defaults -u root -S "$lab/mysock/s" shutdown
 wait $my 2>/dev/null || true
 
@@ -68,3 +90,12 @@ wait
 [ "$(sqlite3 "$mnt/lite.db" 'select count(*) from t; pragma integrity_check')" = "$(printf '83\nok')" ] || die "SQLite"
 hf umount crm
 same
+
+# From each single store alone, without us.
+for side in a b; do
+    data=$lab/$side/s/pg
+    start
+    [ "$(sql 'select count(*) from pgbench_history')" = "$rows" ] || die "rows are gone on $side alone"
+    as postgres "$bin_pg/pg_amcheck" -h "$lab/sock" postgres || die "pg_amcheck on $side alone"
+    as postgres "$bin_pg/pg_ctl" -D "$data" -m fast -w stop >/dev/null
+done

@@ -18,8 +18,8 @@ cleanup() {
     local rc=$? m
     set +e
     trap - EXIT
+    for pid in "${pids[@]}"; do disown "$pid"; kill -CONT "$pid"; kill -KILL "$pid"; done >/dev/null 2>&1
     [ $rc = 0 ] || tail -n 15 "$lab"/state/*.events 2>/dev/null
-    for pid in "${pids[@]}"; do kill -CONT "$pid"; kill -KILL "$pid"; done 2>/dev/null
     for _ in 1 2 3; do # mounts in mounts: innermost first
         grep -F " $lab/" /proc/self/mountinfo | cut -d' ' -f5 | sort -r | while read -r m; do
             umount -c "$m" 2>/dev/null || umount -c -l "$m" 2>/dev/null
