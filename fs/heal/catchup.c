@@ -44,6 +44,7 @@ struct catchup {
     int stage,
         parked[2]; /* our folders: for what is in the way, and of open files without a name */
     unsigned staged;
+    bool only;        /* all that was told is on both stores, but for what was under way */
     bool exact;       /* nothing moves on the source now: the log says where everything is */
     bool made;        /* a name, while bytes and attributes were made equal */
     unsigned pending; /* names and nodes that are to be looked at again */
@@ -160,6 +161,7 @@ int catchup_add(void *arg, const struct journal_frame *frame) {
 int catchup_only(struct catchup *c, const struct journal_frame *frames, unsigned n) {
     int err = 0;
 
+    c->only = true;
     for (struct view_name *name = c->view->marked; name; name = name->marked_next) {
         name->done = name->times_only = true;
     }
@@ -302,12 +304,13 @@ static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned 
     if (IFTODT(st->st_mode) != node->type) {
         return false;
     }
-    if (stable && side == FROM && !(node->peers >> slot & 1) && (c->exact || !c->c.live) &&
-        node->place[place]->node == node) {
-        node->ino[slot] =
-            st->st_ino; /* bound while this store was away: the log is right just now */
+    /* Bound while nobody asked this store: where the log says it is, if the log is right just now.
+     * After a killed daemon it is for both, but for what was under way. */
+    if (stable && !(node->peers >> slot & 1) && node->place[place]->node == node &&
+        (side == FROM ? c->exact || !c->c.live : c->only)) {
+        node->ino[slot] = st->st_ino;
         node->peers |= 1u << slot;
-        index_node(c, FROM, node);
+        index_node(c, side, node);
     }
     if (stable) {
         return (node->peers >> slot & 1) && node->ino[slot] == st->st_ino;
