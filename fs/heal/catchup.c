@@ -401,6 +401,7 @@ static int target_folder(struct catchup *c, uint64_t number) {
         return -ENOENT;
     }
     set_ino(c, node, st.st_ino);
+    node->at = spot.at;
     return open_number(c, TO, number);
 }
 
@@ -541,6 +542,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
             err = compare_folder(c, from, to, n->text);
             if (err == 0 && node) {
                 set_ino(c, node, t->st_ino);
+                node->at = n;
             }
             return err;
         }

@@ -131,6 +131,11 @@ void log_bind_alone(struct mirror *m, struct obj *obj) {
     }
 }
 
+void log_attr_alone(struct mirror *m, struct obj *obj) {
+    log_bind_alone(m, obj);
+    (void)journal_mark_attr(m->journal, NULL, number_of(m, obj));
+}
+
 static void tell_names(struct mirror *m, const struct change *c, struct journal_intent *intent) {
     bool moves = c->obj != NULL && c->name[1].dir;
     struct journal_frame f = {.kind = moves ? JOURNAL_MOVE : JOURNAL_NAME};
@@ -539,6 +544,7 @@ int mirror_checkpoint(struct mirror *m) {
     if (err < 0) {
         return err;
     }
+    times_tell(m); /* what waits since before the cut must not be forgotten with it */
     err = sync_all(m, &touched);
     if (err < 0 || joined != atomic_load(&m->joined)) {
         return err < 0 ? err : -EAGAIN; /* a store that joined meanwhile was not synced */

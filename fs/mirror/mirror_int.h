@@ -203,6 +203,8 @@ void log_bind(struct mirror *m, struct obj *obj);
 /* The same, taking the hold, and the namespace lock too. */
 void log_bind_held(struct mirror *m, struct obj *obj);
 void log_bind_alone(struct mirror *m, struct obj *obj);
+/* Tells that its attributes may differ; as log_bind_alone(). */
+void log_attr_alone(struct mirror *m, struct obj *obj);
 /* Tells the journal what the change is about to do. Under the gate; of DATA, the object is bound.
  * log_done() when all stores have answered. */
 void log_change(struct mirror *m, const struct change *c, struct journal_intent *ret_intent);
@@ -311,6 +313,8 @@ void times_hold(struct mirror *m, const struct obj *obj, struct range_hold *hold
 void times_later(struct mirror *m, struct obj *obj);
 void times_now(struct mirror *m, struct obj *obj, struct mfile *f);
 void times_flush(struct mirror *m, bool all);
+/* Tells the journal, in a new epoch, whose times still wait to be made equal. */
+void times_tell(struct mirror *m);
 
 extern struct vol_ops mirror_ops;
 #define DECLARE_OP(ret, name, ...) ret mirror_##name(struct vol *v, __VA_ARGS__)

@@ -3,6 +3,7 @@
  * that were synced within DIR_TIMES_MS, so that nothing jumps at a failover and the stores compare
  * equal. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/clock.h"
 #include "mirror/mirror_int.h"
@@ -107,4 +108,39 @@ void times_flush(struct mirror *m, bool all) {
         rwlock_read_done(&m->names);
         obj_unpin(m->objs, obj);
     }
+}
+
+/* The objects whose times wait, pinned; how many. */
+static unsigned waiting(struct mirror *m, struct obj **ret_list, unsigned max) {
+    unsigned n = 0;
+
+    pthread_mutex_lock(&m->times_lock);
+    for (; n < m->times_count && n < max; n++) {
+        ret_list[n] = m->times_list[n];
+        obj_pin(m->objs, ret_list[n]);
+    }
+    pthread_mutex_unlock(&m->times_lock);
+    pthread_mutex_lock(&m->files_lock);
+    for (const struct mfile *f = m->files; f && n < max; f = f->next) {
+        if (f->times_dirty) {
+            ret_list[n] = f->obj;
+            obj_pin(m->objs, ret_list[n++]);
+        }
+    }
+    pthread_mutex_unlock(&m->files_lock);
+    return n;
+}
+
+void times_tell(struct mirror *m) {
+    enum { MAX = 2 * DIRTY_DIRS_MAX };
+    struct obj **list = calloc(MAX, sizeof(struct obj *));
+    unsigned n = list ? waiting(m, list, MAX) : 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        gate_enter(&m->gate);
+        log_attr_alone(m, list[i]);
+        gate_leave(&m->gate);
+        obj_unpin(m->objs, list[i]);
+    }
+    free(list);
 }
