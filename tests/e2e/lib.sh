@@ -67,8 +67,8 @@ refused() {
 }
 # nothing_parked: no file without a name is kept on a or b
 nothing_parked() { [ -z "$(ls -A "$lab/a/s/.holdfast/open" "$lab/b/s/.holdfast/open" | grep -v -e : -e '^$')" ]; }
-# same: unmounted, both stores are equal in everything
-same() { "$treecmp" "$lab/a/s" "$lab/b/s" || die "the stores differ"; }
+# same [OPTIONS]: unmounted, both stores are equal in everything
+same() { "$treecmp" "$@" "$lab/a/s" "$lab/b/s" || die "the stores differ"; }
 daemon_pid() { hf status crm --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pid"])'; }
 state_of() { hf status crm --json | python3 -c 'import json,sys
 for s in json.load(sys.stdin)["stores"]:

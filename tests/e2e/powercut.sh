@@ -81,7 +81,7 @@ P
     wait_for online b
     echo "cycle $cycle: $asked synced changes there, $left of $asked unsynced files left"
     hf umount crm
-    same
+    same -H # blocks that were allocated and not yet written when the power went look like data
     hf mount crm "$mnt" -o suid,dev
 done
 [ $lost -gt 0 ] || die "no unsynced write was lost: these were no power cuts"
