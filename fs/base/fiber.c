@@ -1,6 +1,7 @@
 #include "base/fiber.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -291,6 +292,37 @@ bool fiber_run(void (*fn)(void *), void *arg, void (*then)(void *), void *then_a
     f->losses = 0;
     f->moved = false;
     return serve(s);
+}
+
+struct start {
+    void (*fn)(void *);
+    void *arg;
+};
+
+static void *start_main(void *arg) {
+    struct start s = *(struct start *)arg;
+
+    free(arg);
+    if (!fiber_run(s.fn, s.arg, NULL, NULL)) {
+        return NULL; /* this thread is lost to a store, and fn goes on elsewhere */
+    }
+    return NULL;
+}
+
+int fiber_start(void (*fn)(void *), void *arg) {
+    struct start *s = malloc(sizeof(*s));
+    pthread_t thread;
+
+    if (!s) {
+        return -EAGAIN;
+    }
+    *s = (struct start){fn, arg};
+    if (pthread_create(&thread, NULL, start_main, s) != 0) {
+        free(s);
+        return -EAGAIN;
+    }
+    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
+    return 0;
 }
 
 void *fiber_seat(void) {

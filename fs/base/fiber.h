@@ -41,6 +41,9 @@ struct blocking {
 bool fiber_run(void (*fn)(void *arg), void *arg, void (*then)(void *then_arg),
                void *then_arg) must_check;
 
+/* Runs fn(arg) as a fiber, in a thread of its own. -EAGAIN. */
+int fiber_start(void (*fn)(void *arg), void *arg) must_check;
+
 /* This thread's room for the next call, SEAT_BYTES. Not zeroed. */
 void *fiber_seat(void);
 /* Makes the call, which lies in fiber_seat(). False if it was given up: its results are not there.

@@ -16,6 +16,7 @@ enum {
     WORKERS_MAX = 32,          /* that run the second store's fsync beside the first's */
     IO_BYTES_MAX = 1 << 20,    /* of one read or write: what the kernel sends at most */
     XATTR_BYTES_MAX = 1 << 16, /* XATTR_SIZE_MAX and XATTR_LIST_MAX of Linux */
+    REASON_BYTES = 256,        /* why a store is not ONLINE, in words */
     EVENTS_MAX = 1024,         /* kept in memory for `status`; older ones are in the log */
     DIRTY_DIRS_MAX = 4096,     /* directories whose times wait to be made equal */
     CTL_LINE_BYTES = 1 << 16,  /* one request on the control socket */

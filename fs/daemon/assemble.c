@@ -1,19 +1,15 @@
 /* Which stores may serve. The states of what is found, and what is done with them:
  *
- *   found                                               done
+ *   found                                            done
  *   ------------------------------------------------------------------------------------------
- *   ONLINE in the newest record, same mount count       takes part [judge_member]
- *   ... the daemon was killed                           what was under way is made equal
- * [recover_killed]
- *   ... the machine lost power, or it was remounted     one serves, the others are caught up
- * meanwhile ONLINE, but not here                                `degraded`: recorded as lost; else
- * refused not ONLINE in the newest record, or of an older     left out, and caught up while the
- * volume is mount (a copy put back)                           in use (heal/keeper.h) the witness
- * knows a newer record                    refused: what is here is stale generations that do not
- * know each other             refused: split brain
+ *   ONLINE in the newest record, same mount count    takes part [judge_member], after what a crash
+ *                                                    left is repaired [recover_stores]
+ *   ONLINE, but not here                             `degraded`: recorded as lost; else refused
+ *   not ONLINE in the newest record, or of an older  left out, and caught up while the volume is in
+ *     mount (a copy put back)                        use (heal/keeper.h)
+ *   the witness knows a newer record                 refused: what is here is stale
+ *   generations that do not know each other          refused: split brain
  */
-#include "daemon/assemble.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,37 +18,9 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "daemon/assemble_int.h"
 #include "daemon/daemon.h"
-#include "heal/catchup.h"
 #include "mirror/mirror.h"
-#include "store/segment.h"
-
-struct candidate {
-    char label[LABEL_BYTES];
-    const char *path;    /* of the configuration; "" for a member that it does not name */
-    struct id id;        /* of the member; zero: not known yet */
-    struct store *store; /* NULL: not here */
-    struct why why;      /* why it is not here */
-    enum member_state state;
-    uint64_t log_end; /* of its journal */
-    bool log;         /* it has one that goes on */
-};
-
-struct gather {
-    const struct config *config;
-    const struct mount_options *options;
-    struct events *events;
-    struct candidate c[STORES_MAX];
-    unsigned count;
-    struct super record; /* the newest there is, and then the one in force */
-    int newest;          /* whose it was */
-    struct witness *witness;
-    struct super seen; /* what the witness saw last */
-    bool witnessed;    /* `seen` is of the witness in force */
-    bool crashed;      /* frames may be missing in the journal: it says so */
-    uint64_t position; /* where the journal goes on */
-    uint64_t stable;   /* its last checkpoint */
-};
 
 /* --- places --- */
 
@@ -351,277 +319,6 @@ static int judge(struct gather *g, struct why *why) {
     return 0;
 }
 
-/* --- after a crash --- */
-
-/* What the source cannot hold (owners, xattrs), a copy from it would take from the other. */
-static int refuse_poorer(const struct gather *g, unsigned from, unsigned to, struct why *why) {
-    uint32_t lost = store_caps(g->c[to].store) & ~store_caps(g->c[from].store) &
-                    (STORE_CHOWN | STORE_XATTR_USER | STORE_XATTR_TRUSTED | STORE_ACL);
-
-    return lost == 0
-               ? 0
-               : why_set(
-                     why, -HFE_UNSAFE,
-                     "store \"%s\" cannot hold owners, ACLs or xattrs, and copying from it would "
-                     "take them from "
-                     "\"%s\". Mount with -o degraded, copy what you need from %s, and keep both",
-                     g->c[from].label, g->c[to].label, g->c[to].path);
-}
-
-static bool takes_part(const struct candidate *c) {
-    return c->store && c->state == MEMBER_ONLINE;
-}
-
-static int note_checkpoint(void *arg, const struct journal_frame *f) {
-    if (f->kind == JOURNAL_CHECKPOINT) {
-        *(uint64_t *)arg = f->off;
-    }
-    return 0;
-}
-
-/* The logs of those that take part. One that has none gets a new one later. */
-static void open_logs(struct gather *g) {
-    for (unsigned i = 0; i < g->count; i++) {
-        struct candidate *c = &g->c[i];
-
-        c->log = takes_part(c) && store_log_open(c->store, &c->log_end) == 0;
-    }
-}
-
-/* One source for the whole volume: a mixture is a tree that never existed. The longest journal, and
- * of those a local one. */
-static int pick_source(const struct gather *g) {
-    int source = -1;
-
-    for (unsigned i = 0; i < g->count; i++) {
-        const struct candidate *c = &g->c[i];
-        const struct candidate *best = source >= 0 ? &g->c[source] : NULL;
-
-        if (takes_part(c) && (!best || (c->log && (!best->log || c->log_end > best->log_end)) ||
-                              (c->log == best->log && c->log_end == best->log_end &&
-                               store_is_remote(best->store) && !store_is_remote(c->store)))) {
-            source = (int)i;
-        }
-    }
-    return source;
-}
-
-/* Frames of the source that a store does not have yet. */
-struct extend {
-    struct candidate *c;
-    const struct id *volume;
-    int err;
-};
-
-static int extend_one(void *arg, const struct journal_frame *f) {
-    struct extend *x = arg;
-    uint8_t bytes[JOURNAL_FRAME_BYTES_MAX];
-    size_t n = journal_frame_encode(f, x->volume, bytes);
-    int err = store_log_append(x->c->store, f->position, bytes, n);
-
-    x->c->log_end = err < 0 ? x->c->log_end : f->position + n;
-    return err;
-}
-
-/* All logs end where the source's does. One that cannot begins anew there. */
-static void equal_logs(struct gather *g, unsigned source) {
-    for (unsigned i = 0; i < g->count; i++) {
-        struct candidate *c = &g->c[i];
-        struct extend x = {.c = c, .volume = &g->record.volume_id};
-
-        if (!takes_part(c) || (c->log && c->log_end == g->position)) {
-            continue;
-        }
-        if (!c->log || i == source || c->log_end > g->position ||
-            store_log_read(g->c[source].store, c->log_end, g->position, extend_one, &x) < 0) {
-            c->log = store_log_reset(c->store, g->position) == 0;
-            c->log_end = g->position;
-        }
-    }
-}
-
-/* Is the store the same instance as at the last mount? Else it may have lost what was not synced.
- */
-static bool same_instance(const struct journal_tail *t, const struct candidate *c) {
-    struct journal_instance now;
-
-    store_instance(c->store, &now.dev, &now.ino, &now.mount);
-    for (unsigned k = 0; k < t->stores; k++) {
-        const struct journal_instance *then = &t->store[k];
-
-        if (id_equal(&then->store, &c->id)) {
-            return then->dev == now.dev && then->ino == now.ino && then->mount == now.mount;
-        }
-    }
-    return false;
-}
-
-/* Is the ring of the last mount there, and did no store lose what was not synced? */
-static bool tail_fits(const struct gather *g, const struct journal_tail *t) {
-    if (!id_equal(&t->volume, &g->record.volume_id) || t->mount_count != g->record.mount_count) {
-        return false;
-    }
-    for (unsigned i = 0; i < g->count; i++) {
-        if (takes_part(&g->c[i]) &&
-            (!same_instance(t, &g->c[i]) || !g->c[i].log || g->c[i].log_end < t->position ||
-             g->c[i].log_end > t->position + t->bytes)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The frames of the ring, behind those that a store has. */
-static bool append_tail(struct candidate *c, const struct journal_tail *t) {
-    size_t skip = (size_t)(c->log_end - t->position);
-    bool good = skip == t->bytes ||
-                store_log_append(c->store, c->log_end, t->frames + skip, t->bytes - skip) == 0;
-
-    c->log_end = t->position + t->bytes;
-    return good && store_log_sync(c->store) == 0;
-}
-
-static unsigned slot_of(const struct super *s, const struct id *id) {
-    unsigned slot = 0;
-
-    while (slot < s->member_count && !id_equal(&s->member[slot].id, id)) {
-        slot++;
-    }
-    return slot;
-}
-
-static int recover_one(struct gather *g, unsigned from, unsigned to, const struct journal_tail *t,
-                       struct why *why) {
-    struct catchup_config cc = {.from = g->c[from].store,
-                                .to = g->c[to].store,
-                                .from_slot = slot_of(&g->record, &g->c[from].id),
-                                .to_slot = slot_of(&g->record, &g->c[to].id)};
-    struct catchup *c;
-    int err = refuse_poorer(g, from, to, why);
-
-    err = err < 0 ? err : catchup_new(&cc, &g->record.volume_id, &c);
-    if (err < 0) {
-        return why->text[0] ? err : why_set(why, err, "cannot recover: %s", error_words(err));
-    }
-    catchup_view(c)->slot = -1;
-    err = store_log_read(g->c[from].store, g->stable, g->position, catchup_add, c);
-    /* Times that were not made equal yet are, of all that was told; names and bytes only of what
-     * was under way, for all other changes were on every store. */
-    err =
-        err < 0 ? why_set(why, err, "the change journal cannot be read: %s", error_words(err)) : 0;
-    err = err < 0 ? err : catchup_only(c, t->under_way, t->count);
-    err = err < 0 ? err : catchup_names(c, why);
-    err = err < 0 ? err : catchup_data(c, why);
-    if (err == 0) {
-        const struct copy_stat *s = catchup_stat(c);
-
-        event_post(g->events, EVENT_INFO,
-                   "the daemon had been killed with %u changes under way: store \"%s\" is equal "
-                   "again (%llu objects "
-                   "compared, %llu changed, %llu bytes copied)",
-                   t->count, g->c[to].label, (unsigned long long)s->objects_compared,
-                   (unsigned long long)s->objects_changed, (unsigned long long)s->bytes_copied);
-    }
-    catchup_free(c);
-    return err;
-}
-
-/* The last checkpoint that the source's log has. */
-static int checkpoint_of(struct gather *g, unsigned source, struct why *why) {
-    uint64_t first = store_log_first(g->c[source].store);
-    int err;
-
-    g->stable = first;
-    err = store_log_read(g->c[source].store, first, g->position, note_checkpoint, &g->stable);
-    if (err == 0 && g->stable < first) {
-        g->stable = first;
-    }
-    return err < 0 ? why_set(why, err, "the change journal of store \"%s\" cannot be read: %s",
-                             g->c[source].label, error_words(err))
-                   : 0;
-}
-
-/* The daemon was killed: its ring says what was under way. */
-static int recover_killed(struct gather *g, const struct journal_tail *t, struct why *why) {
-    int source = pick_source(g), err;
-
-    for (unsigned i = 0; i < g->count; i++) {
-        if (takes_part(&g->c[i]) && !append_tail(&g->c[i], t) && (int)i == source) {
-            return why_set(why, -EIO, "the change journal of store \"%s\" cannot be written",
-                           g->c[i].label);
-        }
-    }
-    g->position = t->position + t->bytes;
-    err = checkpoint_of(g, (unsigned)source, why);
-    for (unsigned i = 0; i < g->count && err == 0; i++) {
-        err = (int)i == source || !takes_part(&g->c[i])
-                  ? 0
-                  : recover_one(g, (unsigned)source, i, t, why);
-    }
-    equal_logs(g, (unsigned)source);
-    return err;
-}
-
-/* Power was lost, or a store was mounted anew: any single store holds all that was synced. One of
- * them serves, and the others are caught up meanwhile. */
-static int recover_crashed(struct gather *g, struct why *why) {
-    int source = pick_source(g), err;
-
-    g->position =
-        g->c[source].log ? g->c[source].log_end : g->record.end_position + JOURNAL_CAP_BYTES;
-    g->crashed = true;
-    err = g->c[source].log ? checkpoint_of(g, (unsigned)source, why) : 0;
-    for (unsigned i = 0; i < g->count && err == 0; i++) {
-        struct super_member *m = super_member_of(&g->record, &g->c[i].id);
-
-        if ((int)i == source || !takes_part(&g->c[i]) || !m) {
-            continue;
-        }
-        err = refuse_poorer(g, (unsigned)source, i, why);
-        m->position = g->c[source].log ? g->stable : 0;
-        m->left_generation = store_super(g->c[i].store)->generation;
-        m->left_mount = store_super(g->c[i].store)->mount_count;
-        g->c[i].state = MEMBER_STALE;
-    }
-    equal_logs(g, (unsigned)source);
-    event_post(g->events, EVENT_WARNING,
-               "the machine or a store went down without unmounting: store \"%s\" serves, the "
-               "others are made equal to "
-               "it meanwhile",
-               g->c[source].label);
-    return err;
-}
-
-static int recover(struct gather *g, struct why *why) {
-    struct journal_tail t = {.frames = NULL};
-    bool unclean = false;
-    char ring[PATH_BYTES];
-    int err = 0;
-
-    bool cut_off =
-        g->witnessed && g->seen.clean && g->record.mount_count == g->seen.mount_count + 1;
-
-    open_logs(g);
-    for (unsigned i = 0; i < g->count; i++) {
-        unclean = unclean || (takes_part(&g->c[i]) && !store_super(g->c[i].store)->clean);
-    }
-    if (!unclean || cut_off) { /* cut off while it wrote its record: nothing was changed */
-        g->position =
-            g->record.end_position > JOURNAL_START ? g->record.end_position : JOURNAL_START;
-        g->stable = g->position;
-        equal_logs(g, (unsigned)pick_source(g));
-        return 0;
-    }
-    daemon_ring_path(g->config->name, ring);
-    if (journal_read_tail(ring, &t) == 0 && tail_fits(g, &t)) {
-        err = recover_killed(g, &t, why);
-    } else {
-        err = recover_crashed(g, why);
-    }
-    journal_tail_release(&t);
-    return err;
-}
-
 /* --- the new record --- */
 
 static void note_states(struct gather *g) {
@@ -784,7 +481,7 @@ int assemble(const struct config *config, const struct mount_options *options,
     err = err < 0 ? err : ask_witness(g, why);
     err = err < 0 ? err : match_members(g, why);
     err = err < 0 ? err : judge(g, why);
-    err = err < 0 ? err : recover(g, why);
+    err = err < 0 ? err : recover_stores(g, why);
     err = err < 0 ? err : record_mount(g, why);
     err = err < 0 ? err : build(g, &a, why);
     for (unsigned i = 0; i < g->count; i++) {

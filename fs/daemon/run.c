@@ -33,7 +33,8 @@
 enum {
     STOP_PATIENCE_MS = 10000, /* SIGTERM: open files may be closed for so long */
     DEAD_PATIENCE_MS = 3000,
-    CHORES = 3
+    CHORES = 3,
+    CARRIER = 2, /* runs to the very end: the last changes, too, may wait for room in the ring */
 };
 
 struct running {
@@ -46,10 +47,11 @@ struct running {
     struct chore {
         struct running *r;
         void (*step)(struct mirror *m);
+        const _Atomic bool *until;
+        _Atomic bool runs;
     } chore[CHORES];
     int report; /* pipe to the waiting parent; -1 once it was told */
     _Atomic bool done, watch_done, stop;
-    _Atomic int chores;
     _Atomic bool ended;
     bool stuck; /* a thread is in a store that does not answer: nothing can be freed */
 };
@@ -360,13 +362,13 @@ static void chore_step(void *arg) {
 static void chore_loop(void *arg) {
     struct chore *c = arg;
 
-    while (!c->r->done) {
+    while (!*c->until) {
         (void)poll(NULL, 0, TICK_MS); /* woken early: no matter */
         if (!fiber_run(chore_step, c, chore_loop, c)) {
             return;
         }
     }
-    atomic_fetch_sub(&c->r->chores, 1);
+    c->runs = false;
 }
 
 static void *chore_main(void *arg) {
@@ -391,9 +393,16 @@ static int start_chores(struct running *r, struct why *why) {
     int err = 0;
 
     for (int i = 0; i < CHORES && err == 0; i++) {
-        r->chore[i] = (struct chore){r, steps[i]};
-        atomic_fetch_add(&r->chores, 1);
-        err = start_thread(chore_main, &r->chore[i], why);
+        struct chore *c = &r->chore[i];
+
+        c->r = r;
+        c->step = steps[i];
+        c->until = i == CARRIER ? &r->ended : &r->done;
+        c->runs = true;
+        err = start_thread(chore_main, c, why);
+        if (err < 0) {
+            c->runs = false;
+        }
     }
     for (unsigned i = 0; i < mirror_count(m) && err == 0; i++) {
         err = keeper_start(m, i, r->events, &r->keeper[i]);
@@ -401,7 +410,13 @@ static int start_chores(struct running *r, struct why *why) {
     return err;
 }
 
-/* All threads but the watchdog's end. False if one is stuck in a store. */
+static void wait_for_chore(const struct chore *c) {
+    while (c->runs) {
+        (void)poll(NULL, 0, 2); /* the watchdog sees to it that none waits for long */
+    }
+}
+
+/* All but the carrier. False if a keeper is stuck in its store. */
 static bool stop_chores(struct running *r) {
     bool ended = true;
 
@@ -409,8 +424,8 @@ static bool stop_chores(struct running *r) {
     for (unsigned i = 0; i < STORES_MAX; i++) {
         ended = keeper_stop(r->keeper[i]) && ended;
     }
-    while (atomic_load(&r->chores) > 0) {
-        (void)poll(NULL, 0, 10); /* the watchdog sees to it that none waits for long */
+    for (int i = 0; i < CARRIER; i++) {
+        wait_for_chore(&r->chore[i]);
     }
     return ended;
 }
@@ -474,23 +489,17 @@ static void end_fiber(void *arg) {
 }
 
 /* In a fiber: a store may hang now, too, and the record must be written all the same. */
-static void *end_main(void *arg) {
-    if (!fiber_run(end_fiber, arg, NULL, NULL)) {
-        return NULL;
-    }
-    return NULL;
-}
-
 static int flush(struct running *r) {
     struct ending e = {.r = r};
-    struct why why;
 
-    if (start_thread(end_main, &e, &why) < 0) {
-        return -EAGAIN;
+    if (fiber_start(end_fiber, &e) < 0) {
+        e.err = -EAGAIN;
+        r->ended = true;
     }
     while (!r->ended) {
         (void)poll(NULL, 0, 2);
     }
+    wait_for_chore(&r->chore[CARRIER]);
     return e.err;
 }
 
@@ -508,6 +517,8 @@ static int run_volume(struct running *r, struct why *why) {
         return err;
     }
     if (pthread_create(&watch, NULL, watch_main, r) != 0) {
+        disassemble(&r->assembly);
+        events_free(r->events);
         return why_set(why, -EAGAIN, "cannot start a thread");
     }
     err = serve(r, why);

@@ -86,13 +86,19 @@ const char *member_state_name(enum member_state state) {
     return names[state];
 }
 
-struct super_member *super_member_of(struct super *super, const struct id *id) {
-    for (uint32_t i = 0; i < super->member_count; i++) {
-        if (id_equal(&super->member[i].id, id)) {
-            return &super->member[i];
-        }
+unsigned super_slot_of(const struct super *super, const struct id *id) {
+    unsigned slot = 0;
+
+    while (slot < super->member_count && !id_equal(&super->member[slot].id, id)) {
+        slot++;
     }
-    return NULL;
+    return slot;
+}
+
+struct super_member *super_member_of(struct super *super, const struct id *id) {
+    unsigned slot = super_slot_of(super, id);
+
+    return slot < super->member_count ? &super->member[slot] : NULL;
 }
 
 bool super_knows(const struct super *s, const struct id *generation) {
@@ -100,6 +106,9 @@ bool super_knows(const struct super *s, const struct id *generation) {
 
     for (int i = 0; i < SUPER_HISTORY && !found; i++) {
         found = id_equal(&s->history[i], generation);
+    }
+    for (uint32_t i = 0; i < s->member_count && !found; i++) {
+        found = id_equal(&s->member[i].left_generation, generation);
     }
     return found;
 }

@@ -82,7 +82,10 @@ bool super_name_ok(const char *name);
 /* The member with this id, or NULL. */
 struct super_member *super_member_of(struct super *super, const struct id *id);
 
-/* Is it the record's generation, or one of its history? */
+/* Its index in the table; member_count if it is not there. */
+unsigned super_slot_of(const struct super *super, const struct id *id);
+
+/* Is it the record's generation, one of its history, or one that a member had when it left? */
 bool super_knows(const struct super *super, const struct id *generation);
 /* A new generation, the old one going into the history. */
 void super_new_generation(struct super *super);

@@ -8,8 +8,7 @@
  * Every step looks before it acts and leaves the name as it is on the source, so any prefix may be
  * repeated, by this run or another. The source is never written to.
  *
- *     catchup_new -> catchup_add for frames, catchup_names, catchup_data: as many rounds as it
- * takes
+ *     catchup_new -> catchup_add for frames, catchup_names, catchup_data: as many rounds as it takes
  *     -> catchup_finish -> catchup_free */
 #pragma once
 

@@ -52,7 +52,6 @@ struct keeper {
 struct probe_call {
     struct store *store;
     bool full;
-    struct why why;
 };
 
 static int probe_call(void *arg) {
@@ -61,28 +60,36 @@ static int probe_call(void *arg) {
     return store_check_alive(p->store, p->full);
 }
 
-static void probe(struct keeper *k, bool full) {
-    struct probe_call p = {.full = full};
-    struct mirror_member_info info;
-    int err;
+/* Does what the probe found mean that the store is lost? Then why; else NULL. */
+static const char *verdict(int err, char buf[REASON_BYTES]) {
+    switch (err) {
+    case 0:
+    case -ENODEV:       /* it left meanwhile, */
+    case -HFE_GIVEN_UP: /* which the watchdog says */
+    case -ENOSPC:
+    case -EDQUOT:
+        return NULL;
+    case -HFE_NO_STORE:
+    case -HFE_FOREIGN:
+        return "its folder is not the store any more: unmounted or replaced";
+    default:
+        (void)snprintf(buf, REASON_BYTES, "probe: %s", error_words(err));
+        return buf;
+    }
+}
 
-    mirror_member_info(k->m, k->i, &info);
-    p.store = mirror_member_store(k->m, k->i);
-    if (info.state != MEMBER_ONLINE || !p.store) {
+static void probe(struct keeper *k, bool full) {
+    struct probe_call p = {mirror_member_store(k->m, k->i), full};
+    char buf[REASON_BYTES];
+    const char *reason;
+
+    if (!mirror_is_online(k->m, k->i) || !p.store) {
         return;
     }
-    err = mirror_probe(k->m, k->i, probe_call, &p, offsetof(struct probe_call, why));
-    if (err == -HFE_NO_STORE || err == -HFE_FOREIGN) {
-        err = mirror_lose(k->m, k->i, MEMBER_FAULTED,
-                          "its folder is not the store any more: unmounted or replaced");
-    } else if (err < 0 && err != -ENODEV && err != -HFE_GIVEN_UP && err != -ENOSPC &&
-               err != -EDQUOT) {
-        char reason[128];
-
-        (void)snprintf(reason, sizeof(reason), "probe: %s", error_words(err));
-        err = mirror_lose(k->m, k->i, MEMBER_FAULTED, reason);
+    reason = verdict(mirror_probe(k->m, k->i, probe_call, &p, sizeof(p)), buf);
+    if (reason && mirror_lose(k->m, k->i, MEMBER_FAULTED, reason) < 0) {
+        return; /* the last one stays: its errors are the answer */
     }
-    (void)err; /* the last one stays: its errors are the answer */
 }
 
 /* --- bringing back --- */
@@ -367,15 +374,12 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
 }
 
 /* May what is in it be overwritten, and since when does it lack changes? */
-static int judge(struct keeper *k, const struct mirror_member_info *info,
-                 const struct super *theirs, const struct super *ours, uint64_t *ret_position,
-                 struct why *why) {
+static int judge(const struct mirror_member_info *info, const struct super *theirs,
+                 const struct super *ours, uint64_t *ret_position, struct why *why) {
     const struct super_member *r = &info->record;
-    bool known = super_knows(ours, &theirs->generation);
 
-    (void)k;
     *ret_position = 0;
-    if (!known) {
+    if (!super_knows(ours, &theirs->generation)) {
         return why_set(why, -HFE_UNSAFE,
                        "it was changed without the others (split brain). To keep what is served "
                        "now and put its own "
@@ -403,7 +407,7 @@ static int open_back(struct keeper *k, const struct mirror_member_info *info,
         !id_equal(&store_super(store)->store_id, &info->id)) {
         err = why_set(why, -HFE_FOREIGN, "%s holds another store now", info->path);
     }
-    err = err < 0 ? err : judge(k, info, store_super(store), &ours, ret_position, why);
+    err = err < 0 ? err : judge(info, store_super(store), &ours, ret_position, why);
     err = err < 0 ? err : store_check_alive(store, true);
     if (err < 0) {
         store_close(store);
@@ -420,7 +424,6 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
     int err = open_back(k, info, &to, &position, &why);
 
     k->anew = false;
-
     if (err < 0) {
         if (err != -HFE_NO_STORE && err != -ENOENT && strcmp(why.text, k->last_why) != 0) {
             (void)snprintf(k->last_why, sizeof(k->last_why), "%s", why.text);

@@ -63,7 +63,7 @@ int repair_object(struct mirror *m, unsigned from, unsigned to, struct obj *dir,
     if (!r.from || !r.to) {
         return -ENODEV; /* let go meanwhile */
     }
-    memcpy(r.name, name, strlen(name) + 1); /* checked by name_ok() */
+    name_copy(r.name, name);
     return guard_call(m->member[to].guard, GUARD_SLOW, repair_call, &r, sizeof(r));
 }
 

@@ -33,10 +33,6 @@ static uint64_t number_of(const struct mirror *m, const struct obj *obj) {
                                     : journal_number(m->journal, obj->id);
 }
 
-static void set_name(char to[NAME_BYTES], const char *from) {
-    memcpy(to, from, strlen(from) + 1); /* checked by name_ok() */
-}
-
 /* Its inodes on the ONLINE stores: remembered, or asked for. */
 static void fill_inodes(struct mirror *m, struct obj *obj, const struct obj_where *where,
                         struct journal_frame *f) {
@@ -82,7 +78,7 @@ static void bind_one(struct mirror *m, struct obj *obj, const struct obj_where *
                               .linked = (obj->flags & OBJ_BOUND) != 0,
                               .time_s = obj->born_epoch == journal_epoch(m->journal)};
 
-    set_name(f.name, where->name);
+    name_copy(f.name, where->name);
     fill_inodes(m, obj, where, &f);
     (void)journal_append(m->journal, NULL, &f);
     obj->told_epoch = journal_epoch(m->journal);
@@ -150,11 +146,11 @@ static void tell_names(struct mirror *m, const struct change *c, struct journal_
         log_bind(m, c->name[k].dir);
     }
     f.parent = number_of(m, c->name[0].dir);
-    set_name(f.name, c->name[0].name);
+    name_copy(f.name, c->name[0].name);
     if (moves) {
         f.number = number_of(m, c->obj);
         f.parent2 = number_of(m, c->name[1].dir);
-        set_name(f.name2, c->name[1].name);
+        name_copy(f.name2, c->name[1].name);
     }
     (void)journal_append(m->journal, intent, &f);
     if (moves && c->other) {
@@ -163,8 +159,8 @@ static void tell_names(struct mirror *m, const struct change *c, struct journal_
                                      .parent = f.parent2,
                                      .parent2 = f.parent};
 
-        set_name(back.name, f.name2);
-        set_name(back.name2, f.name);
+        name_copy(back.name, f.name2);
+        name_copy(back.name2, f.name);
         (void)journal_append(m->journal, intent, &back);
     }
 }
@@ -201,7 +197,7 @@ void log_name(struct mirror *m, struct obj *dir, const char *name) {
 
     log_bind(m, dir);
     f.parent = number_of(m, dir);
-    set_name(f.name, name);
+    name_copy(f.name, name);
     (void)journal_append(m->journal, NULL, &f);
 }
 
@@ -300,13 +296,14 @@ static void carry_portion(struct mirror *m, uint8_t *bytes, size_t n, bool sync)
     m->log_carried += n;
 }
 
-/* Carries all there is. The caller holds log_lock. */
-static void carry_locked(struct mirror *m, bool sync) {
+/* Carries all there is. A store whose log has no room says so with its error; the others' count.
+ * -ENOMEM. The caller holds log_lock. */
+static int carry_locked(struct mirror *m, bool sync) {
     scope_free uint8_t *bytes = malloc(TAKE_BYTES);
     size_t n;
 
     if (!bytes) {
-        return; /* later */
+        return -ENOMEM;
     }
     do {
         n = journal_take(m->journal, m->log_carried, bytes, TAKE_BYTES);
@@ -318,28 +315,34 @@ static void carry_locked(struct mirror *m, bool sync) {
         atomic_store(&m->log_durable, m->log_carried);
     }
     journal_carried(m->journal, m->log_carried);
+    return 0;
 }
 
-static void carry(struct mirror *m, bool sync) {
+static int carry(struct mirror *m, bool sync) {
+    int err;
+
     rwlock_write(&m->log_lock);
-    carry_locked(m, sync);
+    err = carry_locked(m, sync);
     rwlock_write_done(&m->log_lock);
+    return err;
 }
 
 int log_make_durable(struct mirror *m, uint64_t position) {
+    int err = 0;
+
     if (atomic_load(&m->log_durable) >= position) {
         return 0;
     }
     rwlock_write(&m->log_lock);
     if (atomic_load(&m->log_durable) < position) {
-        carry_locked(m, true);
+        err = carry_locked(m, true);
     }
     rwlock_write_done(&m->log_lock);
-    return atomic_load(&m->log_durable) >= position ? 0 : -ENOMEM;
+    return err;
 }
 
 uint64_t mirror_log_flush(struct mirror *m) {
-    carry(m, true);
+    (void)carry(m, true); /* what could not be carried is not counted */
     return atomic_load(&m->log_durable);
 }
 
@@ -369,7 +372,7 @@ static int sync_one(struct mirror *m, unsigned i, struct obj *obj) {
     err = hold_obj(m, obj, &hold);
     if (err == 0) {
         err = (int)RETRY_OWN(v->ops->open(
-            v, obj, obj->type == DT_DIR ? O_RDONLY | O_DIRECTORY : O_RDWR, &cred_self, &h));
+            v, obj, O_RDONLY | (obj->type == DT_DIR ? O_DIRECTORY : 0), &cred_self, &h));
         hold_done(m, &hold);
     }
     rwlock_read_done(&m->names);
@@ -522,10 +525,13 @@ static void enforce_cap(struct mirror *m) {
 }
 
 /* A frame of the logging itself: it must not wait for room that only carrying makes. */
-static void append_and_carry(struct mirror *m, const struct journal_frame *f) {
-    while (!journal_try_append(m->journal, f)) {
-        carry(m, false);
+static int append_and_carry(struct mirror *m, const struct journal_frame *f) {
+    int err = 0;
+
+    while (err == 0 && !journal_try_append(m->journal, f)) {
+        err = carry(m, false);
     }
+    return err;
 }
 
 int mirror_checkpoint(struct mirror *m) {
@@ -550,12 +556,18 @@ int mirror_checkpoint(struct mirror *m) {
         return err < 0 ? err : -EAGAIN; /* a store that joined meanwhile was not synced */
     }
     f.off = position;
-    append_and_carry(m, &f);
+    err = append_and_carry(m, &f);
+    if (err < 0) {
+        return err;
+    }
     rwlock_write(&m->log_lock);
     mend_logs(m);
-    carry_locked(m, true);
+    err = carry_locked(m, true);
     m->checkpoint_end = m->log_carried;
     rwlock_write_done(&m->log_lock);
+    if (err < 0) {
+        return err;
+    }
     atomic_store(&m->log_stable, position);
     mirror_end_exact(m, joined);
     enforce_cap(m);
@@ -564,7 +576,7 @@ int mirror_checkpoint(struct mirror *m) {
 }
 
 void mirror_log_carry(struct mirror *m) {
-    carry(m, false);
+    (void)carry(m, false); /* else at the next tick */
 }
 
 void mirror_log_tick(struct mirror *m) {
@@ -573,8 +585,7 @@ void mirror_log_tick(struct mirror *m) {
     bool sync = now - m->log_synced_ms >= LOG_SYNC_MS && position > atomic_load(&m->log_durable);
     uint64_t since = position - atomic_load(&m->log_stable);
 
-    carry(m, sync);
-    if (sync) {
+    if (carry(m, sync) == 0 && sync) {
         m->log_synced_ms = now;
     }
     if (position != m->checkpoint_end &&

@@ -117,6 +117,10 @@ static int record_on_stores_locked(struct mirror *m) {
 int member_record_locked(struct mirror *m) {
     int err = record_on_stores_locked(m);
 
+    pthread_mutex_lock(&m->status_lock);
+    m->shown = m->super;
+    pthread_mutex_unlock(&m->status_lock);
+
     if (err == 0 && m->write_witness) {
         err = m->write_witness(m->witness_arg, &m->super);
     }
@@ -201,17 +205,20 @@ void member_spoil(struct mirror *m, unsigned i, const char *what, int err) {
     }
 }
 
+void member_silence_text(const char *what, int64_t ms, char ret_text[REASON_BYTES]) {
+    (void)snprintf(ret_text, REASON_BYTES, "it stopped answering (%s: no reply for %lld.%lld s)",
+                   what, (long long)(ms / 1000), (long long)(ms % 1000 / 100));
+}
+
 int member_fault(struct mirror *m, unsigned i, int err, const char *what) {
-    char reason[256];
+    char reason[REASON_BYTES];
 
     if (atomic_load(&m->member[i].state) == MEMBER_SYNCING) { /* its changes are not counted */
         member_spoil(m, i, what, err);
         return 0;
     }
     if (err == -HFE_GIVEN_UP) {
-        (void)snprintf(
-            reason, sizeof(reason), "it stopped answering (%s: no reply for %lld.%lld s)", what,
-            (long long)(m->store_timeout_ms / 1000), (long long)(m->store_timeout_ms % 1000 / 100));
+        member_silence_text(what, m->store_timeout_ms, reason);
     } else {
         (void)snprintf(reason, sizeof(reason), "%s: %s", what, error_words(err));
     }
@@ -302,10 +309,6 @@ int mirror_sync_begin(struct mirror *m, unsigned i, struct store *store, uint64_
     err = begin_locked(m, i, store, position);
     rwlock_write_done(&m->member_lock);
     return err;
-}
-
-void mirror_spoil(struct mirror *m, unsigned i) {
-    member_spoil(m, i, "test", -EIO);
 }
 
 bool mirror_sync_spoiled(struct mirror *m, unsigned i) {
@@ -472,8 +475,8 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
     s->online = online_count(m);
     s->read_only = atomic_load(&m->read_only);
     s->unequal = atomic_load(&m->unequal);
-    s->generation_number = m->super.generation_number;
-    s->mount_count = m->super.mount_count;
+    s->generation_number = m->shown.generation_number;
+    s->mount_count = m->shown.mount_count;
     s->position = journal_position(m->journal);
     for (unsigned i = 0; i < m->count; i++) {
         struct member *member = &m->member[i];
@@ -487,7 +490,7 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
         r->reads_here = i == atomic_load(&m->reader);
         r->silent = atomic_load(&member->silent);
         r->since_s = member->since_s;
-        r->position = m->super.member[member->slot].position;
+        r->position = m->shown.member[member->slot].position;
         r->read_errors = member->read_errors;
         r->write_errors = member->write_errors;
         r->total_bytes = member->total_bytes;

@@ -91,15 +91,6 @@ struct vol_ops mirror_ops = {
     .sync = mirror_sync,
 };
 
-static unsigned slot_of(const struct super *s, const struct id *id) {
-    unsigned slot = 0;
-
-    while (slot < s->member_count && !id_equal(&s->member[slot].id, id)) {
-        slot++;
-    }
-    return slot;
-}
-
 static int take_members(struct mirror *m, const struct mirror_config *c) {
     bool syncfs = true, away = false;
 
@@ -124,7 +115,7 @@ static int take_members(struct mirror *m, const struct mirror_config *c) {
         }
         (void)snprintf(to->label, sizeof(to->label), "%s", from->label);
         to->since_s = from->since_s;
-        to->slot = slot_of(&c->super, &from->id);
+        to->slot = super_slot_of(&c->super, &from->id);
         atomic_init(&to->state, from->state);
         if (from->state == MEMBER_ONLINE) {
             m->caps &= store_caps(from->store);
@@ -228,7 +219,7 @@ int mirror_new(const struct mirror_config *c, struct why *why, struct vol **ret_
     m->vol.ops = &mirror_ops;
     m->min_stores = c->min_stores > 0 ? c->min_stores : 1;
     m->events = c->events;
-    m->super = c->super;
+    m->super = m->shown = c->super;
     m->write_witness = c->write_witness;
     m->witness_arg = c->witness_arg;
     m->journal = c->journal;

@@ -124,7 +124,6 @@ int mirror_peer_ino(struct mirror *mirror, unsigned index, unsigned from, const 
                     unsigned depth, uint64_t ino, uint64_t *ret_ino) must_check;
 void mirror_range_release(struct mirror *mirror, unsigned index);
 /* Did a change that it should have received go wrong, or was it given up? */
-void mirror_spoil(struct mirror *mirror, unsigned index); /* for tests */
 bool mirror_sync_spoiled(struct mirror *mirror, unsigned index);
 void mirror_sync_failed(struct mirror *mirror, unsigned index, const char *reason);
 /* ONLINE, recorded. -HFE_STALE if it was spoiled. */
@@ -153,7 +152,7 @@ void mirror_set_progress(struct mirror *mirror, unsigned index,
 
 /* What `status` shows. Never touches a store. Any thread. */
 struct mirror_member_status {
-    char label[LABEL_BYTES], path[PATH_BYTES], fs[16], reason[256];
+    char label[LABEL_BYTES], path[PATH_BYTES], fs[16], reason[REASON_BYTES];
     enum member_state state;
     bool reads_here; /* the store that serves reads */
     bool silent;     /* the last one, and it does not answer */

@@ -1,10 +1,15 @@
 /* Shared by the files of this room. Who does what:
  *
- *     answer.c   a change on all stores, and the one answer; reads with failover; fsync side by
- * side member.c   the states of stores, and how they are recorded names.c    lookup, make, link,
- * unlink, rename ... attrs.c    getattr, setattr, xattrs, statfs files.c    handles: open, close,
- * open folders; files without a name data.c     read, write, fsync, fallocate, copy, seek times.c
- * mtimes made equal on all stores */
+ *     answer.c   a change on all stores, and the one answer; reads with failover; fsync side by side
+ *     member.c   the states of stores, and how they are recorded
+ *     names.c    lookup, make, link, unlink, rename ...
+ *     attrs.c    getattr, setattr, xattrs, statfs
+ *     files.c    handles: open, close, open folders; files without a name
+ *     data.c     read, write, fsync, fallocate, copy, seek
+ *     times.c    mtimes made equal on all stores
+ *     log.c      the change journal: what is told, how it gets to the stores, checkpoints
+ *     watch.c    the watchdog: stores that do not answer
+ *     guard.c    a store whose calls can be given up */
 #pragma once
 
 #include <stdatomic.h>
@@ -42,7 +47,7 @@ struct member {
     struct obj *range_obj;
     /* guarded by status_lock */
     uint64_t since_s;
-    char reason[256];
+    char reason[REASON_BYTES];
     struct mirror_progress progress;
 };
 
@@ -75,6 +80,7 @@ struct mirror {
     struct rwlock member_lock; /* taken alone */
     struct super super;
     pthread_mutex_t status_lock; /* a leaf: what status shows */
+    struct super shown;          /* guarded by status_lock: as it was recorded last */
     /* guarded by files_lock */
     pthread_mutex_t files_lock;
     struct mfile *files; /* all that are open */
@@ -236,6 +242,8 @@ void member_spoil(struct mirror *m, unsigned i, const char *what, int err);
 bool member_edge_ok(enum member_state from, enum member_state to);
 /* A device error while others did well. 0 when recorded; negative if the store is the last one. */
 int member_fault(struct mirror *m, unsigned i, int err, const char *what);
+/* "it stopped answering ..." */
+void member_silence_text(const char *what, int64_t ms, char ret_text[REASON_BYTES]);
 void member_pick_reader(struct mirror *m);
 /* Writes the record to all ONLINE stores and the witness. Under member_lock. */
 int member_record_locked(struct mirror *m);

@@ -6,7 +6,6 @@
  * A silent store is shut, all calls on it are given up (their requests go on in other threads and
  * find a failed store), and it is recorded as lost. The last ONLINE store is never given up:
  * requests wait, and status says so. */
-#include <pthread.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -16,7 +15,7 @@
 struct loss {
     struct mirror *m;
     unsigned i;
-    char reason[128];
+    char reason[REASON_BYTES];
 };
 
 static void lose(void *arg) {
@@ -29,17 +28,9 @@ static void lose(void *arg) {
     free(l);
 }
 
-static void *lose_thread(void *arg) {
-    if (!fiber_run(lose, arg, NULL, NULL)) {
-        return NULL; /* recording it got stuck in another store, and goes on elsewhere */
-    }
-    return NULL;
-}
-
 /* Usually one of its requests was faster. In a thread of its own: another store may hang, too. */
 static void lose_aside(struct mirror *m, unsigned i, const char *reason) {
     struct loss *l = malloc(sizeof(*l));
-    pthread_t thread;
 
     if (!l) {
         return; /* its requests do it */
@@ -47,9 +38,7 @@ static void lose_aside(struct mirror *m, unsigned i, const char *reason) {
     *l = (struct loss){.m = m, .i = i};
     (void)snprintf(l->reason, sizeof(l->reason), "%s", reason);
     atomic_fetch_add(&m->losing, 1);
-    if (pthread_create(&thread, NULL, lose_thread, l) == 0) {
-        (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
-    } else {
+    if (fiber_start(lose, l) < 0) {
         atomic_fetch_sub(&m->losing, 1);
         free(l);
     }
@@ -57,10 +46,9 @@ static void lose_aside(struct mirror *m, unsigned i, const char *reason) {
 
 static void give_up(struct mirror *m, unsigned i, const char *what, int64_t ms) {
     struct member *member = &m->member[i];
-    char reason[128];
+    char reason[REASON_BYTES];
 
-    (void)snprintf(reason, sizeof(reason), "it stopped answering (%s: no reply for %lld.%lld s)",
-                   what, (long long)(ms / 1000), (long long)(ms % 1000 / 100));
+    member_silence_text(what, ms, reason);
     guard_shut(member->guard);
     guard_give_up(member->guard);
     if (atomic_load(&member->state) == MEMBER_SYNCING) {

@@ -313,8 +313,7 @@ int store_log_open(struct store *st, uint64_t *ret_end) {
     if (ftruncate(st->log.fd, JOURNAL_HEAD_BYTES + (off_t)(at - start)) < 0) {
         return -errno;
     }
-    err = posix_fallocate(st->log.fd, 0, FILE_BYTES); /* no room: appending says so */
-    (void)err;
+    (void)posix_fallocate(st->log.fd, 0, FILE_BYTES); /* no room: appending says so */
     st->log.start = start;
     st->log.end = at;
     *ret_end = at;

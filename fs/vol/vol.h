@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
@@ -33,6 +34,14 @@ struct vol_handle {
 
 static inline bool vol_have(struct vol_handle h) {
     return h.v != UINT64_MAX;
+}
+
+/* A name of at most NAME_MAX bytes, which whoever made it has checked. */
+static inline void name_copy(char to[NAME_BYTES], const char *name) {
+    size_t n = strnlen(name, NAME_BYTES - 1);
+
+    memcpy(to, name, n);
+    to[n] = '\0';
 }
 
 /* A name that was found or made. `obj` is set by the layer that owns the table, with one nlookup

@@ -114,7 +114,7 @@ start:
         :: i == N -> break
         od;
         if :: ok == 0 -> goto end :: else fi;
-        /* recover(): one source, the others are made equal to it before they serve */
+        /* recover_stores(): one source, the others are made equal to it before they serve */
         i = 0; from = N;
         do
         :: i < N -> if :: HAS(ok, i) && from == N -> from = i

@@ -1,5 +1,6 @@
 /* Who may serve: stores that come and go between mounts. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #include "daemon/assemble.h"
 #include "daemon/volume.h"
 #include "heal/keeper.h"
-#include "mirror/mirror.h"
+#include "mirror/mirror_int.h"
 #include "tree.h"
 
 static char dir[64];
@@ -291,7 +292,7 @@ Test(assemble, a_catch_up_that_missed_a_change_does_not_end_online) {
     begin_catch_up(&a);
     mirror_names_done(mirror_of(a.mirror), 1,
                       true); /* nobody holds the names: it receives nothing yet */
-    mirror_spoil(mirror_of(a.mirror), 1);
+    member_spoil(mirror_of(a.mirror), 1, "test", -EIO);
     cr_assert_eq(mirror_sync_done(mirror_of(a.mirror), 1), -HFE_STALE);
     cr_assert(!all_online(&a));
     mirror_sync_failed(mirror_of(a.mirror), 1, "test");

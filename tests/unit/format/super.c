@@ -111,6 +111,19 @@ Test(super, a_new_generation_keeps_the_old_one_in_its_history) {
     cr_assert_eq(s.generation_number, 4);
 }
 
+Test(super, what_a_member_had_when_it_left_stays_known) {
+    struct super s = sample();
+    struct id old = s.generation;
+
+    s.member[1].left_generation = old;
+    for (int i = 0; i < 2 * SUPER_HISTORY; i++) {
+        super_new_generation(&s);
+    }
+    cr_assert(super_knows(&s, &old));
+    s.member[1].left_generation = (struct id){{0}};
+    cr_assert(!super_knows(&s, &old));
+}
+
 Test(super, names_follow_the_rule) {
     cr_assert(super_name_ok("crm"));
     cr_assert(super_name_ok("A1_.-"));

@@ -1,0 +1,353 @@
+/* Marked bytes and attributes: compared block by block, and copied where they differ. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "heal/catchup_int.h"
+
+static bool is_zero(const uint8_t *p, size_t n) {
+    return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+/* What differs in one chunk, block by block, in runs. */
+static int write_differing(struct catchup *c, int out, const uint8_t *a, const uint8_t *b, size_t n,
+                           size_t have, off_t off) {
+    for (size_t at = 0; at < n;) {
+        size_t run = 0;
+
+        while (at + run < n) {
+            size_t len = n - at - run < BLOCK_BYTES ? n - at - run : BLOCK_BYTES;
+
+            if (at + run + len <= have && memcmp(a + at + run, b + at + run, len) == 0) {
+                break;
+            }
+            run += len;
+        }
+        if (run > 0) {
+            bool hole =
+                is_zero(a + at, run) && fallocate(out, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                                  off + (off_t)at, (off_t)run) == 0;
+            ssize_t w = hole ? (ssize_t)run : io_pwrite(out, a + at, run, off + (off_t)at);
+
+            if (w != (ssize_t)run) {
+                return w < 0 ? (int)w : -ENOSPC;
+            }
+            c->stat.bytes_copied += run;
+            at += run;
+        } else {
+            at += n - at < BLOCK_BYTES ? n - at : BLOCK_BYTES;
+        }
+    }
+    return 0;
+}
+
+static int copy_chunk(struct catchup *c, int in, int out, off_t off, size_t len) {
+    ssize_t n = io_pread(in, c->buf, len, off), m;
+
+    if (n <= 0) {
+        return (int)n;
+    }
+    m = io_pread(out, c->buf + CHUNK, (size_t)n, off);
+    if (m < 0) {
+        return (int)m;
+    }
+    c->stat.bytes_compared += (uint64_t)n;
+    return write_differing(c, out, c->buf, c->buf + CHUNK, (size_t)n, (size_t)m, off);
+}
+
+struct file {
+    int in, out;
+    const char *path[DEPTH_MAX];
+    unsigned depth;
+    uint64_t ino;
+};
+
+static int hold(struct catchup *c, const struct file *f, uint64_t off, uint64_t len) {
+    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len) : 0;
+}
+
+static void release(struct catchup *c) {
+    if (c->c.release) {
+        c->c.release(c->c.arg);
+    }
+}
+
+static int copy_range(struct catchup *c, const struct file *f, uint64_t off, uint64_t end) {
+    while (off < end) {
+        uint64_t len = end - off < CHUNK ? end - off : CHUNK;
+        struct stat st;
+        int err;
+
+        if (catchup_stopped(c)) {
+            return -ECANCELED;
+        }
+        if (fstat(f->in, &st) < 0) {
+            return -errno;
+        }
+        if ((uint64_t)st.st_size <= off) {
+            return 0;
+        }
+        err = hold(c, f, off, len);
+        if (err < 0) {
+            return err;
+        }
+        err = copy_chunk(c, f->in, f->out, (off_t)off, (size_t)len);
+        release(c);
+        if (err < 0) {
+            return err;
+        }
+        off += len;
+    }
+    return 0;
+}
+
+static int by_off(const void *a, const void *b) {
+    const struct view_range *x = a, *y = b;
+
+    return x->off < y->off ? -1 : x->off > y->off;
+}
+
+/* The size, and attributes. Under a hold of all bytes. */
+static int equal_size(struct catchup *c, const struct file *f, const struct spot *from,
+                      const struct spot *to) {
+    struct stat a, b;
+    int err = hold(c, f, 0, (uint64_t)INT64_MAX + 1); /* the times, too */
+
+    if (err < 0) {
+        return err;
+    }
+    if (fstat(f->in, &a) < 0 || fstat(f->out, &b) < 0 ||
+        (a.st_size != b.st_size && ftruncate(f->out, a.st_size) < 0)) {
+        err = -errno;
+    }
+    copy_holes(f->in, f->out, err < 0 ? 0 : a.st_size);
+    err = err < 0 ? err : copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
+    release(c);
+    return err;
+}
+
+static int copy_ranges(struct catchup *c, struct view_node *node, const struct file *f) {
+    uint64_t done = 0;
+    int err = 0;
+
+    if (node->ranges > 1) {
+        qsort(node->range, node->ranges, sizeof(node->range[0]), by_off);
+    }
+    for (unsigned i = 0; i < node->ranges && err == 0; i++) {
+        uint64_t off = node->range[i].off > done ? node->range[i].off : done;
+        uint64_t end = node->range[i].off + node->range[i].len;
+
+        err = off < end ? copy_range(c, f, off, end) : 0;
+        done = end > done ? end : done;
+    }
+    return err == 0 && node->tail != UINT64_MAX ? copy_range(c, f, node->tail, INT64_MAX) : err;
+}
+
+/* Names from the root down, where the node is on the source now. */
+static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
+    const struct view_name *n = spot->at;
+    const char *up[DEPTH_MAX];
+    unsigned depth = 0;
+
+    for (;;) {
+        struct view_node *folder;
+        struct spot above;
+        struct stat st;
+        int err;
+
+        if (depth == DEPTH_MAX) {
+            return -ELOOP;
+        }
+        up[depth++] = n->text;
+        if (n->parent == JOURNAL_ROOT) {
+            break;
+        }
+        if (n->parent == JOURNAL_PARKED && depth + 2 <= DEPTH_MAX) {
+            up[depth++] = STORE_OPEN_FOLDER;
+            up[depth++] = STORE_FOLDER;
+            break;
+        }
+        folder = view_find(c->view, n->parent);
+        err = folder ? who_find(c, FROM, folder, &above, &st) : -ENOENT;
+        if (err < 0) {
+            return err;
+        }
+        n = above.at;
+    }
+    for (unsigned i = 0; i < depth; i++) {
+        f->path[i] = up[depth - 1 - i];
+    }
+    f->depth = depth;
+    return 0;
+}
+
+static int copy_file(struct catchup *c, struct view_node *node, const struct spot *from,
+                     const struct spot *to) {
+    scope_fd int in = openat(from->fd, from->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    scope_fd int out = openat(to->fd, to->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    struct file f = {.in = in, .out = out};
+    struct stat st;
+    int err = in < 0 || out < 0 || fstat(in, &st) < 0 ? -errno : 0;
+
+    if (err == 0 && c->c.hold) {
+        f.ino = st.st_ino;
+        err = path_of(c, from, &f);
+    }
+    err = err < 0 ? err : copy_ranges(c, node, &f);
+    err = err < 0 ? err : equal_size(c, &f, from, to);
+    if (err == 0 && !(store_caps(c->c.to) & STORE_SYNCFS) && fsync(out) < 0) {
+        err = -errno;
+    }
+    return err == 0 && close(steal_fd(&out)) < 0 ? -errno : err;
+}
+
+/* The target receives all names, so what is at the same place is the same file: for what was bound
+ * when nobody asked the target. Folders first. Depth is bounded by path_of(). */
+static int learn(struct catchup *c, struct view_node *node) {
+    struct file f = {.depth = 0};
+    struct view_node *folder;
+    struct spot spot;
+    struct stat st;
+    uint64_t ino;
+    int err = who_find(c, FROM, node, &spot, &st);
+
+    if (err < 0 || !c->c.peer) {
+        return err < 0 ? err : -HFE_STALE;
+    }
+    folder = view_find(c->view, spot.at->parent);
+    err = path_of(c, &spot, &f);
+    if (err == 0 && folder && !(folder->peers >> c->c.to_slot & 1)) {
+        err = learn(c, folder);
+    }
+    err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino);
+    if (err == 0) {
+        who_is(c, node, ino);
+        node->at = spot.at;
+    }
+    return err;
+}
+
+/* The node could not be found on the source: gone, or just moved. */
+static int not_there(struct catchup *c, struct view_node *node) {
+    if (c->c.live && view_is_somewhere(node)) {
+        node->again = true;
+        c->pending++;
+    }
+    return 0;
+}
+
+/* Attributes, which nobody else may set meanwhile. */
+static int equalize_held(struct catchup *c, const struct spot *from, const struct spot *to,
+                         uint64_t ino) {
+    struct file f = {.ino = ino};
+    int err = c->c.hold ? path_of(c, from, &f) : 0;
+
+    err = err < 0 ? err : hold(c, &f, INT64_MAX, 1);
+    if (err == 0) {
+        err = copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
+        release(c);
+    }
+    return err;
+}
+
+static int equalize_node(struct catchup *c, struct view_node *node) {
+    bool bytes = (node->ranges > 0 || node->tail != UINT64_MAX) && node->type == DT_REG;
+    struct spot from, to;
+    struct stat s, t;
+
+    if (!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX) {
+        return 0;
+    }
+    if (who_find(c, FROM, node, &from, &s) < 0) {
+        return not_there(c, node);
+    }
+    (void)snprintf(c->where, sizeof(c->where), "%s", from.name);
+    c->stat.objects_compared++;
+    if (who_find(c, TO, node, &to, &t) < 0) {
+        int folder, err;
+
+        if (c->view->no_names) {
+            if (node->peers >> c->c.to_slot & 1) {
+                return not_there(c, node); /* it moves right now: once more */
+            }
+            err = learn(c, node);
+            return err < 0 ? err : equalize_node(c, node); /* its inode is known now */
+        }
+        ((struct view_name *)from.at)->done = false; /* not told as a name: compared as a whole */
+        err = names_reconcile(c, (struct view_name *)from.at);
+        folder = err < 0 ? err : who_open(c, TO, from.at->parent);
+        return folder < 0 ? folder : names_equalize_attrs(c, (struct view_name *)from.at);
+    }
+    return bytes              ? copy_file(c, node, &from, &to)
+           : node->times_only ? names_equal_times(c, &from, &to)
+                              : equalize_held(c, &from, &to, s.st_ino);
+}
+
+/* Bytes changed under a name that is gone, of a file that has other names which nobody looked up:
+ * somewhere it may still be. The source is searched for it. */
+static int equalize_lost_links(struct catchup *c) {
+    bool any = false;
+
+    for (const struct view_node *n = c->view->nodes; n && !any; n = n->next) {
+        struct view_node *node = (struct view_node *)n;
+        struct spot spot;
+        struct stat st;
+
+        any = n->linked && (n->ranges > 0 || n->tail != UINT64_MAX || n->attr) &&
+              who_find(c, FROM, node, &spot, &st) < 0;
+    }
+    if (!any || c->view->no_names) {
+        return any ? -HFE_STALE : 0;
+    }
+    /* Rare: the trees are compared, every byte. */
+    return names_compare(c, catchup_root(c, FROM), catchup_root(c, TO), true);
+}
+
+static int equalize_nodes(struct catchup *c, bool folders) {
+    int err = 0;
+
+    for (struct view_node *n = c->view->nodes; n && err == 0; n = n->next) {
+        if ((n->type == DT_DIR) != folders) {
+            continue;
+        }
+        who_trim_folders(c, OPEN_FOLDERS);
+        err = catchup_stopped(c) ? -ECANCELED : equalize_node(c, n);
+        if (c->c.live && (err == -ENOENT || err == -ESTALE || err == -ENOTDIR)) {
+            err = not_there(c, n);
+        }
+    }
+    return err;
+}
+
+static int equalize_root(struct catchup *c) {
+    struct file f = {.depth = 0};
+    struct stat st;
+    int err = fstat(catchup_root(c, FROM), &st) < 0 ? -errno : 0;
+
+    f.ino = st.st_ino;
+    err = err < 0 ? err : hold(c, &f, INT64_MAX, 1);
+    if (err == 0) {
+        err = copy_attrs(catchup_root(c, FROM), ".", catchup_root(c, TO), ".", &c->stat);
+        release(c);
+    }
+    return err;
+}
+
+int catchup_data(struct catchup *c, struct why *why) {
+    int err;
+
+    c->pending = 0;
+    who_look_at_target(c);
+    err = equalize_nodes(c, false);
+    err = err < 0 ? err : equalize_lost_links(c);
+    err = err < 0 ? err
+                  : equalize_nodes(c, true); /* last: what is made in a folder changes its time */
+    err = err < 0 ? err : equalize_root(c);
+    return err < 0 ? why_set(why, err, "catching up %s stopped at \"%s\": %s", store_path(c->c.to),
+                             c->where, error_words(err))
+                   : 0;
+}

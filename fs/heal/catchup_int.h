@@ -1,0 +1,104 @@
+/* Shared by the files of a catch-up. Who does what:
+ *
+ *     catchup.c   begins and ends it, takes frames, the last steps of each round
+ *     who.c       which file of a store is which object of the log
+ *     names.c     what a name is on the source, it becomes on the target
+ *     bytes.c     marked bytes and attributes */
+#pragma once
+
+#include <stdio.h>
+#include <uthash.h>
+
+#include "heal/catchup.h"
+#include "journal/journal.h"
+
+enum {
+    FROM = 0,
+    TO = 1,
+    STAGE = 2,          /* the number of our folder for what is in the way; see JOURNAL_ROOT */
+    DEPTH_MAX = 256,    /* of folders in a path; deeper ones are compared as a whole from there */
+    OPEN_FOLDERS = 256, /* kept open on each side, from one name to the next */
+    CHUNK = 256 << 10,
+};
+
+struct by_ino {
+    uint64_t ino; /* key */
+    struct view_node *node;
+    UT_hash_handle hh;
+};
+
+/* A folder that is kept open. None is closed while a name is worked on. */
+struct open_folder {
+    uint64_t number; /* key */
+    int fd;
+    UT_hash_handle hh;
+};
+
+struct catchup {
+    struct catchup_config c;
+    struct view *view;
+    struct by_ino *known[2];
+    struct view_node *indexed; /* the last node that is in `known` */
+    struct open_folder *folder[2];
+    int stage,
+        parked[2]; /* our folders: for what is in the way, and of open files without a name */
+    unsigned staged;
+    bool only;        /* all that was told is on both stores, but for what was under way */
+    bool exact;       /* nothing moves on the source now: the log says where everything is */
+    unsigned pending; /* names and nodes that are to be looked at again */
+    bool started;     /* the target was looked at: which file is which */
+    struct copy_stat stat;
+    char where[2 * NAME_BYTES]; /* for messages */
+    uint8_t *buf;
+};
+
+/* A name in an open folder. */
+struct spot {
+    int fd;
+    const char *name;
+    const struct view_name *at;
+};
+
+static inline int catchup_root(const struct catchup *c, int side) {
+    return store_root_fd(side == FROM ? c->c.from : c->c.to);
+}
+static inline unsigned catchup_slot(const struct catchup *c, int side) {
+    return side == FROM ? c->c.from_slot : c->c.to_slot;
+}
+/* Is it to stop? */
+static inline bool catchup_stopped(struct catchup *c) {
+    return c->c.stopped && c->c.stopped(c->c.arg, &c->stat);
+}
+
+/* --- who.c --- */
+
+/* The node of that inode, or NULL. */
+struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino);
+/* It was found, or made, on the target: this is its inode. */
+void who_is(struct catchup *c, struct view_node *node, uint64_t ino);
+/* Where the node is: the newest of its places at which it proves to be. -ENOENT, -ELOOP. */
+int who_find(struct catchup *c, int side, struct view_node *node, struct spot *ret_spot,
+             struct stat *ret_st) must_check;
+/* A descriptor of the folder `number`, kept by us. -ENOENT if it is not there, or nobody knows. */
+int who_open(struct catchup *c, int side, uint64_t number) must_check;
+/* The target's folder of that number is another one now. */
+void who_forget_folder(struct catchup *c, uint64_t number);
+/* Closes all if there are more than `keep`. Between two names. */
+void who_trim_folders(struct catchup *c, unsigned keep);
+/* Before anything is changed on the target: which of its files is which object. What was bound
+ * while it was there is known; the rest is where the log says, if no change came before. */
+void who_look_at_target(struct catchup *c);
+/* Forgets all. */
+void who_free(struct catchup *c);
+
+/* --- names.c --- */
+
+/* What the name is on the source, it becomes on the target. */
+int names_reconcile(struct catchup *c, struct view_name *n) must_check;
+/* Makes all that is in a folder of both equal, given by descriptors, but leaves alone what the log
+ * knows as something else. `top`: it is the volume's root. */
+int names_compare(struct catchup *c, int from, int to, bool top) must_check;
+/* Attributes and times, too: without its bytes. */
+int names_equalize_attrs(struct catchup *c, struct view_name *n) must_check;
+/* Attributes and times of one object; if nothing else differs there is little to do. */
+int names_equal_times(struct catchup *c, const struct spot *from, const struct spot *to) must_check;

@@ -1,0 +1,381 @@
+/* What a name is on the source, it becomes on the target. What moved is moved, found by its inode
+ * where it was; what is in the way is put aside, for it may be needed elsewhere. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "heal/catchup_int.h"
+#include "heal/tree.h"
+
+/* The folder of a name, on the target. What made it may have to be done first; and where the log
+ * does not prove which folder it is, the one of the same name was compared as a whole. */
+static int target_folder(struct catchup *c, uint64_t number) {
+    struct view_node *node = view_find(c->view, number);
+    int fd = who_open(c, TO, number), above;
+    struct spot spot;
+    struct stat st;
+
+    if (fd >= 0 || !node || node->busy || who_find(c, FROM, node, &spot, &st) < 0) {
+        return fd;
+    }
+    node->busy = true;
+    fd = names_reconcile(c, (struct view_name *)spot.at);
+    node->busy = false;
+    if (fd < 0) {
+        return fd;
+    }
+    fd = who_open(c, TO, number);
+    if (fd >= 0) {
+        return fd;
+    }
+    node->busy = true;
+    above = target_folder(c, spot.at->parent);
+    node->busy = false;
+    if (above < 0 || fstatat(above, spot.at->text, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        !S_ISDIR(st.st_mode)) {
+        return -ENOENT;
+    }
+    who_is(c, node, st.st_ino);
+    node->at = spot.at;
+    return who_open(c, TO, number);
+}
+
+/* What is in the way on the target goes to our stage: it may be needed elsewhere. */
+static int put_aside(struct catchup *c, int fd, const char *name, const struct stat *st) {
+    struct view_node *node = who_of_ino(c, TO, st->st_ino);
+    char staged[32];
+
+    do {
+        (void)snprintf(staged, sizeof(staged), "%u", c->staged++);
+    } while (faccessat(c->stage, staged, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+    if (renameat(fd, name, c->stage, staged) < 0) {
+        return -errno;
+    }
+    c->stat.objects_changed++;
+    return node && IFTODT(st->st_mode) == node->type ? view_place(c->view, node, STAGE, staged) : 0;
+}
+
+/* While whole folders are compared: what the log knows as an object of the target that is elsewhere
+ * on the source is put aside, and not written into or removed. */
+static int on_known(void *arg, int dir, const char *name, const struct stat *st,
+                    const struct stat *source) {
+    struct catchup *c = arg;
+    const struct view_node *node = who_of_ino(c, TO, st->st_ino);
+    int err;
+
+    if (!node || (source && (node->peers >> c->c.from_slot & 1) &&
+                  node->ino[c->c.from_slot] == source->st_ino)) {
+        return 0;
+    }
+    err = put_aside(c, dir, name, st);
+    return err < 0 ? err : 1;
+}
+
+int names_compare(struct catchup *c, int from, int to, bool top) {
+    struct heal_options options = {
+        .live = c->c.live, .all_data = true, .known = on_known, .known_arg = c};
+
+    return heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
+}
+
+/* A folder whose contents the log does not vouch for. */
+static int compare_folder(struct catchup *c, int from, int to, const char *name) {
+    scope_fd int a = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    scope_fd int b = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    return a < 0 || b < 0 ? -errno : names_compare(c, a, b, false);
+}
+
+static int sync_new(struct catchup *c, int fd, const char *name) {
+    scope_fd int file = -1;
+
+    if (store_caps(c->c.to) & STORE_SYNCFS) {
+        return 0;
+    }
+    file = openat(fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    return file >= 0 && fsync(file) < 0 ? -errno : 0;
+}
+
+/* The target's name of another link of the source's file `s`, if there is one. */
+static int find_link(struct catchup *c, const struct stat *s, struct spot *ret_spot) {
+    struct view_node *node = s->st_nlink > 1 ? who_of_ino(c, FROM, s->st_ino) : NULL;
+    struct stat st;
+
+    return node ? who_find(c, TO, node, ret_spot, &st) : -ENOENT;
+}
+
+/* The node is elsewhere on the target: is that name still one of it on the source? Then it is a
+ * further link, and not a move. */
+static bool still_there(struct catchup *c, const struct view_name *at, const struct stat *s) {
+    int fd = who_open(c, FROM, at->parent);
+    struct stat st;
+
+    return fd >= 0 && fstatat(fd, at->text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           st.st_ino == s->st_ino;
+}
+
+static int bring(struct catchup *c, const struct spot *old, int to, struct view_name *n,
+                 const struct stat *s) {
+    struct view_node *node = who_of_ino(c, FROM, s->st_ino);
+    int r = !S_ISDIR(s->st_mode) && still_there(c, old->at, s)
+                ? linkat(old->fd, old->name, to, n->text, 0)
+                : renameat(old->fd, old->name, to, n->text);
+
+    if (r < 0) {
+        return -errno;
+    }
+    c->stat.objects_changed++;
+    if (!node) {
+        return 0;
+    }
+    node->at = n;
+    return view_place(c->view, node, n->parent, n->text);
+}
+
+/* Is all that is in the folder told, because it was made since? Not if frames were lost with a
+ * crash. */
+static bool all_told(const struct catchup *c, const struct view_node *node) {
+    return node && node->born && !c->c.compared;
+}
+
+/* All of it was copied: what was told so far is done. */
+static void copied_whole(struct view_node *node) {
+    node->ranges = 0;
+    node->tail = UINT64_MAX;
+    node->attr = true;
+}
+
+static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
+                     struct view_node *node, const struct stat *s) {
+    struct stat st;
+    int err = copy_new(from, n->text, to, n->text, &c->stat);
+
+    if (err == 0 && S_ISDIR(s->st_mode) && !all_told(c, node)) {
+        err = compare_folder(c, from, to, n->text);
+    } else if (err == 0 && S_ISREG(s->st_mode)) {
+        err = sync_new(c, to, n->text);
+    }
+    if (err == 0 && node && fstatat(to, n->text, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        who_forget_folder(c, node->number);
+        who_is(c, node, st.st_ino);
+        node->at = n;
+        copied_whole(node);
+    }
+    c->stat.objects_changed += err == 0;
+    return err;
+}
+
+/* Nothing proves which file of the target it is. */
+static int equalize_unknown(struct catchup *c, int from, int to, struct view_name *n,
+                            struct view_node *node, const struct stat *s, const struct stat *t) {
+    const struct view_node *theirs = t ? who_of_ino(c, TO, t->st_ino) : NULL;
+    struct spot other;
+    int err = 0;
+
+    /* A folder that was made since is none that the target has; and what the log knows as another
+     * object must stay that. */
+    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node) &&
+        !(S_ISDIR(s->st_mode) && all_told(c, node))) {
+        if (S_ISDIR(s->st_mode)) {
+            err = compare_folder(c, from, to, n->text);
+            if (err == 0 && node) {
+                who_is(c, node, t->st_ino);
+                node->at = n;
+            }
+            return err;
+        }
+        if (s->st_nlink == 1 && t->st_nlink == 1) {
+            err = copy_equalize(from, n->text, to, n->text, true, &c->stat);
+            if (err == 0 && node) {
+                who_is(c, node, t->st_ino);
+                node->at = n;
+                copied_whole(node);
+            }
+            return err;
+        }
+    }
+    if (t) {
+        err = put_aside(c, to, n->text, t);
+    }
+    if (err == 0 && find_link(c, s, &other) == 0) {
+        return bring(c, &other, to, n, s);
+    }
+    return err < 0 ? err : make_anew(c, from, to, n, node, s);
+}
+
+static int equalize_name(struct catchup *c, int from, int to, struct view_name *n,
+                         const struct stat *s, const struct stat *t) {
+    unsigned slot = c->c.from_slot;
+    bool stable = store_caps(c->c.from) & STORE_STABLE_INO;
+    struct view_node *node = n->node;
+    struct spot old;
+    struct stat st;
+    int err;
+
+    if (node && (node->type != IFTODT(s->st_mode) ||
+                 (stable && !((node->peers >> slot & 1) && node->ino[slot] == s->st_ino)))) {
+        node = NULL; /* the log spoke of another file */
+    }
+    if (!node) {
+        node = stable ? who_of_ino(c, FROM, s->st_ino) : NULL;
+        node = node && node->type == IFTODT(s->st_mode) && s->st_nlink > 1 && !S_ISDIR(s->st_mode)
+                   ? node
+                   : NULL;
+        return equalize_unknown(c, from, to, n, node, s, t);
+    }
+    err = who_find(c, TO, node, &old, &st);
+    if (err < 0) {
+        return equalize_unknown(c, from, to, n, node, s, t);
+    }
+    if (t && t->st_ino == st.st_ino && old.at == n) {
+        return 0;
+    }
+    if (t && t->st_ino == st.st_ino && !S_ISDIR(t->st_mode)) {
+        return 0; /* another link of the same file */
+    }
+    if (t) {
+        err = put_aside(c, to, n->text, t);
+    }
+    err = err < 0 ? err : bring(c, &old, to, n, s);
+    return err == -EINVAL ? make_anew(c, from, to, n, node, s)
+                          : err; /* into itself, here: copied */
+}
+
+static void mark_attrs(struct catchup *c, struct view_name *n) {
+    struct view_node *folder = view_find(c->view, n->parent);
+
+    if (folder) {
+        folder->attr = true;
+    }
+    if (n->node) {
+        n->node->attr = true;
+    }
+}
+
+/* On a source in use, what a name is said to lie in may just have moved: it is looked at again in
+ * the next round, when the log tells where it is. What has no name any more needs nothing. */
+static int not_found(struct catchup *c, struct view_name *n, int err) {
+    const struct view_node *folder = view_find(c->view, n->parent);
+    bool lost = err == -ENOENT || err == -ELOOP || err == -ENOTDIR;
+
+    if (!lost || (!c->c.live && folder && view_is_somewhere(folder))) {
+        return err;
+    }
+    if (folder && view_is_somewhere(folder)) {
+        n->again = true;
+        c->pending++;
+    }
+    return 0;
+}
+
+static int equalize_spot(struct catchup *c, struct view_name *n, int from, int to);
+
+int names_reconcile(struct catchup *c, struct view_name *n) {
+    int from, to;
+
+    if (n->done) {
+        return 0;
+    }
+    n->done = true;
+    from = who_open(c, FROM, n->parent);
+    if (from < 0) {
+        return not_found(c, n, from);
+    }
+    to = target_folder(c, n->parent);
+    return to < 0 ? not_found(c, n, to) : equalize_spot(c, n, from, to);
+}
+
+/* What a name is on the source, it becomes on the target. */
+static int equalize_spot(struct catchup *c, struct view_name *n, int from, int to) {
+    struct stat s, t;
+    bool have_s, have_t;
+    int err = 0;
+
+    (void)snprintf(c->where, sizeof(c->where), "%s", n->text);
+    c->stat.objects_compared++;
+    have_s = fstatat(from, n->text, &s, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!have_s && errno != ENOENT) {
+        return -errno;
+    }
+    have_t = fstatat(to, n->text, &t, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!have_t && errno != ENOENT) {
+        return -errno;
+    }
+    if (have_s) {
+        err = equalize_name(c, from, to, n, &s, have_t ? &t : NULL);
+    } else if (have_t) {
+        err = put_aside(c, to, n->text, &t);
+    }
+    mark_attrs(c, n);
+    if (c->c.live &&
+        (err == -ENOENT || err == -ENOTDIR)) { /* it went, or moved, while we were at it */
+        n->again = true;
+        c->pending++;
+        err = 0;
+    }
+    return err;
+}
+
+int names_equal_times(struct catchup *c, const struct spot *from, const struct spot *to) {
+    struct stat a, b;
+
+    if (fstatat(from->fd, from->name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(to->fd, to->name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    return copy_same_stat(&a, &b) ? 0
+                                  : copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
+}
+
+int names_equalize_attrs(struct catchup *c, struct view_name *n) {
+    int from = who_open(c, FROM, n->parent), to = who_open(c, TO, n->parent), err;
+
+    if (from < 0 || to < 0) {
+        return 0; /* gone, and told */
+    }
+    err = n->times_only ? names_equal_times(c, &(struct spot){from, n->text, n},
+                                            &(struct spot){to, n->text, n})
+                        : copy_attrs(from, n->text, to, n->text, &c->stat);
+    return err == -ENOENT ? 0 : err;
+}
+
+int catchup_names(struct catchup *c, struct why *why) {
+    int err = 0;
+
+    c->pending = 0;
+    who_look_at_target(c);
+    for (struct view_name *n = c->view->marked; n && err == 0; n = n->marked_next) {
+        who_trim_folders(c, OPEN_FOLDERS);
+        err = catchup_stopped(c) ? -ECANCELED : names_reconcile(c, n);
+    }
+    for (struct view_name *n = c->view->marked; n && err == 0; n = n->marked_next) {
+        who_trim_folders(c, OPEN_FOLDERS);
+        err = catchup_stopped(c) ? -ECANCELED : names_equalize_attrs(c, n);
+    }
+    return err < 0 ? why_set(why, err, "catching up %s stopped at \"%s\": %s", store_path(c->c.to),
+                             c->where, error_words(err))
+                   : 0;
+}
+
+int catchup_names_exact(struct catchup *c, struct why *why) {
+    int err;
+
+    c->exact = true;
+    err = catchup_names(c, why);
+    for (struct view_node *n = c->view->nodes; n && err == 0; n = n->next) {
+        struct spot spot;
+        struct stat st;
+
+        if (catchup_stopped(c)) {
+            break; /* the next step says so */
+        }
+        if (view_is_somewhere(n) && who_find(c, FROM, n, &spot, &st) < 0) {
+            view_is_nowhere(n); /* a crash took what the log says was done to it */
+        }
+        who_trim_folders(c, OPEN_FOLDERS);
+    }
+    c->exact = false;
+    return err;
+}

@@ -1,0 +1,194 @@
+/* Which file of a store is which object of the log: by its inode, where inodes are stable, and else
+ * by the place that the log proves. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "heal/catchup_int.h"
+
+static void index_node(struct catchup *c, int side, struct view_node *node) {
+    unsigned slot = catchup_slot(c, side);
+    struct by_ino *b;
+
+    if (!(node->peers >> slot & 1)) {
+        return;
+    }
+    HASH_FIND(hh, c->known[side], &node->ino[slot], sizeof(b->ino), b);
+    if (b) {
+        b->node = node; /* the later one: the number was used again */
+        return;
+    }
+    b = calloc(1, sizeof(*b));
+    if (b) { /* else it is compared as a whole */
+        b->ino = node->ino[slot];
+        b->node = node;
+        HASH_ADD(hh, c->known[side], ino, sizeof(b->ino), b);
+    }
+}
+
+struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino) {
+    struct by_ino *b;
+
+    HASH_FIND(hh, c->known[side], &ino, sizeof(ino), b);
+    return b ? b->node : NULL;
+}
+
+void who_is(struct catchup *c, struct view_node *node, uint64_t ino) {
+    node->ino[c->c.to_slot] = ino;
+    node->peers |= 1u << c->c.to_slot;
+    index_node(c, TO, node);
+    if (c->c.found) {
+        c->c.found(c->c.arg, node->number, ino);
+    }
+}
+
+static void close_folder(struct catchup *c, int side, struct open_folder *f) {
+    if (f) {
+        HASH_DEL(c->folder[side], f);
+        (void)close(f->fd); /* read only */
+        free(f);
+    }
+}
+
+void who_trim_folders(struct catchup *c, unsigned keep) {
+    for (int side = 0; side < 2; side++) {
+        struct open_folder *f, *next;
+
+        if (HASH_COUNT(c->folder[side]) > keep) {
+            HASH_ITER(hh, c->folder[side], f, next) {
+                close_folder(c, side, f);
+            }
+        }
+    }
+}
+
+int who_open(struct catchup *c, int side, uint64_t number) {
+    struct view_node *node = view_find(c->view, number);
+    struct open_folder *f;
+    struct spot spot;
+    struct stat st;
+    int fd, err;
+
+    if (number == JOURNAL_PARKED) {
+        return c->parked[side];
+    }
+    if (number == JOURNAL_ROOT || number == STAGE) {
+        return number == JOURNAL_ROOT ? catchup_root(c, side) : side == TO ? c->stage : -ENOENT;
+    }
+    if (!node) {
+        return -ENOENT;
+    }
+    HASH_FIND(hh, c->folder[side], &node->number, sizeof(f->number), f);
+    if (f) {
+        return f->fd;
+    }
+    err = who_find(c, side, node, &spot, &st);
+    if (err < 0) {
+        return err;
+    }
+    fd = openat(spot.fd, spot.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    f = calloc(1, sizeof(*f));
+    if (!f) {
+        (void)close(fd); /* read only */
+        return -ENOMEM;
+    }
+    f->number = node->number;
+    f->fd = fd;
+    HASH_ADD(hh, c->folder[side], number, sizeof(f->number), f);
+    return fd;
+}
+
+void who_forget_folder(struct catchup *c, uint64_t number) {
+    struct open_folder *f;
+
+    HASH_FIND(hh, c->folder[TO], &number, sizeof(number), f);
+    close_folder(c, TO, f);
+}
+
+/* Is the node at this place of it? The newest place is tried first. Where inodes say nothing, the
+ * newest place on the source and the first on the target are believed, if the log proves them. */
+static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned place,
+                  const struct stat *st) {
+    unsigned slot = catchup_slot(c, side);
+    bool stable = store_caps(side == FROM ? c->c.from : c->c.to) & STORE_STABLE_INO;
+
+    if (IFTODT(st->st_mode) != node->type) {
+        return false;
+    }
+    /* Bound while nobody asked this store: where the log says it is, if the log is right just now.
+     * After a killed daemon it is for both, but for what was under way. */
+    if (stable && !(node->peers >> slot & 1) && node->place[place]->node == node &&
+        (side == FROM ? c->exact || !c->c.live : c->only)) {
+        node->ino[slot] = st->st_ino;
+        node->peers |= 1u << slot;
+        index_node(c, side, node);
+    }
+    if (stable) {
+        return (node->peers >> slot & 1) && node->ino[slot] == st->st_ino;
+    }
+    return side == FROM ? node->place[place]->node == node
+                        : node->place[place] == node->at && node->at != NULL;
+}
+
+int who_find(struct catchup *c, int side, struct view_node *node, struct spot *ret_spot,
+             struct stat *ret_st) {
+    int err = -ENOENT;
+
+    if (node->busy) {
+        return -ELOOP;
+    }
+    node->busy = true;
+    for (unsigned i = node->places; i-- > 0 && err < 0;) {
+        const struct view_name *n = node->place[i];
+        int fd = who_open(c, side, n->parent);
+
+        if (fd >= 0 && fstatat(fd, n->text, ret_st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            is_at(c, side, node, i, ret_st)) {
+            *ret_spot = (struct spot){fd, n->text, n};
+            err = 0;
+        }
+    }
+    node->busy = false;
+    return err;
+}
+
+void who_look_at_target(struct catchup *c) {
+    bool stable = store_caps(c->c.to) & STORE_STABLE_INO;
+    struct view_node *node = c->indexed ? c->indexed->next : c->view->nodes;
+
+    for (; node; node = node->next) {
+        struct stat st;
+        int fd;
+
+        c->indexed = node;
+        if (c->c.untouched && !c->started && node->trusted && !(node->peers >> c->c.to_slot & 1)) {
+            fd = who_open(c, TO, node->place[0]->parent);
+            if (fd >= 0 && fstatat(fd, node->place[0]->text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+                IFTODT(st.st_mode) == node->type) {
+                node->at = node->place[0];
+                if (stable) {
+                    who_is(c, node, st.st_ino);
+                }
+            }
+        }
+        index_node(c, FROM, node);
+        index_node(c, TO, node);
+    }
+    c->started = true;
+}
+
+void who_free(struct catchup *c) {
+    struct by_ino *b, *next;
+
+    who_trim_folders(c, 0);
+    for (int side = 0; side < 2; side++) {
+        HASH_ITER(hh, c->known[side], b, next) {
+            HASH_DEL(c->known[side], b);
+            free(b);
+        }
+    }
+}
