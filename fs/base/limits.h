@@ -24,6 +24,7 @@ enum {
     LINGER_MAX = 8192,         /* replaced files that stay openable for a moment */
     LINGER_MS = 1000,          /* that moment */
     STORE_TIMEOUT_MS = 10000,  /* silence after which a store is lost, unless set */
+    PROBE_MS = 5000,           /* a store is written to, synced and read; others see it is in use */
     TICK_MS = 250,             /* the daemon's housekeeping */
     DIR_TIMES_MS = 750,        /* a directory's times are equal on all stores after this long */
     TOUCHED_MAX = 65536,  /* objects synced one by one at a checkpoint, where syncfs does nothing */

@@ -7,7 +7,8 @@
 #include "ctl/ctl.h"
 
 static const char *state_name(const struct mirror_status *s) {
-    return s->read_only                           ? "READ-ONLY"
+    return s->taken                               ? "STOPPED"
+           : s->read_only                         ? "READ-ONLY"
            : s->online == s->count && !s->unequal ? "HEALTHY"
                                                   : "DEGRADED";
 }
@@ -128,6 +129,12 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
             action, sizeof(action),
             "make room in the state directory, then: holdfast umount %s && holdfast mount %s",
             v->name, v->name);
+    }
+    if (s->taken) {
+        (void)snprintf(text, sizeof(text), "%s",
+                       "Another daemon, on another machine perhaps, has mounted the volume: this "
+                       "one stopped.");
+        (void)snprintf(action, sizeof(action), "unmount it here: holdfast umount %s", v->name);
     }
     (void)json_object_set_new(reply, "status", json_string(text));
     (void)json_object_set_new(reply, "action", json_string(action));

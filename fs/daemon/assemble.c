@@ -20,6 +20,7 @@
 #include "base/io.h"
 #include "daemon/assemble_int.h"
 #include "daemon/daemon.h"
+#include "daemon/owner.h"
 #include "mirror/mirror.h"
 
 /* --- places --- */
@@ -91,6 +92,8 @@ int assemble_check_places(const struct config *config, const char *mount_point, 
 /* --- who is there --- */
 
 static int open_stores(struct gather *g, struct why *why) {
+    struct store *found[STORES_MAX];
+
     for (unsigned i = 0; i < g->config->count; i++) {
         struct candidate *c = &g->c[g->count++];
         int err;
@@ -114,7 +117,10 @@ static int open_stores(struct gather *g, struct why *why) {
                            c->path, store_super(c->store)->volume_name, g->config->name, c->path);
         }
     }
-    return 0;
+    for (unsigned i = 0; i < g->count; i++) {
+        found[i] = g->c[i].store;
+    }
+    return owner_wait(found, g->count, why);
 }
 
 /* Is record a newer than b? Call only if one knows the other's generation. */

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "daemon/owner.h"
 #include "daemon/witness.h"
 #include "heal/tree.h"
 #include "store/store.h"
@@ -34,7 +35,7 @@ static int open_all(struct all *a, const char *keep, struct why *why) {
         }
     }
     return a->keep < STORES_MAX
-               ? 0
+               ? owner_wait(a->store, a->c->count, why)
                : why_set(why, -HFE_USAGE, "volume \"%s\" has no store \"%s\"; its file lists them",
                          a->c->name, keep);
 }

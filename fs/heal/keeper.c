@@ -17,7 +17,6 @@
 
 enum {
     STEP_MS = 250,        /* a light probe, while calls wait */
-    PROBE_MS = 5000,      /* a full one */
     RETRY_MS = 2000,      /* a store that left is looked for */
     RETRY_MAX_MS = 60000, /* ... less and less often, if it does not stay */
     STAYED_MS = 60000,    /* a store that stayed so long starts anew with that */
@@ -82,11 +81,17 @@ static void probe(struct keeper *k, bool full) {
     struct probe_call p = {mirror_member_store(k->m, k->i), full};
     char buf[REASON_BYTES];
     const char *reason;
+    int err;
 
     if (!mirror_is_online(k->m, k->i) || !p.store) {
         return;
     }
-    reason = verdict(mirror_probe(k->m, k->i, probe_call, &p, sizeof(p)), buf);
+    err = mirror_probe(k->m, k->i, probe_call, &p, sizeof(p));
+    if (err == -HFE_IN_USE) {
+        mirror_taken(k->m, k->i);
+        return;
+    }
+    reason = verdict(err, buf);
     if (reason && mirror_lose(k->m, k->i, MEMBER_FAULTED, reason) < 0) {
         return; /* the last one stays: its errors are the answer */
     }

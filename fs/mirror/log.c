@@ -252,7 +252,8 @@ static void carry_run(struct work *work) {
 static void carry_failed(struct mirror *m, unsigned i, int err) {
     struct member *member = &m->member[i];
 
-    if (answer_class(err) == ANSWER_DEVICE && member_fault(m, i, err, "journal") == 0) {
+    if (atomic_load(&m->taken) ||
+        (answer_class(err) == ANSWER_DEVICE && member_fault(m, i, err, "journal") == 0)) {
         return;
     }
     member->log_broken = true;

@@ -158,6 +158,9 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     struct super_member *r = record_of(m, i);
     int err;
 
+    if (atomic_load(&m->taken)) {
+        return -HFE_IN_USE;
+    }
     if (!member_edge_ok(before, state) || !r) {
         return atomic_load(&m->read_only) ? -EIO
                                           : 0; /* somebody else was faster; was it recorded? */
@@ -192,6 +195,20 @@ int mirror_lose(struct mirror *m, unsigned i, enum member_state state, const cha
     err = leave_locked(m, i, state, reason);
     rwlock_write_done(&m->member_lock);
     return err;
+}
+
+void mirror_taken(struct mirror *m, unsigned i) {
+    if (atomic_exchange(&m->taken, true)) {
+        return;
+    }
+    for (unsigned k = 0; k < m->count; k++) {
+        guard_shut(m->member[k].guard);
+    }
+    atomic_store(&m->read_only, true);
+    event_post(m->events, EVENT_ERROR,
+               "store \"%s\" was mounted by another daemon, on another machine perhaps: this one "
+               "stops. Unmount it here; what it was asked to write in the last seconds may be lost",
+               m->member[i].label);
 }
 
 void member_spoil(struct mirror *m, unsigned i, const char *what, int err) {
@@ -276,7 +293,8 @@ static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint6
     struct super_member *r = record_of(m, i);
     int err;
 
-    if (!r || !member_edge_ok((enum member_state)member->state, MEMBER_SYNCING) || member->store) {
+    if (!r || !member_edge_ok((enum member_state)member->state, MEMBER_SYNCING) || member->store ||
+        atomic_load(&m->taken)) {
         return -HFE_IN_USE;
     }
     r->state = MEMBER_SYNCING;
@@ -474,6 +492,7 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
     s->count = m->count;
     s->online = online_count(m);
     s->read_only = atomic_load(&m->read_only);
+    s->taken = atomic_load(&m->taken);
     s->unequal = atomic_load(&m->unequal);
     s->generation_number = m->shown.generation_number;
     s->mount_count = m->shown.mount_count;

@@ -289,6 +289,9 @@ void mirror_tick(struct mirror *m) {
 int mirror_stop(struct mirror *m) {
     int err;
 
+    if (atomic_load(&m->taken)) {
+        return -HFE_IN_USE;
+    }
     linger_flush(m, true);
     times_flush(m, true);
     /* With a known difference, what told it must stay in the log. */

@@ -86,6 +86,10 @@ int mirror_stop(struct mirror *mirror) must_check;
 int mirror_lose(struct mirror *mirror, unsigned index, enum member_state state,
                 const char *reason) must_check;
 
+/* Another daemon has mounted the store, and so the volume: there are never two writers. No store is
+ * touched any more; all that is asked fails. */
+void mirror_taken(struct mirror *mirror, unsigned index);
+
 /* --- a store comes back: the keeper's side (heal/keeper.h) --- */
 
 struct mirror_member_info {
@@ -164,6 +168,7 @@ struct mirror_member_status {
 struct mirror_status {
     unsigned count, online;
     bool read_only;
+    bool taken;   /* another daemon has mounted the volume */
     bool unequal; /* a change failed in a way that may have left the stores different */
     uint64_t generation_number, mount_count, objects, position;
     struct mirror_member_status member[STORES_MAX];

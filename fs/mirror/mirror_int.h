@@ -69,9 +69,10 @@ struct mirror {
     struct rwlock names;
     struct rangelock ranges;
     /* atomic */
-    _Atomic unsigned reader;   /* index of the store that serves reads */
-    _Atomic bool read_only;    /* the loss of a store could not be recorded */
-    _Atomic bool unequal;      /* the stores may differ: the next mount must compare */
+    _Atomic unsigned reader; /* index of the store that serves reads */
+    _Atomic bool read_only;  /* the loss of a store could not be recorded */
+    _Atomic bool taken;   /* another daemon has mounted the volume: nothing is written any more */
+    _Atomic bool unequal; /* the stores may differ: the next mount must compare */
     _Atomic bool low_on_space; /* order allocating changes: fullest store first */
     _Atomic bool renumbered;   /* reads come from another store than at first */
     _Atomic unsigned joined;   /* stores that came back so far */

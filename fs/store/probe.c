@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,6 +13,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "store/store.h"
 
 const struct store_cap_info store_cap_table[STORE_CAPS] = {
@@ -128,13 +130,19 @@ static bool (*const tests[STORE_CAPS])(const struct probe *) = {
     has_fsync_dir, has_syncfs,     has_rename_over,   has_fsync,
 };
 
-static void clear_away(int dir, int parent, const char *name) {
-    static const char *const made[] = {"a", "l", "n", "f", "r", "x", "y", "o1", "o2"};
+/* Where a removed file was open, libfuse keeps it hidden in the folder until its release, which comes
+ * after our close(2), or, if the two meet, for ever: so all that is there goes, again if need be. */
+static void clear_away(int parent, const char *name) {
+    enum { TRIES = 200, WAIT_MS = 10 };
 
-    for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++) {
-        (void)unlinkat(dir, made[i], 0); /* most exist; those that do not are fine */
+    for (int i = 0; i < TRIES; i++) {
+        int err = io_remove_tree(parent, name);
+
+        if (err == 0 || err == -ENOENT) {
+            return;
+        }
+        (void)poll(NULL, 0, WAIT_MS);
     }
-    (void)unlinkat(parent, name, AT_REMOVEDIR); /* a leftover is found empty and ours */
 }
 
 static bool is_remote_fs(int fd) {
@@ -175,7 +183,7 @@ int store_probe(const char *folder, uint32_t *ret_caps, struct why *why) {
     if (fd < 0 || write(fd, page, sizeof(page)) != (ssize_t)sizeof(page)) {
         int err = errno ? -errno : -ENOSPC;
 
-        clear_away(dir, parent, name);
+        clear_away(parent, name);
         return why_set(why, err, "cannot write to %s: %s", folder, error_words(err));
     }
     p = (struct probe){.dir = dir, .fd = fd, .remote = is_remote_fs(fd)};
@@ -186,7 +194,7 @@ int store_probe(const char *folder, uint32_t *ret_caps, struct why *why) {
     }
     (void)close(
         steal_fd(&fd)); /* FUSE filesystems keep a hidden file while a removed one is open */
-    clear_away(dir, parent, name);
+    clear_away(parent, name);
     if ((caps & STORE_REQUIRED) != STORE_REQUIRED) {
         return why_set(
             why, -HFE_CAPABILITY,

@@ -434,12 +434,26 @@ int store_check(struct store *st, struct why *why) {
     if (!id_equal(&super.store_id, &st->super.store_id)) {
         return why_set(why, -HFE_FOREIGN, "%s now holds another store", st->path);
     }
+    if (super.owner.nonce != st->super.owner.nonce ||
+        !id_equal(&super.owner.boot_id, &st->super.owner.boot_id)) {
+        return why_set(why, -HFE_IN_USE, "another daemon has mounted %s meanwhile", st->path);
+    }
     return 0;
+}
+
+static const char probe_name[] = "probe";
+
+uint64_t store_heartbeat(const struct store *st) {
+    scope_fd int fd = openat(st->folder, probe_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    uint64_t stamp = 0;
+
+    return fd >= 0 && io_pread(fd, &stamp, sizeof(stamp), 0) == sizeof(stamp) ? stamp : 0;
 }
 
 int store_check_alive(struct store *st, bool full) {
     uint64_t stamp = (uint64_t)clock_ms(), back = 0;
-    scope_fd int fd = openat(st->folder, "probe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    scope_fd int fd =
+        openat(st->folder, probe_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     ssize_t n = fd < 0 ? -errno : io_pwrite(fd, &stamp, sizeof(stamp), 0);
     int err = full && n >= 0 ? store_check(st, NULL) : 0;
 

@@ -96,11 +96,16 @@ const struct super *store_super(const struct store *store);
  * other slot still holds the last one. */
 int store_write_super(struct store *store, const struct super *super) must_check;
 
-/* Is this still the store that was opened? -HFE_NO_STORE if its mount is gone or another. */
+/* Is this still the store that was opened? -HFE_NO_STORE if its mount is gone or another,
+ * -HFE_FOREIGN, -HFE_IN_USE. */
 int store_check(struct store *store, struct why *why) must_check;
-/* Is it there, and does it work? Writes a few bytes; `full`: and compares who it is, syncs, and
- * reads them back. -HFE_NO_STORE, -HFE_FOREIGN or the error it gave. */
+/* Is it there, and does it work? Writes a few bytes; `full`: and compares who it is and who has it
+ * mounted, syncs, and reads them back. -HFE_NO_STORE, -HFE_FOREIGN, -HFE_IN_USE (another daemon has
+ * mounted it meanwhile) or the error it gave. */
 int store_check_alive(struct store *store, bool full) must_check;
+/* What the last check of whoever has it mounted wrote: it changes every PROBE_MS while somebody
+ * has. 0: nothing. */
+uint64_t store_heartbeat(const struct store *store);
 /* Makes `to` hold under (dir, name) what `from` holds: copied, equalized, or, if it should not be
  * there or is of another type, moved to our lost folder first. One object only: a folder that would
  * need its contents copied gives -ENOTEMPTY. `attrs_only`: of an object that both have, leave the
