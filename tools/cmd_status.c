@@ -41,7 +41,7 @@ static int ask(const char *name, json_t **ret_status, struct why *why) {
     char path[PATH_BYTES];
 
     daemon_socket_path(name, path);
-    return ctl_call(path, "status", NULL, ASK_TIMEOUT_MS, ret_status, why);
+    return ctl_call(path, json_pack("{s:s}", "verb", "status"), ASK_TIMEOUT_MS, ret_status, why);
 }
 
 /* How much was told since it left: not how much there is to copy, but it grows with it. */

@@ -22,6 +22,18 @@ const struct command commands[] = {
     {"check", "NAME", "one line and an exit code for Nagios", 1, 1, cmd_check},
     {"events", "[NAME] [-f] [--since T] [-H] [--json] [--test]", "what happened", 0, 1, cmd_events},
     {"resolve", "NAME --keep STORE [--yes]", "end a split brain", 1, 1, cmd_resolve},
+    {"store list", "NAME [-H] [--json]", "the stores of a volume, and their disks", 1, 1,
+     cmd_store_list},
+    {"store add", "NAME STORE [--wait] [--force]", "one more copy, filled while in use", 2, 2,
+     cmd_store_add},
+    {"store remove", "NAME STORE [--yes]", "a plain folder again, not part of it any more", 2, 2,
+     cmd_store_remove},
+    {"replace", "NAME OLD NEW [--wait] [--force]", "another store takes the place of one", 3, 3,
+     cmd_replace},
+    {"resync", "NAME [STORE] [--pause|--resume|--limit RATE] [--wait]",
+     "bring stores back now, or slow that down", 1, 2, cmd_resync},
+    {"verify", "NAME [--store STORE] [--repair] [--stop] [--json]",
+     "compare the stores, byte by byte", 1, 1, cmd_verify},
     {"store online", "NAME STORE [--wait]", "bring a store back", 2, 2, cmd_store_online},
     {"store offline", "NAME STORE", "take a store out", 2, 2, cmd_store_offline},
     {"doctor", "[NAME] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},
@@ -159,6 +171,12 @@ enum {
     OPT_COLOR,
     OPT_SINCE,
     OPT_WAIT,
+    OPT_PAUSE,
+    OPT_RESUME,
+    OPT_LIMIT,
+    OPT_STORE,
+    OPT_REPAIR,
+    OPT_STOP,
 };
 
 static const struct option long_options[] = {
@@ -173,6 +191,12 @@ static const struct option long_options[] = {
     {"test", no_argument, NULL, OPT_TEST},
     {"since", required_argument, NULL, OPT_SINCE},
     {"wait", no_argument, NULL, OPT_WAIT},
+    {"pause", no_argument, NULL, OPT_PAUSE},
+    {"resume", no_argument, NULL, OPT_RESUME},
+    {"limit", required_argument, NULL, OPT_LIMIT},
+    {"store", required_argument, NULL, OPT_STORE},
+    {"repair", no_argument, NULL, OPT_REPAIR},
+    {"stop", no_argument, NULL, OPT_STOP},
     {"yes", no_argument, NULL, 'y'},
     {"quiet", no_argument, NULL, 'q'},
     {"verbose", no_argument, NULL, 'v'},
@@ -186,17 +210,19 @@ static void take_option(int opt, struct args *a, const char *value) {
     const struct {
         int opt;
         bool *flag;
-    } flags[] = {{OPT_FSTAB, &a->fstab}, {OPT_FORCE, &a->force}, {OPT_LAZY, &a->lazy},
-                 {OPT_JSON, &a->json},   {OPT_TEST, &a->test},   {'y', &a->yes},
-                 {'q', &a->quiet},       {'v', &a->verbose},     {'n', &a->dry_run},
-                 {'h', &a->help},        {'f', &a->foreground},  {'d', &a->debug},
-                 {'H', &a->no_header},   {'p', &a->exact},       {'x', &a->problems_only},
-                 {OPT_WAIT, &a->wait}};
+    } flags[] = {{OPT_FSTAB, &a->fstab},   {OPT_FORCE, &a->force}, {OPT_LAZY, &a->lazy},
+                 {OPT_JSON, &a->json},     {OPT_TEST, &a->test},   {'y', &a->yes},
+                 {'q', &a->quiet},         {'v', &a->verbose},     {'n', &a->dry_run},
+                 {'h', &a->help},          {'f', &a->foreground},  {'d', &a->debug},
+                 {'H', &a->no_header},     {'p', &a->exact},       {'x', &a->problems_only},
+                 {OPT_WAIT, &a->wait},     {OPT_PAUSE, &a->pause}, {OPT_RESUME, &a->resume},
+                 {OPT_REPAIR, &a->repair}, {OPT_STOP, &a->stop}};
     const struct {
         int opt;
         const char **value;
     } values[] = {{OPT_ADOPT, &a->adopt}, {OPT_TAKE_OVER, &a->take_over}, {OPT_MOUNT, &a->mount},
-                  {OPT_KEEP, &a->keep},   {OPT_SINCE, &a->since},         {'o', &a->options}};
+                  {OPT_KEEP, &a->keep},   {OPT_SINCE, &a->since},         {'o', &a->options},
+                  {OPT_LIMIT, &a->limit}, {OPT_STORE, &a->store}};
 
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (flags[i].opt == opt) {

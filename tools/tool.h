@@ -20,9 +20,9 @@ enum exit_code {
 /* The options most commands share, and each command's own. */
 struct args {
     bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only,
-        fstab, foreground, debug, wait;
+        fstab, foreground, debug, wait, pause, resume, repair, stop;
     bool version, help;
-    const char *adopt, *take_over, *mount, *keep, *options, *since;
+    const char *adopt, *take_over, *mount, *keep, *options, *since, *limit, *store;
     long watch_s; /* 0: once */
     int count;
     char *const *word; /* operands, the command's own name not among them */
@@ -51,6 +51,12 @@ int cmd_check(const struct args *args);
 int cmd_resolve(const struct args *args);
 int cmd_store_online(const struct args *args);
 int cmd_store_offline(const struct args *args);
+int cmd_store_add(const struct args *args);
+int cmd_store_remove(const struct args *args);
+int cmd_store_list(const struct args *args);
+int cmd_replace(const struct args *args);
+int cmd_resync(const struct args *args);
+int cmd_verify(const struct args *args);
 int cmd_store_probe(const struct args *args);
 
 /* Prints "holdfast: ..." on stderr; returns the exit code that belongs to `err`. */

@@ -2,13 +2,16 @@
  * {"verb": "status"}, and gets one line back: the reply, or {"error": "...", "code": N}. Only root,
  * the daemon's own user and members of the group "holdfast" are heard (SO_PEERCRED).
  *
- * Verbs never touch a store: they answer while one hangs. */
+ * Verbs that only ask never touch a store; each client is served by a thread of its own, so that they
+ * answer while a change waits for a store. */
 #pragma once
 
 #include <jansson.h>
 
 #include "base/error.h"
 #include "base/event.h"
+#include "heal/keeper.h"
+#include "heal/verifier.h"
 #include "mirror/mirror.h"
 
 struct ctl_server;
@@ -19,11 +22,12 @@ struct ctl_volume {
     struct mirror *mirror;
     struct events *events;
     uint64_t mounted_s;
+    struct keeper *const *keeper; /* of each store, by its index */
+    struct verifier *verifier;
     void (*stop)(void *arg); /* begins a clean unmount */
-    /* `store online` and `store offline`: of the store with this index. 0 or negative. */
-    int (*online)(void *arg, unsigned index);
-    int (*offline)(void *arg, unsigned index);
-    void *arg; /* of all three */
+    void (*roster_changed)(
+        void *arg); /* a store was added or removed: starts its keeper, notes it */
+    void *arg;
 };
 
 /* Starts the thread that serves the socket at `path`. */
@@ -35,8 +39,7 @@ void ctl_stop(struct ctl_server *server);
 /* The reply to a request. Never NULL unless memory is short; the caller owns it. */
 json_t *ctl_answer(const struct ctl_volume *volume, const json_t *request);
 
-/* A client's side: sends {"verb": verb, "store": store} (store may be NULL) to the daemon that
- * listens at `path`, waits up to timeout_ms.
- * -HFE_UNREACHABLE if there is none, or the code the daemon gave. */
-int ctl_call(const char *path, const char *verb, const char *store, int timeout_ms,
-             json_t **ret_reply, struct why *why) must_check;
+/* A client's side: sends the request, which is freed, to the daemon that listens at `path`, and waits
+ * up to timeout_ms. -HFE_UNREACHABLE if there is none, or the code the daemon gave. */
+int ctl_call(const char *path, json_t *request, int timeout_ms, json_t **ret_reply,
+             struct why *why) must_check;

@@ -2,6 +2,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -10,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/clock.h"
+#include "base/fiber.h"
 #include "base/limits.h"
 #include "ctl/ctl.h"
 
@@ -17,6 +19,7 @@ struct ctl_server {
     pthread_t thread;
     int listener, stop; /* stop: an eventfd */
     struct ctl_volume volume;
+    _Atomic int clients; /* being served */
     struct sockaddr_un at;
 };
 
@@ -86,10 +89,20 @@ static void send_json(int fd, const json_t *reply) {
     }
 }
 
-static void serve_client(const struct ctl_server *s, int client) {
+struct client {
+    struct ctl_server *s;
+    int fd;
+};
+
+/* In a fiber: recording a change on a store that hangs goes on in another thread. */
+static void serve_client(void *arg) {
+    struct client c = *(struct client *)arg;
+    struct ctl_server *s = c.s;
+    int client = c.fd;
     scope_free char *line = malloc(CTL_LINE_BYTES);
     json_t *request = NULL, *reply;
 
+    free(arg);
     if (!line || !may_talk(client)) {
         reply = json_pack("{s:s, s:i}", "error",
                           "you may not control this volume: be root or in the group holdfast",
@@ -103,6 +116,24 @@ static void serve_client(const struct ctl_server *s, int client) {
     send_json(client, reply);
     json_decref(reply);
     json_decref(request);
+    (void)close(client); /* all was sent, or the client left */
+    atomic_fetch_sub(&s->clients, 1);
+}
+
+static void take_client(struct ctl_server *s, int fd) {
+    struct timeval limit = {.tv_sec = CTL_TIMEOUT_MS / 1000};
+    struct client *c = malloc(sizeof(*c));
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* else it waits */
+    if (c) {
+        *c = (struct client){s, fd};
+    }
+    atomic_fetch_add(&s->clients, 1);
+    if (!c || fiber_start(serve_client, c) < 0) {
+        atomic_fetch_sub(&s->clients, 1);
+        (void)close(fd); /* it finds that nobody answers */
+        free(c);
+    }
 }
 
 static void *thread_main(void *arg) {
@@ -121,12 +152,7 @@ static void *thread_main(void *arg) {
         }
         client = p[0].revents ? accept4(s->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
         if (client >= 0) {
-            struct timeval limit = {.tv_sec = CTL_TIMEOUT_MS / 1000};
-
-            (void)setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &limit,
-                             sizeof(limit)); /* else it waits */
-            serve_client(s, client);
-            (void)close(client); /* all was sent, or the client left */
+            take_client(s, client);
         }
     }
     return NULL;
@@ -175,18 +201,21 @@ void ctl_stop(struct ctl_server *s) {
     if (write(s->stop, &one, sizeof(one)) == (ssize_t)sizeof(one)) {
         (void)pthread_join(s->thread, NULL); /* cannot fail for our own thread */
     }
+    while (atomic_load(&s->clients) > 0) {
+        (void)poll(NULL, 0, 10); /* each has a limit, and the watchdog sees to the stores */
+    }
     (void)unlink(s->at.sun_path); /* it may have been removed already */
     (void)close(s->listener);
     (void)close(s->stop);
     free(s);
 }
 
-int ctl_call(const char *path, const char *verb, const char *store, int timeout_ms,
-             json_t **ret_reply, struct why *why) {
+int ctl_call(const char *path, json_t *request, int timeout_ms, json_t **ret_reply,
+             struct why *why) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
     scope_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    json_t *request = json_pack("{s:s, s:s*}", "verb", verb, "store", store), *reply;
+    json_t *reply;
     json_error_t bad;
     FILE *f;
     int code;

@@ -13,26 +13,43 @@ static const char *state_name(const struct mirror_status *s) {
                                                   : "DEGRADED";
 }
 
+static json_t *verify_json(const struct ctl_volume *v) {
+    struct verifier_status s;
+    int64_t worked;
+    uint64_t rate;
+
+    verifier_status(v->verifier, &s);
+    worked = (int64_t)((s.running ? clock_real_s() : s.ended_s) - s.started_s);
+    rate = worked > 0 ? s.bytes / (uint64_t)worked : 0;
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "running", s.running,
+                     "started", (json_int_t)s.started_s, "ended", (json_int_t)s.ended_s, "objects",
+                     (json_int_t)s.objects, "bytes", (json_int_t)s.bytes, "bytes_total",
+                     (json_int_t)s.bytes_total, "bytes_per_s", (json_int_t)rate, "differences",
+                     (json_int_t)s.differences, "result", s.result);
+}
+
 static json_t *progress_json(const struct mirror_progress *p) {
     uint64_t eta = p->bytes_per_s > 0 ? p->bytes_left / p->bytes_per_s : 0;
 
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "phase", p->phase ? p->phase : "",
-                     "started", (json_int_t)p->started_s, "objects_compared",
-                     (json_int_t)p->objects_compared, "bytes_copied", (json_int_t)p->bytes_copied,
-                     "bytes_left", (json_int_t)p->bytes_left, "bytes_per_s",
-                     (json_int_t)p->bytes_per_s, "seconds_left", (json_int_t)eta);
+    return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "phase",
+                     p->phase ? p->phase : "", "paused", p->paused, "started",
+                     (json_int_t)p->started_s, "objects_compared", (json_int_t)p->objects_compared,
+                     "bytes_copied", (json_int_t)p->bytes_copied, "bytes_compared",
+                     (json_int_t)p->bytes_compared, "bytes_left", (json_int_t)p->bytes_left,
+                     "bytes_per_s", (json_int_t)p->bytes_per_s, "seconds_left", (json_int_t)eta);
 }
 
 /* `behind`: frames that were told since it left: what its catch-up reads. */
 static json_t *store_json(const struct mirror_status *s, const struct mirror_member_status *m) {
     bool away = m->state != MEMBER_ONLINE;
     json_t *o = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "label", m->label,
-        "state", member_state_name(m->state), "path", m->path, "fs", m->fs, "reason", m->reason,
-        "reads", m->reads_here, "silent", m->silent, "since", (json_int_t)m->since_s, "read_errors",
-        (json_int_t)m->read_errors, "write_errors", (json_int_t)m->write_errors, "checksum_errors",
-        (json_int_t)m->checksum_errors, "total_bytes", (json_int_t)m->total_bytes, "free_bytes",
-        (json_int_t)m->free_bytes, "stuck_calls", (int)m->stuck_calls);
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "label",
+        m->label, "state", member_state_name(m->state), "path", m->path, "fs", m->fs, "disk",
+        m->disk, "reason", m->reason, "reads", m->reads_here, "silent", m->silent, "since",
+        (json_int_t)m->since_s, "read_errors", (json_int_t)m->read_errors, "write_errors",
+        (json_int_t)m->write_errors, "checksum_errors", (json_int_t)m->checksum_errors,
+        "total_bytes", (json_int_t)m->total_bytes, "free_bytes", (json_int_t)m->free_bytes,
+        "stuck_calls", (int)m->stuck_calls);
 
     (void)json_object_set_new(o, "behind",
                               away && m->position != 0
@@ -159,6 +176,7 @@ static json_t *verb_status(const struct ctl_volume *v, const json_t *request) {
                       "online", (int)s->online, "count", (int)s->count, "objects",
                       (json_int_t)s->objects, "pid", (json_int_t)getpid(), "stores", stores,
                       "events", recent_events(v->events));
+    (void)json_object_set_new(reply, "verify", verify_json(v));
     explain(v, s, reply);
     free(s);
     return reply;
@@ -180,7 +198,7 @@ static int find_store(const struct ctl_volume *v, const json_t *request) {
         mirror_status(v->mirror, s);
         for (unsigned i = 0; i < s->count; i++) {
             if (strcmp(s->member[i].label, name) == 0 || strcmp(s->member[i].path, name) == 0) {
-                found = (int)i;
+                found = (int)s->member[i].index;
             }
         }
     }
@@ -188,38 +206,135 @@ static int find_store(const struct ctl_volume *v, const json_t *request) {
     return found;
 }
 
-static json_t *on_store(const struct ctl_volume *v, const json_t *request,
-                        int (*fn)(void *, unsigned)) {
-    int i = find_store(v, request), err = i < 0 ? i : fn(v->arg, (unsigned)i);
+/* The answer to a change: nothing, or what went wrong. */
+static json_t *answer(const struct ctl_volume *v, int err) {
+    static const struct {
+        int err;
+        const char *format; /* of the volume's name, twice */
+    } words[] = {
+        {-ENOENT, "volume \"%s\" has no such store; `holdfast status %s` lists them"},
+        {-EEXIST,
+         "volume \"%s\" has a store with that label or at that place; see `holdfast status %s`"},
+        {-EROFS, "volume \"%s\" is read-only; `holdfast status %s` says why"},
+        {-HFE_UNSAFE, "\"%s\" cannot do without it: of the stores that are left none, or less than "
+                      "min-stores, would be ONLINE; see `holdfast status %s`"},
+        {-HFE_USAGE,
+         "volume \"%s\" has as many stores as it can have; `holdfast store remove %s STORE` "
+         "makes room"},
+        {-HFE_IN_USE, "volume \"%s\" is at it already; see `holdfast status %s`"},
+        {-HFE_MISSING, "volume \"%s\" has no two stores that are ONLINE, to compare; see `holdfast "
+                       "status %s`"},
+    };
+    const char *format = "that did not work on \"%s\"; see `holdfast status %s`";
     char text[256];
 
     if (err == 0) {
         return json_pack("{s:i}", "schema", 1);
     }
-    (void)snprintf(
-        text, sizeof(text),
-        err == -ENOENT ? "volume \"%s\" has no such store; `holdfast status %s` lists them"
-        : err == -HFE_UNSAFE
-            ? "it is the last store of \"%s\" that is ONLINE: it stays; see `holdfast status %s`"
-            : "that did not work on \"%s\"; see `holdfast status %s`",
-        v->name, v->name);
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        format = words[i].err == err ? words[i].format : format;
+    }
+    (void)snprintf(text, sizeof(text), format, v->name, v->name);
     return json_pack("{s:s, s:i}", "error", text, "code", -err);
 }
 
 static json_t *verb_online(const struct ctl_volume *v, const json_t *request) {
-    return on_store(v, request, v->online);
+    int i = find_store(v, request);
+
+    if (i >= 0) {
+        keeper_wake(v->keeper[i]);
+    }
+    return answer(v, i < 0 ? i : 0);
 }
+
 static json_t *verb_offline(const struct ctl_volume *v, const json_t *request) {
-    return on_store(v, request, v->offline);
+    int i = find_store(v, request);
+
+    return answer(v, i < 0 ? i : keeper_offline(v->keeper[i]));
+}
+
+static const char *string_of(const json_t *request, const char *key) {
+    const char *s = json_string_value(json_object_get(request, key));
+
+    return s ? s : "";
+}
+
+/* "store": the one it replaces, if it does. */
+static json_t *verb_add(const struct ctl_volume *v, const json_t *request) {
+    bool replaces = json_object_get(request, "store") != NULL;
+    struct mirror_newcomer n = {.label = string_of(request, "label"),
+                                .path = string_of(request, "path"),
+                                .caps =
+                                    (uint32_t)json_integer_value(json_object_get(request, "caps")),
+                                .replaces = replaces ? find_store(v, request) : -1};
+    unsigned index;
+    int err = replaces && n.replaces < 0 ? -ENOENT
+              : !super_name_ok(n.label) || strlen(n.path) >= PATH_BYTES ||
+                      id_parse(string_of(request, "id"), &n.id) < 0
+                  ? -EINVAL
+                  : mirror_add(v->mirror, &n, &index);
+
+    if (err == 0) {
+        v->roster_changed(v->arg);
+        keeper_wake(v->keeper[index]);
+    }
+    return answer(v, err);
+}
+
+static json_t *verb_remove(const struct ctl_volume *v, const json_t *request) {
+    int i = find_store(v, request);
+    int err = i < 0 ? i : mirror_remove(v->mirror, (unsigned)i, "removed by hand");
+
+    if (err == 0) {
+        v->roster_changed(v->arg);
+    }
+    return answer(v, err);
+}
+
+/* "do": "now", "pause", "resume" or "limit" (with "rate", bytes in a second); of one store or all. */
+static json_t *verb_resync(const struct ctl_volume *v, const json_t *request) {
+    const char *what = string_of(request, "do");
+    uint64_t rate = (uint64_t)json_integer_value(json_object_get(request, "rate"));
+    bool one = json_object_get(request, "store") != NULL;
+    int only = one ? find_store(v, request) : -1;
+
+    if (one && only < 0) {
+        return answer(v, only);
+    }
+    for (int i = 0; i < (int)mirror_count(v->mirror); i++) {
+        if (one && i != only) {
+            continue;
+        }
+        if (strcmp(what, "pause") == 0 || strcmp(what, "resume") == 0) {
+            keeper_pause(v->keeper[i], strcmp(what, "pause") == 0);
+        } else if (strcmp(what, "limit") == 0) {
+            keeper_limit(v->keeper[i], rate);
+        } else {
+            keeper_pause(v->keeper[i], false);
+            keeper_wake(v->keeper[i]);
+        }
+    }
+    return answer(v, 0);
+}
+
+static json_t *verb_verify(const struct ctl_volume *v, const json_t *request) {
+    bool one = json_object_get(request, "store") != NULL;
+    struct verifier_request r = {.only = one ? find_store(v, request) : -1,
+                                 .repair = json_is_true(json_object_get(request, "repair"))};
+
+    if (json_is_true(json_object_get(request, "stop"))) {
+        verifier_cancel(v->verifier);
+        return answer(v, 0);
+    }
+    return answer(v, one && r.only < 0 ? r.only : verifier_begin(v->verifier, &r));
 }
 
 static const struct {
     const char *name;
     json_t *(*run)(const struct ctl_volume *v, const json_t *request);
-} verbs[] = {{"status", verb_status},
-             {"stop", verb_stop},
-             {"online", verb_online},
-             {"offline", verb_offline}};
+} verbs[] = {{"status", verb_status},   {"stop", verb_stop},    {"online", verb_online},
+             {"offline", verb_offline}, {"add", verb_add},      {"remove", verb_remove},
+             {"resync", verb_resync},   {"verify", verb_verify}};
 
 json_t *ctl_answer(const struct ctl_volume *v, const json_t *request) {
     const char *verb = json_string_value(json_object_get(request, "verb"));

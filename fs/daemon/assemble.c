@@ -235,7 +235,7 @@ static int match_members(struct gather *g, struct why *why) {
 
             c = same ? &g->c[i] : NULL;
         }
-        if (!c && m->state == MEMBER_REMOVED) {
+        if (m->state == MEMBER_REMOVED && (!c || !c->store)) {
             continue;
         }
         if (!c && g->count == STORES_MAX) {
@@ -261,11 +261,23 @@ static bool cut_off_mount(const struct gather *g, const struct super *s) {
            g->record.mount_count == g->seen.mount_count + 1;
 }
 
+/* A store that was added while the volume was not mounted: a member from now on, to be filled. */
+static struct super_member *take_newcomer(struct gather *g, struct candidate *c) {
+    const struct super *s = store_super(c->store);
+
+    if (!super_is_newcomer(s) || !super_knows(&g->record, &s->generation)) {
+        return NULL;
+    }
+    c->id = s->store_id;
+    return super_enter(&g->record, &s->member[super_slot_of(s, &s->store_id)]);
+}
+
 static int judge_member(struct gather *g, struct candidate *c, struct why *why) {
     const struct super *s = store_super(c->store);
     struct super_member *m = super_member_of(&g->record, &s->store_id);
 
-    if (!m || m->state == MEMBER_REMOVED) {
+    m = m ? m : take_newcomer(g, c);
+    if (!m) {
         return why_set(why, -HFE_FOREIGN,
                        "%s is not a store of volume \"%s\" any more; take it out of %s/%s.conf",
                        c->path, g->config->name, config_dir(), g->config->name);
@@ -286,6 +298,27 @@ static int judge_member(struct gather *g, struct candidate *c, struct why *why) 
         g->events, EVENT_WARNING, "store \"%s\" (%s) missed changes: it %s", c->label, c->path,
         c->state == MEMBER_OFFLINE ? "was taken out by hand, and stays out" : "will be caught up");
     return 0;
+}
+
+/* Stores that were removed, and are still named (the daemon was killed before it could note that), or
+ * that are named, and neither here nor in the record. */
+static void drop_removed(struct gather *g) {
+    for (unsigned i = g->count; i-- > 0;) {
+        struct candidate *c = &g->c[i];
+        const struct super_member *m =
+            c->store ? super_member_of(&g->record, &store_super(c->store)->store_id) : NULL;
+
+        if (c->store ? !m || m->state != MEMBER_REMOVED : !id_is_zero(&c->id)) {
+            continue;
+        }
+        event_post(g->events, EVENT_WARNING,
+                   "%s is not a store of volume \"%s\" (any more): it is left out", c->path,
+                   g->config->name);
+        store_close(c->store);
+        memmove(c, c + 1, (g->count - i - 1) * sizeof(*c));
+        g->count--;
+        g->newest -= g->newest > (int)i;
+    }
 }
 
 static int judge(struct gather *g, struct why *why) {
@@ -486,6 +519,9 @@ int assemble(const struct config *config, const struct mount_options *options,
     err = err < 0 ? err : find_newest(g, why);
     err = err < 0 ? err : ask_witness(g, why);
     err = err < 0 ? err : match_members(g, why);
+    if (err == 0) {
+        drop_removed(g);
+    }
     err = err < 0 ? err : judge(g, why);
     err = err < 0 ? err : recover_stores(g, why);
     err = err < 0 ? err : record_mount(g, why);

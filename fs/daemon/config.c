@@ -252,6 +252,24 @@ static bool label_taken(const struct config *c, const char *label) {
     return false;
 }
 
+bool config_note_store(struct config *c, const char *label, const char *path) {
+    struct config_store *s = &c->store[c->count];
+
+    if (label_taken(c, label) || c->count == STORES_MAX) {
+        return false;
+    }
+    (void)snprintf(s->label, sizeof(s->label), "%s", label);
+    (void)snprintf(s->path, sizeof(s->path), "%s", path);
+    c->count++;
+    return true;
+}
+
+void config_drop_store(struct config *c, unsigned index) {
+    memmove(&c->store[index], &c->store[index + 1],
+            (c->count - index - 1) * sizeof(struct config_store));
+    c->count--;
+}
+
 int config_add_store(struct config *c, const char *text, struct why *why) {
     const char *eq = strchr(text, '='), *path = text;
     struct config_store s = {.label = "a"};

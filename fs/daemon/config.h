@@ -40,6 +40,10 @@ unsigned config_list(char (*ret_names)[VOLUME_NAME_BYTES], unsigned n);
 /* PATH or LABEL=PATH, appended to the stores; without a label the next free letter is taken. */
 int config_add_store(struct config *config, const char *text, struct why *why) must_check;
 
+/* Appended, unless a store has that label. True if it was. */
+bool config_note_store(struct config *config, const char *label, const char *path);
+void config_drop_store(struct config *config, unsigned index);
+
 struct mount_options {
     bool degraded, force, read_only, writeback, suid, dev;
     unsigned min_stores, store_timeout_ms;

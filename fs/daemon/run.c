@@ -43,7 +43,9 @@ struct running {
     struct assembly assembly;
     struct front *front;
     struct ctl_server *ctl;
-    struct keeper *keeper[STORES_MAX];
+    pthread_mutex_t roster_lock;       /* over changes of the next, and of the configuration file */
+    struct keeper *keeper[STORES_MAX]; /* once started, it stays */
+    struct verifier *verifier;
     struct chore {
         struct running *r;
         void (*step)(struct mirror *m);
@@ -288,17 +290,59 @@ static void on_ready(void *arg) {
     tell(r, 0, NULL);
 }
 
-static int on_online(void *arg, unsigned index) {
-    struct running *r = arg;
+/* The configuration names the stores that are part of the volume: the mirror knows. One without a
+ * file (`mount STORE:STORE`) has nothing to note. */
+static void note_stores(struct running *r) {
+    struct mirror_status *st = malloc(sizeof(*st));
+    struct config c;
+    struct why why;
+    bool changed = false;
 
-    keeper_wake(r->keeper[index]);
-    return 0;
+    if (!st || config_load(r->request->config.name, &c, &why) < 0) {
+        free(st);
+        return;
+    }
+    mirror_status(mirror_of(r->assembly.mirror), st);
+    for (unsigned i = 0; i < st->count; i++) {
+        const struct mirror_member_status *s = &st->member[i];
+
+        changed |= s->path[0] != '\0' && config_note_store(&c, s->label, s->path);
+    }
+    for (unsigned k = c.count; k-- > 0;) {
+        bool there = false;
+
+        for (unsigned i = 0; i < st->count; i++) {
+            there = there || strcmp(st->member[i].label, c.store[k].label) == 0;
+        }
+        if (!there) {
+            config_drop_store(&c, k);
+            changed = true;
+        }
+    }
+    free(st);
+    if (changed && config_save(&c, &why) < 0) {
+        event_post(r->events, EVENT_ERROR, "%s. Its stores have changed: correct it by hand",
+                   why.text);
+    }
 }
 
-static int on_offline(void *arg, unsigned index) {
+/* A store was added, removed or replaced. */
+static void on_roster(void *arg) {
     struct running *r = arg;
+    struct mirror *m = mirror_of(r->assembly.mirror);
+    const struct keeper_config kc = {
+        .mirror = m, .events = r->events, .roster_changed = on_roster, .arg = r};
 
-    return keeper_offline(r->keeper[index]);
+    pthread_mutex_lock(&r->roster_lock);
+    for (unsigned i = 0; i < mirror_count(m) && !r->done; i++) {
+        if (!r->keeper[i] && keeper_start(&kc, i, &r->keeper[i]) < 0) {
+            event_post(
+                r->events, EVENT_ERROR,
+                "cannot start a thread: a store is not looked after. Mount the volume again");
+        }
+    }
+    note_stores(r);
+    pthread_mutex_unlock(&r->roster_lock);
 }
 
 static void on_stop(void *arg) {
@@ -389,7 +433,6 @@ static int start_thread(void *(*main)(void *), void *arg, struct why *why) {
 static int start_chores(struct running *r, struct why *why) {
     static void (*const steps[CHORES])(struct mirror *) = {mirror_tick, mirror_log_tick,
                                                            mirror_log_carry};
-    struct mirror *m = mirror_of(r->assembly.mirror);
     int err = 0;
 
     for (int i = 0; i < CHORES && err == 0; i++) {
@@ -404,8 +447,8 @@ static int start_chores(struct running *r, struct why *why) {
             c->runs = false;
         }
     }
-    for (unsigned i = 0; i < mirror_count(m) && err == 0; i++) {
-        err = keeper_start(m, i, r->events, &r->keeper[i]);
+    if (err == 0) {
+        on_roster(r);
     }
     return err;
 }
@@ -418,9 +461,10 @@ static void wait_for_chore(const struct chore *c) {
 
 /* All but the carrier. False if a keeper is stuck in its store. */
 static bool stop_chores(struct running *r) {
-    bool ended = true;
+    bool ended;
 
     r->done = true;
+    ended = verifier_free(r->verifier);
     for (unsigned i = 0; i < STORES_MAX; i++) {
         ended = keeper_stop(r->keeper[i]) && ended;
     }
@@ -456,9 +500,10 @@ static int serve(struct running *r, struct why *why) {
                             .events = r->events,
                             .mirror = mirror_of(r->assembly.mirror),
                             .mounted_s = clock_real_s(),
+                            .keeper = r->keeper,
+                            .verifier = r->verifier,
                             .stop = on_stop,
-                            .online = on_online,
-                            .offline = on_offline,
+                            .roster_changed = on_roster,
                             .arg = r};
     int err;
 
@@ -521,7 +566,8 @@ static int run_volume(struct running *r, struct why *why) {
         events_free(r->events);
         return why_set(why, -EAGAIN, "cannot start a thread");
     }
-    err = serve(r, why);
+    err = verifier_new(mirror_of(r->assembly.mirror), r->events, &r->verifier);
+    err = err < 0 ? why_set(why, err, "out of memory") : serve(r, why);
     front_close(r->front);
     ended = flush(r);
     r->watch_done = true;
@@ -542,7 +588,8 @@ static int run_volume(struct running *r, struct why *why) {
 
 /* The child: holds the lock until it ends. */
 static int run_child(const struct daemon_request *request, int lock, int report, struct why *why) {
-    struct running r = {.request = request, .report = report};
+    struct running r = {
+        .request = request, .report = report, .roster_lock = PTHREAD_MUTEX_INITIALIZER};
     sigset_t set;
     int err;
 

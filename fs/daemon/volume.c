@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -15,6 +16,7 @@
 #include "daemon/assemble.h"
 #include "daemon/daemon.h"
 #include "heal/tree.h"
+#include "store/disk.h"
 
 /* A create that was cut off leaves stores that say of themselves that they are being filled:
  * whatever is in them, it put there. The store whose files were adopted says ONLINE; it is taken
@@ -54,6 +56,22 @@ static void new_record(const struct config *c, const uint32_t *caps, int adopt, 
     *ret = s;
 }
 
+typedef void notice_fn(void *arg, const char *text);
+
+/* What the store cannot do. */
+static void note_missing(const struct config_store *s, uint32_t caps, notice_fn *notice,
+                         void *arg) {
+    for (int k = 0; notice && k < STORE_CAPS; k++) {
+        char text[PATH_BYTES + 256];
+
+        if (!(caps & (uint32_t)store_cap_table[k].cap) && store_cap_table[k].cap != STORE_REFLINK) {
+            (void)snprintf(text, sizeof(text), "store \"%s\" (%s) has no %s: %s", s->label, s->path,
+                           store_cap_table[k].name, store_cap_table[k].without);
+            notice(arg, text);
+        }
+    }
+}
+
 static int probe_all(struct volume_create *vc, uint32_t *ret_caps, struct why *why) {
     for (unsigned i = 0; i < vc->config.count; i++) {
         const struct config_store *s = &vc->config.store[i];
@@ -62,34 +80,31 @@ static int probe_all(struct volume_create *vc, uint32_t *ret_caps, struct why *w
         if (err < 0) {
             return err;
         }
-        for (int k = 0; vc->notice && k < STORE_CAPS; k++) {
-            char text[PATH_BYTES + 256];
-
-            if (!(ret_caps[i] & (uint32_t)store_cap_table[k].cap) &&
-                store_cap_table[k].cap != STORE_REFLINK) {
-                (void)snprintf(text, sizeof(text), "store \"%s\" (%s) has no %s: %s", s->label,
-                               s->path, store_cap_table[k].name, store_cap_table[k].without);
-                vc->notice(vc->progress_arg, text);
-            }
-        }
+        note_missing(s, ret_caps[i], vc->notice, vc->progress_arg);
     }
     return 0;
 }
 
 /* Two stores on one disk are two copies that die together. */
-static void note_shared(struct volume_create *vc) {
-    for (unsigned i = 0; vc->notice && i < vc->config.count; i++) {
+static void note_shared(const struct config *c, unsigned from, notice_fn *notice, void *arg) {
+    for (unsigned i = from; notice && i < c->count; i++) {
         for (unsigned k = 0; k < i; k++) {
-            const struct config_store *a = &vc->config.store[k], *b = &vc->config.store[i];
-            char text[2 * LABEL_BYTES + 128];
+            char text[2 * LABEL_BYTES + 256], disk[DISK_TEXT_BYTES], other[DISK_TEXT_BYTES];
             struct stat x, y;
 
-            if (stat(a->path, &x) == 0 && stat(b->path, &y) == 0 && x.st_dev == y.st_dev) {
+            if (stat(c->store[k].path, &x) < 0 || stat(c->store[i].path, &y) < 0) {
+                continue;
+            }
+            disk_describe(x.st_dev, disk);
+            disk_describe(y.st_dev, other);
+            if (x.st_dev == y.st_dev || (disk[0] && strcmp(disk, other) == 0)) {
                 (void)snprintf(text, sizeof(text),
-                               "stores \"%s\" and \"%s\" are on one filesystem: when its disk "
+                               "stores \"%s\" and \"%s\" are on one %s%s%s: when its disk "
                                "dies, both copies are gone",
-                               a->label, b->label);
-                vc->notice(vc->progress_arg, text);
+                               c->store[k].label, c->store[i].label,
+                               x.st_dev == y.st_dev ? "filesystem" : "disk", disk[0] ? ", " : "",
+                               disk);
+                notice(arg, text);
             }
         }
     }
@@ -222,7 +237,7 @@ int volume_create(struct volume_create *vc, struct why *why) {
     if (err < 0) {
         return err;
     }
-    note_shared(vc);
+    note_shared(c, 0, vc->notice, vc->progress_arg);
     c->id = id_new();
     new_record(c, caps, vc->adopt, &record);
     for (; formatted < c->count && err == 0; formatted++) {
@@ -245,6 +260,77 @@ int volume_create(struct volume_create *vc, struct why *why) {
     if (err < 0) {
         undo(vc, formatted);
     }
+    return err;
+}
+
+/* A store that was formatted for this volume, and is not part of it yet. */
+static bool is_newcomer(const struct id *volume, const char *path) {
+    struct super s;
+
+    return store_identify(path, &s, NULL) == 0 && id_equal(&s.volume_id, volume) &&
+           super_is_newcomer(&s);
+}
+
+/* The volume's record, with a new member; `s` was read from one of its stores. */
+static int enter_member(struct super *s, const struct config_store *store, uint32_t caps,
+                        struct why *why) {
+    struct super_member m = {
+        .id = id_new(), .state = MEMBER_STALE, .caps = caps, .since_s = clock_real_s()};
+
+    memcpy(m.label, store->label, sizeof(m.label));
+    s->store_id = m.id;
+    s->seq = 0;
+    return super_enter(s, &m)
+               ? 0
+               : why_set(why, -HFE_USAGE, "the volume has as many stores as it can have");
+}
+
+static int check_room(const struct volume_new_store *n, struct why *why) {
+    struct statvfs fs;
+    uint64_t room;
+
+    if (statvfs(n->store.path, &fs) < 0) {
+        return why_set(why, -errno, "%s: %s", n->store.path, error_words(-errno));
+    }
+    room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    if (room < n->used_bytes && !n->force) {
+        return why_set(why, -HFE_UNSAFE,
+                       "%s has %llu MiB free, and the volume's store takes %llu MiB: give a larger "
+                       "disk (--force tries all the same)",
+                       n->store.path, (unsigned long long)room >> 20,
+                       (unsigned long long)n->used_bytes >> 20);
+    }
+    return 0;
+}
+
+int volume_new_store(const struct config *config, const char *text, struct volume_new_store *n,
+                     struct why *why) {
+    struct config c = *config;
+    struct super record = n->record;
+    bool begun;
+    int err = config_add_store(&c, text, why);
+
+    if (err < 0) {
+        return err;
+    }
+    n->store = c.store[c.count - 1];
+    if (n->in_place_of >= 0 &&
+        strcmp(c.store[n->in_place_of].path, n->store.path) == 0) { /* a new disk, mounted there */
+        config_drop_store(&c, (unsigned)n->in_place_of);
+    }
+    err = assemble_check_places(&c, c.mount_point[0] ? c.mount_point : NULL, why);
+    begun = err == 0 && is_newcomer(&record.volume_id, n->store.path);
+    err = err < 0 ? err : store_probe(n->store.path, &n->caps, why);
+    err = err < 0 ? err : check_room(n, why);
+    err = err < 0 ? err : enter_member(&record, &n->store, n->caps, why);
+    if (err < 0) {
+        return err;
+    }
+    note_missing(&n->store, n->caps, n->notice, n->notice_arg);
+    note_shared(&c, c.count - 1, n->notice, n->notice_arg);
+    err = begun ? store_unformat(n->store.path, why) : 0; /* of a try that was cut off */
+    err = err < 0 ? err : store_format(n->store.path, &record, begun, why);
+    n->id = record.store_id;
     return err;
 }
 

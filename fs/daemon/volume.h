@@ -2,6 +2,7 @@
 #pragma once
 
 #include "daemon/config.h"
+#include "format/super.h"
 #include "store/copy.h"
 
 struct volume_create {
@@ -18,6 +19,26 @@ struct volume_create {
 /* Makes the stores, fills them, writes the configuration. On an error, folders that were empty are
  * empty again. */
 int volume_create(struct volume_create *create, struct why *why) must_check;
+
+/* A further store, for a volume that exists. */
+struct volume_new_store {
+    struct super record; /* of one of its stores that is ONLINE */
+    int in_place_of;     /* index in the configuration of the store that it replaces; -1 */
+    uint64_t used_bytes; /* that it has to take */
+    bool force;          /* although there is less room */
+    void (*notice)(void *arg, const char *text);
+    void *notice_arg;
+    /* set: */
+    struct config_store store;
+    struct id id;
+    uint32_t caps;
+};
+
+/* Checks and formats the folder (`text`: PATH or LABEL=PATH): it says of itself that it is new, and
+ * becomes part of the volume when the daemon is told, or at the next mount if the configuration names
+ * it. store_unformat() undoes it. */
+int volume_new_store(const struct config *config, const char *text, struct volume_new_store *n,
+                     struct why *why) must_check;
 
 /* Makes the bare folder below the mount immutable, or not any more: software that starts before the
  * mount then fails instead of writing to the bare disk. Only while nothing is mounted there. */

@@ -48,7 +48,8 @@ struct disk_super {
     le64 created_s, mounted_s;
     char volume_name[VOLUME_NAME_BYTES];
     le64 generation_number;
-    uint8_t zero1[104];
+    uint8_t replaces[SUPER_MEMBERS_MAX];
+    uint8_t zero1[88];
     struct disk_member member[SUPER_MEMBERS_MAX];
     uint8_t zero2[1528];
     le64 checksum; /* XXH3, 64 bits, of all bytes before it */
@@ -99,6 +100,27 @@ struct super_member *super_member_of(struct super *super, const struct id *id) {
     unsigned slot = super_slot_of(super, id);
 
     return slot < super->member_count ? &super->member[slot] : NULL;
+}
+
+struct super_member *super_enter(struct super *s, const struct super_member *member) {
+    uint32_t slot = s->member_count;
+
+    for (uint32_t k = 0; slot == SUPER_MEMBERS_MAX && k < SUPER_MEMBERS_MAX; k++) {
+        slot = s->member[k].state == MEMBER_REMOVED ? k : slot;
+    }
+    if (slot == SUPER_MEMBERS_MAX) {
+        return NULL;
+    }
+    s->member[slot] = *member;
+    s->member_count += slot == s->member_count;
+    return &s->member[slot];
+}
+
+bool super_is_newcomer(const struct super *s) {
+    unsigned slot = super_slot_of(s, &s->store_id);
+
+    return slot < s->member_count && s->member[slot].state == MEMBER_STALE &&
+           s->member[slot].left_mount == 0 && s->member[slot].position == 0;
 }
 
 bool super_knows(const struct super *s, const struct id *generation) {
@@ -164,6 +186,7 @@ void super_encode(const struct super *s, uint8_t *ret_bytes) {
     for (uint32_t i = 0; i < s->member_count; i++) {
         assert(super_name_ok(s->member[i].label));
         encode_member(&s->member[i], &d.member[i]);
+        d.replaces[i] = (uint8_t)s->member[i].replaces;
     }
     d.checksum = le64_of(XXH3_64bits(&d, offsetof(struct disk_super, checksum)));
     memcpy(ret_bytes, &d, sizeof(d));
@@ -209,11 +232,14 @@ static bool decode_members(const struct disk_super *d, struct super *s) {
         return false;
     }
     for (uint32_t i = 0; i < s->member_count; i++) {
-        if (!decode_member(&d->member[i], &s->member[i])) {
+        if (!decode_member(&d->member[i], &s->member[i]) || d->replaces[i] > s->member_count ||
+            d->replaces[i] == i + 1) {
             return false;
         }
+        s->member[i].replaces = d->replaces[i];
     }
-    return all_zero(&d->member[s->member_count],
+    return all_zero(&d->replaces[s->member_count], SUPER_MEMBERS_MAX - s->member_count) &&
+           all_zero(&d->member[s->member_count],
                     (SUPER_MEMBERS_MAX - s->member_count) * sizeof(d->member[0]));
 }
 

@@ -37,6 +37,7 @@ struct super_member {
     uint64_t since_s;          /* when it got into this state */
     struct id left_generation; /* what its own superblock says if nobody put an older copy of it */
     uint64_t left_mount; /* there: the generation and mount count when it left; 0: it has not */
+    unsigned replaces;   /* 1 + the slot of the member that goes once this one is ONLINE; 0: none */
 };
 
 enum super_kind {
@@ -84,6 +85,13 @@ struct super_member *super_member_of(struct super *super, const struct id *id);
 
 /* Its index in the table; member_count if it is not there. */
 unsigned super_slot_of(const struct super *super, const struct id *id);
+
+/* Does the store say of itself that it was formatted for a volume, and is not filled yet? */
+bool super_is_newcomer(const struct super *super);
+
+/* Enters a member into the table, rather where nobody ever was than where one was removed. Its entry;
+ * NULL if there is no room. */
+struct super_member *super_enter(struct super *super, const struct super_member *member);
 
 /* Is it the record's generation, one of its history, or one that a member had when it left? */
 bool super_knows(const struct super *super, const struct id *generation);

@@ -7,12 +7,15 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fiber.h"
 #include "heal/catchup.h"
+#include "heal/pacer.h"
 #include "heal/tree.h"
+#include "heal/verifier.h"
 #include "store/segment.h"
 
 enum {
@@ -29,6 +32,9 @@ struct keeper {
     struct mirror *m;
     unsigned i;
     struct events *events;
+    void (*roster_changed)(void *);
+    void *arg;
+    _Atomic bool paused;
     /* guarded by mutex */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -38,12 +44,14 @@ struct keeper {
     bool wanted; /* an OFFLINE store is to come back */
     int64_t probed_ms, tried_ms, online_ms, retry_ms;
     char last_why[256];
+    struct id given_back; /* the store that was in its care and was removed */
     /* of a catch-up */
     unsigned from;
     struct mirror_progress progress;
     bool alone; /* all names are held */
-    int64_t started_ms, rested_ms;
-    uint64_t paced_position;
+    int64_t started_ms;
+    uint64_t total; /* about, of a comparison of whole trees; 0: none */
+    struct pacer pacer;
 };
 
 /* --- probing --- */
@@ -108,21 +116,18 @@ static bool stopping(struct keeper *k) {
     return stop;
 }
 
-/* Applications go first: while they change things, we rest as long as we worked. Not while all
- * names are held: then they wait for us. */
-static void pace(struct keeper *k) {
-    enum { REST_MAX_MS = 100 };
-    int64_t worked = clock_ms() - k->rested_ms;
-    uint64_t position = mirror_position(k->m);
+/* An admin wants it to stand still for a while. */
+static void wait_while_paused(struct keeper *k) {
+    enum { LOOK_MS = 100 };
 
-    if (worked < 5 || k->alone) {
-        return;
+    while (atomic_load(&k->paused) && !stopping(k) && !mirror_sync_spoiled(k->m, k->i) &&
+           mirror_is_online(k->m, k->from)) {
+        k->progress.paused = true;
+        k->progress.bytes_per_s = 0;
+        mirror_set_progress(k->m, k->i, &k->progress);
+        (void)poll(NULL, 0, LOOK_MS);
     }
-    if (position != k->paced_position) {
-        k->paced_position = position;
-        (void)poll(NULL, 0, (int)(worked < REST_MAX_MS ? worked : REST_MAX_MS));
-    }
-    k->rested_ms = clock_ms();
+    k->progress.paused = false;
 }
 
 static bool on_step(void *arg, const struct copy_stat *stat) {
@@ -131,10 +136,20 @@ static bool on_step(void *arg, const struct copy_stat *stat) {
 
     k->progress.objects_compared = stat->objects_compared;
     k->progress.bytes_copied = stat->bytes_copied;
+    k->progress.bytes_compared = stat->bytes_compared;
+    if (k->total > 0) {
+        uint64_t done = stat->bytes_copied + stat->bytes_compared;
+
+        k->progress.bytes_left = k->total > done ? k->total - done : 0;
+    }
     k->progress.bytes_per_s =
         ms > 0 ? (stat->bytes_copied + stat->bytes_compared) * 1000 / (uint64_t)ms : 0;
     mirror_set_progress(k->m, k->i, &k->progress);
-    pace(k);
+    if (!k->alone) { /* else all wait for us */
+        wait_while_paused(k);
+        pacer_rest(&k->pacer, k->m);
+        pacer_limit(&k->pacer, stat->bytes_compared + stat->bytes_copied);
+    }
     return stopping(k) || mirror_sync_spoiled(k->m, k->i) || !mirror_is_online(k->m, k->from);
 }
 
@@ -275,9 +290,16 @@ static int compare_trees(struct keeper *k, struct store *from, struct store *to,
                                    .since_s = since_s,
                                    .progress = on_progress,
                                    .progress_arg = k};
+    struct statvfs fs;
+    int err;
 
     phase(k, all ? "comparing everything" : "comparing names, sizes and times", 0);
-    return heal_tree(from, to, &options, stat, why);
+    if (all && fstatvfs(store_root_fd(from), &fs) == 0) {
+        k->total = (uint64_t)(fs.f_blocks - fs.f_bfree) * fs.f_frsize;
+    }
+    err = heal_tree(from, to, &options, stat, why);
+    k->total = 0;
+    return err;
 }
 
 struct reach {
@@ -443,11 +465,12 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
         return;
     }
     k->progress = (struct mirror_progress){.started_s = clock_real_s(), .phase = "names"};
-    k->started_ms = k->rested_ms = clock_ms();
+    k->started_ms = clock_ms();
+    pacer_begin(&k->pacer);
     from = mirror_source(k->m, &k->from);
     err = err < 0 || !from ? -EIO : catch_up(k, from, to, position, &info->record, &why);
     if (from) {
-        mirror_source_done(k->m, k->from);
+        mirror_unuse(k->m, k->from);
     }
     err = err < 0 ? err : mirror_sync_done(k->m, k->i);
     k->anew = err == -HFE_STALE || err == -ESTALE || (err == -ECANCELED && !stopping(k));
@@ -463,8 +486,61 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
         return;
     }
     k->online_ms = clock_ms();
+    k->probed_ms = 0; /* at once: another one may be waiting to be replaced */
     k->wanted = false;
     k->last_why[0] = '\0';
+}
+
+/* --- taking the place of another --- */
+
+static bool stops(void *arg) {
+    return stopping(arg);
+}
+
+/* It is ONLINE, and another one is to go for it: not before it was compared with what serves. */
+static void replace_old(struct keeper *k, int old) {
+    struct mirror_member_info info;
+    char reason[REASON_BYTES];
+    int64_t differences = verifier_compare(k->m, k->i, stops, k);
+
+    if (differences < 0) {
+        return; /* a store left meanwhile: again, when it is back */
+    }
+    mirror_member_info(k->m, k->i, &info);
+    if (differences > 0) {
+        event_post(k->events, EVENT_ERROR,
+                   "store \"%s\" was just filled, and differs in %lld places: it is filled anew",
+                   info.label, (long long)differences);
+        mirror_distrust(k->m, k->i);
+        if (mirror_lose(k->m, k->i, MEMBER_FAULTED, "what was copied to it is not there") < 0) {
+            return; /* the last one, now */
+        }
+        return;
+    }
+    (void)snprintf(reason, sizeof(reason), "\"%s\" replaced it, equal in every byte", info.label);
+    if (mirror_remove(k->m, (unsigned)old, reason) == 0) {
+        k->roster_changed(k->arg);
+    }
+}
+
+/* It was removed: a plain folder again, if its disk can be reached. */
+static void give_back(struct keeper *k, const struct mirror_member_info *info) {
+    struct super s;
+    struct why why;
+
+    if (id_equal(&k->given_back, &info->id)) {
+        return;
+    }
+    k->given_back = info->id;
+    if (store_identify(info->path, &s, &why) < 0 || !id_equal(&s.store_id, &info->id)) {
+        return; /* it died, or another disk is there already */
+    }
+    if (store_unformat(info->path, &why) < 0) {
+        event_post(k->events, EVENT_WARNING, "%s was removed, and is not a plain folder yet: %s",
+                   info->path, why.text);
+        return;
+    }
+    event_post(k->events, EVENT_INFO, "%s is a plain folder again", info->path);
 }
 
 /* --- the thread --- */
@@ -481,13 +557,22 @@ static void step(struct keeper *k, bool woken) {
             k->retry_ms = RETRY_MS;
         }
         if (full || mirror_waits(k->m, k->i)) {
+            int old = full ? mirror_replaces(k->m, k->i) : -1;
+
             k->probed_ms = full ? now : k->probed_ms;
             probe(k, full);
+            if (old >= 0) {
+                replace_old(k, old);
+            }
         }
         k->tried_ms = clock_ms();
         return;
     }
-    if (info.state == MEMBER_REMOVED || !mirror_let_go(k->m, k->i) || info.path[0] == '\0') {
+    if (!mirror_let_go(k->m, k->i) || info.path[0] == '\0') {
+        return;
+    }
+    if (info.state == MEMBER_REMOVED) {
+        give_back(k, &info);
         return;
     }
     k->wanted = k->wanted || (woken && info.state == MEMBER_OFFLINE);
@@ -560,8 +645,7 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-int keeper_start(struct mirror *m, unsigned index, struct events *events,
-                 struct keeper **ret_keeper) {
+int keeper_start(const struct keeper_config *config, unsigned index, struct keeper **ret_keeper) {
     struct keeper *k = calloc(1, sizeof(*k));
     pthread_condattr_t attr;
     pthread_t thread;
@@ -569,9 +653,11 @@ int keeper_start(struct mirror *m, unsigned index, struct events *events,
     if (!k) {
         return -ENOMEM;
     }
-    k->m = m;
+    k->m = config->mirror;
     k->i = index;
-    k->events = events;
+    k->events = config->events;
+    k->roster_changed = config->roster_changed;
+    k->arg = config->arg;
     k->retry_ms = RETRY_MS;
     k->tried_ms = -RETRY_MAX_MS;
     k->probed_ms = k->online_ms = clock_ms();
@@ -618,6 +704,14 @@ void keeper_wake(struct keeper *k) {
     k->wake = true;
     pthread_cond_broadcast(&k->changed);
     pthread_mutex_unlock(&k->mutex);
+}
+
+void keeper_pause(struct keeper *k, bool on) {
+    atomic_store(&k->paused, on);
+}
+
+void keeper_limit(struct keeper *k, uint64_t bytes_per_s) {
+    atomic_store(&k->pacer.bytes_per_s, bytes_per_s);
 }
 
 int keeper_offline(struct keeper *k) {

@@ -55,6 +55,17 @@ static void fill_inodes(struct mirror *m, struct obj *obj, const struct obj_wher
     }
 }
 
+void log_takes_part(struct mirror *m, uint32_t caps) {
+    if (caps & STORE_SYNCFS) {
+        return;
+    }
+    pthread_mutex_lock(&m->touched_lock);
+    if (!m->touched) {
+        m->touched = calloc(TOUCHED_MAX, sizeof(struct obj *));
+    }
+    pthread_mutex_unlock(&m->touched_lock);
+}
+
 /* Where a store has no syncfs: remembers what the next checkpoint has to sync. */
 static void touch(struct mirror *m, struct obj *obj) {
     if (!m->touched) {

@@ -6,6 +6,7 @@
  *     SYNCING -> ONLINE    it is equal and stable                            [mirror_sync_done]
  *     SYNCING -> STALE     the catch-up did not end well                     [mirror_sync_failed]
  *     FAULTED, STALE -> OFFLINE            by an admin                       [mirror_lose]
+ *     any -> REMOVED       by an admin, or because another one replaced it   [mirror_remove]
  *
  * ONLINE: takes every change before it is acknowledged; may serve. SYNCING: what is in it is a
  * mixture; once its names are equal it takes changes too ("receives"), which nobody counts. The
@@ -26,6 +27,26 @@ unsigned online_count(const struct mirror *m) {
 
     for (unsigned i = 0; i < m->count; i++) {
         n += is_online(m, i);
+    }
+    return n;
+}
+
+void member_describe(struct mirror *m, unsigned i, const struct store *store) {
+    struct member *member = &m->member[i];
+    uint64_t dev, ino, mount;
+
+    store_instance(store, &dev, &ino, &mount);
+    pthread_mutex_lock(&m->status_lock);
+    (void)snprintf(member->fs, sizeof(member->fs), "%s", store_fs_name(store));
+    disk_describe(dev, member->disk);
+    pthread_mutex_unlock(&m->status_lock);
+}
+
+unsigned member_count(const struct mirror *m) {
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < m->count; i++) {
+        n += atomic_load(&m->member[i].state) != MEMBER_REMOVED;
     }
     return n;
 }
@@ -54,7 +75,9 @@ bool member_edge_ok(enum member_state from, enum member_state to) {
                  {MEMBER_FAULTED, MEMBER_SYNCING}, {MEMBER_STALE, MEMBER_SYNCING},
                  {MEMBER_OFFLINE, MEMBER_SYNCING}, {MEMBER_SYNCING, MEMBER_ONLINE},
                  {MEMBER_SYNCING, MEMBER_STALE},   {MEMBER_FAULTED, MEMBER_OFFLINE},
-                 {MEMBER_STALE, MEMBER_OFFLINE}};
+                 {MEMBER_STALE, MEMBER_OFFLINE},   {MEMBER_ONLINE, MEMBER_REMOVED},
+                 {MEMBER_FAULTED, MEMBER_REMOVED}, {MEMBER_STALE, MEMBER_REMOVED},
+                 {MEMBER_OFFLINE, MEMBER_REMOVED}, {MEMBER_SYNCING, MEMBER_REMOVED}};
 
     for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
         if (edges[i].from == from && edges[i].to == to) {
@@ -134,8 +157,7 @@ int member_record_locked(struct mirror *m) {
     return err;
 }
 
-/* Shows the new state to everybody. */
-static void set_state(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
+void member_show(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
     struct member *member = &m->member[i];
 
     pthread_mutex_lock(&m->status_lock);
@@ -146,7 +168,7 @@ static void set_state(struct mirror *m, unsigned i, enum member_state state, con
     member_pick_reader(m);
 }
 
-static struct super_member *record_of(struct mirror *m, unsigned i) {
+struct super_member *member_record_of(struct mirror *m, unsigned i) {
     return super_member_of(&m->super, &m->member[i].id);
 }
 
@@ -155,7 +177,7 @@ static struct super_member *record_of(struct mirror *m, unsigned i) {
 static int leave_locked(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
     struct member *member = &m->member[i];
     enum member_state before = (enum member_state)member->state;
-    struct super_member *r = record_of(m, i);
+    struct super_member *r = member_record_of(m, i);
     int err;
 
     if (atomic_load(&m->taken)) {
@@ -181,10 +203,10 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     }
     guard_shut(member->guard);
     err = member_record_locked(m);
-    set_state(m, i, state, reason);
+    member_show(m, i, state, reason);
     event_post(m->events, state == MEMBER_OFFLINE ? EVENT_WARNING : EVENT_ERROR,
                "store \"%s\" is %s: %s. No data is lost. %u of %u stores are left", member->label,
-               member_state_name(state), reason, online_count(m), m->count);
+               member_state_name(state), reason, online_count(m), member_count(m));
     return err;
 }
 
@@ -266,7 +288,7 @@ void mirror_member_info(struct mirror *m, unsigned i, struct mirror_member_info 
 
     memset(ret, 0, sizeof(*ret));
     rwlock_write(&m->member_lock);
-    r = record_of(m, i);
+    r = member_record_of(m, i);
     ret->state = (enum member_state)m->member[i].state;
     ret->id = m->member[i].id;
     ret->slot = m->member[i].slot;
@@ -290,7 +312,7 @@ struct super mirror_super(struct mirror *m) {
 
 static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint64_t position) {
     struct member *member = &m->member[i];
-    struct super_member *r = record_of(m, i);
+    struct super_member *r = member_record_of(m, i);
     int err;
 
     if (!r || !member_edge_ok((enum member_state)member->state, MEMBER_SYNCING) || member->store ||
@@ -304,14 +326,16 @@ static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint6
     r->left_mount = m->super.mount_count;
     member->store = store;
     member->caps = store_caps(store);
+    member_describe(m, i, store);
     store_attach(store, m->objs, (uint8_t)i, m->dirfds_max);
-    obj_table_strange(m->objs, (uint8_t)i);
+    obj_table_strange(m->objs, (uint8_t)i, member->caps & STORE_STABLE_INO);
+    log_takes_part(m, member->caps);
     guard_open(member->guard, store_vol(store));
     atomic_store(&member->receives, false);
     atomic_store(&member->spoiled, false);
     err = write_super(m, i); /* it must say itself that it is a mixture now */
     err = err < 0 ? err : member_record_locked(m);
-    set_state(m, i, MEMBER_SYNCING, "being caught up");
+    member_show(m, i, MEMBER_SYNCING, "being caught up");
     if (err < 0) {
         return err;
     }
@@ -341,12 +365,12 @@ void mirror_sync_failed(struct mirror *m, unsigned i, const char *why) {
     pthread_mutex_unlock(&m->status_lock);
     rwlock_write(&m->member_lock);
     if (m->member[i].state == MEMBER_SYNCING) {
-        struct super_member *r = record_of(m, i);
+        struct super_member *r = member_record_of(m, i);
 
         atomic_store(&m->member[i].receives, false);
         guard_shut(m->member[i].guard);
-        set_state(m, i, MEMBER_STALE,
-                  reason); /* the record keeps SYNCING: what is in it is a mixture */
+        member_show(m, i, MEMBER_STALE,
+                    reason); /* the record keeps SYNCING: what is in it is a mixture */
         r->since_s = clock_real_s();
         event_post(m->events, EVENT_WARNING, "store \"%s\": its catch-up stopped: %s",
                    m->member[i].label, reason);
@@ -395,18 +419,9 @@ int mirror_settled(struct mirror *m, unsigned i, uint64_t *ret_position) {
     return err;
 }
 
-static bool anybody_away(const struct mirror *m) {
-    for (unsigned i = 0; i < m->count; i++) {
-        if (!is_online(m, i)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void mirror_end_exact(struct mirror *m, unsigned joined) {
     rwlock_write(&m->member_lock);
-    if (!anybody_away(m) && joined == atomic_load(&m->joined)) {
+    if (online_count(m) == member_count(m) && joined == atomic_load(&m->joined)) {
         journal_set_exact(m->journal, false);
     }
     rwlock_write_done(&m->member_lock);
@@ -414,7 +429,7 @@ void mirror_end_exact(struct mirror *m, unsigned joined) {
 
 static int done_locked(struct mirror *m, unsigned i) {
     struct member *member = &m->member[i];
-    struct super_member *r = record_of(m, i);
+    struct super_member *r = member_record_of(m, i);
     int err;
 
     if (member->state != MEMBER_SYNCING || atomic_load(&member->spoiled)) {
@@ -439,7 +454,7 @@ static int done_locked(struct mirror *m, unsigned i) {
     member->unproven = false;
     atomic_store(&member->receives, false);
     err = member_record_locked(m);
-    set_state(m, i, MEMBER_ONLINE, "");
+    member_show(m, i, MEMBER_ONLINE, "");
     atomic_fetch_add(&m->joined, 1);        /* exact marks go on until a checkpoint includes it */
     atomic_store(&m->checkpoint_now, true); /* frames of before do not know its inodes */
     event_post(m->events, EVENT_INFO,
@@ -489,7 +504,6 @@ void mirror_set_progress(struct mirror *m, unsigned i, const struct mirror_progr
 void mirror_status(struct mirror *m, struct mirror_status *s) {
     memset(s, 0, sizeof(*s));
     pthread_mutex_lock(&m->status_lock);
-    s->count = m->count;
     s->online = online_count(m);
     s->read_only = atomic_load(&m->read_only);
     s->taken = atomic_load(&m->taken);
@@ -499,11 +513,17 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
     s->position = journal_position(m->journal);
     for (unsigned i = 0; i < m->count; i++) {
         struct member *member = &m->member[i];
-        struct mirror_member_status *r = &s->member[i];
+        struct mirror_member_status *r = &s->member[s->count];
 
+        if (atomic_load(&member->state) == MEMBER_REMOVED) {
+            continue;
+        }
+        s->count++;
+        r->index = i;
         memcpy(r->label, member->label, sizeof(r->label));
         memcpy(r->path, member->path, sizeof(r->path));
         memcpy(r->fs, member->fs, sizeof(r->fs));
+        memcpy(r->disk, member->disk, sizeof(r->disk));
         memcpy(r->reason, member->reason, sizeof(r->reason));
         r->state = (enum member_state)member->state;
         r->reads_here = i == atomic_load(&m->reader);
@@ -512,6 +532,7 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
         r->position = m->shown.member[member->slot].position;
         r->read_errors = member->read_errors;
         r->write_errors = member->write_errors;
+        r->checksum_errors = member->checksum_errors;
         r->total_bytes = member->total_bytes;
         r->free_bytes = member->free_bytes;
         r->progress = member->progress;

@@ -111,7 +111,7 @@ static int take_members(struct mirror *m, const struct mirror_config *c) {
         if (from->store) {
             to->caps = store_caps(from->store);
             (void)snprintf(to->path, sizeof(to->path), "%s", store_path(from->store));
-            (void)snprintf(to->fs, sizeof(to->fs), "%s", store_fs_name(from->store));
+            member_describe(m, i, from->store);
         }
         (void)snprintf(to->label, sizeof(to->label), "%s", from->label);
         to->since_s = from->since_s;
@@ -337,13 +337,25 @@ void mirror_tell_peer(struct mirror *m, unsigned i, uint64_t number, uint64_t in
             .kind = JOURNAL_PEER, .slot = m->member[i].slot, .number = number, .ino = {ino}});
 }
 
-struct store *mirror_source(struct mirror *m, unsigned *ret_index) {
-    *ret_index = (unsigned)reader_first(m);
-    return guard_use(m->member[*ret_index].guard) ? m->member[*ret_index].store : NULL;
+struct store *mirror_use(struct mirror *m, unsigned i) {
+    return is_online(m, i) && guard_use(m->member[i].guard) ? m->member[i].store : NULL;
 }
 
-void mirror_source_done(struct mirror *m, unsigned i) {
+void mirror_unuse(struct mirror *m, unsigned i) {
     guard_unuse(m->member[i].guard);
+}
+
+struct store *mirror_source(struct mirror *m, unsigned *ret_index) {
+    *ret_index = (unsigned)reader_first(m);
+    return mirror_use(m, *ret_index);
+}
+
+void mirror_distrust(struct mirror *m, unsigned i) {
+    atomic_store(&m->member[i].unproven, true);
+}
+
+void mirror_count_wrong(struct mirror *m, unsigned i, uint64_t n) {
+    atomic_store(&m->member[i].checksum_errors, n);
 }
 
 bool mirror_waits(struct mirror *m, unsigned i) {

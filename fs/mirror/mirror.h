@@ -18,6 +18,7 @@
 #include "base/event.h"
 #include "base/work.h"
 #include "journal/journal.h"
+#include "store/disk.h"
 #include "store/store.h"
 #include "vol/vol.h"
 
@@ -90,6 +91,22 @@ int mirror_lose(struct mirror *mirror, unsigned index, enum member_state state,
  * touched any more; all that is asked fails. */
 void mirror_taken(struct mirror *mirror, unsigned index);
 
+/* A store that was formatted and is empty as yet: a member from now on, recorded, and STALE until its
+ * keeper has filled it. */
+struct mirror_newcomer {
+    struct id id;
+    const char *label, *path;
+    uint32_t caps;
+    int replaces; /* index of the store that goes once this one is ONLINE; -1: none */
+};
+/* -EEXIST (label or path), -HFE_USAGE (too many), -HFE_IN_USE (that one is being replaced), ... */
+int mirror_add(struct mirror *mirror, const struct mirror_newcomer *newcomer,
+               unsigned *ret_index) must_check;
+/* Not a member any more. -HFE_UNSAFE if it is the last one that is ONLINE, or min-stores needs it. */
+int mirror_remove(struct mirror *mirror, unsigned index, const char *reason) must_check;
+/* The index of the store that this one replaces; -1. */
+int mirror_replaces(struct mirror *mirror, unsigned index);
+
 /* --- a store comes back: the keeper's side (heal/keeper.h) --- */
 
 struct mirror_member_info {
@@ -134,10 +151,16 @@ void mirror_sync_failed(struct mirror *mirror, unsigned index, const char *reaso
 int mirror_sync_done(struct mirror *mirror, unsigned index) must_check;
 /* Tells which file an object is on a member, for a catch-up that is cut off and begun again. */
 void mirror_tell_peer(struct mirror *mirror, unsigned index, uint64_t number, uint64_t ino);
-/* The store that reads come from now, and its index; it is not let go before mirror_source_done().
- * NULL if it just left. */
+/* A store that is ONLINE, which is not let go before mirror_unuse(). NULL if it is not, or just left. */
+struct store *mirror_use(struct mirror *mirror, unsigned index);
+void mirror_unuse(struct mirror *mirror, unsigned index);
+/* The same of the store that reads come from now. */
 struct store *mirror_source(struct mirror *mirror, unsigned *ret_index);
-void mirror_source_done(struct mirror *mirror, unsigned index);
+/* What is in the store is not what it should be: when it leaves, it is compared as a whole before it
+ * comes back. */
+void mirror_distrust(struct mirror *mirror, unsigned index);
+/* For status: of how many differences that were found this store's copy is the wrong one. */
+void mirror_count_wrong(struct mirror *mirror, unsigned index, uint64_t differences);
 bool mirror_is_online(struct mirror *mirror, unsigned index);
 /* Of the newest frame of the journal: it grows while applications change things. */
 uint64_t mirror_position(struct mirror *mirror);
@@ -148,15 +171,17 @@ struct store *mirror_member_store(struct mirror *mirror, unsigned index);
 
 struct mirror_progress {
     uint64_t started_s; /* 0: none is under way */
-    const char *phase;  /* constant text */
-    uint64_t objects_compared, bytes_copied, bytes_left, bytes_per_s;
+    bool paused;
+    const char *phase; /* constant text */
+    uint64_t objects_compared, bytes_copied, bytes_compared, bytes_left, bytes_per_s;
 };
 void mirror_set_progress(struct mirror *mirror, unsigned index,
                          const struct mirror_progress *progress);
 
 /* What `status` shows. Never touches a store. Any thread. */
 struct mirror_member_status {
-    char label[LABEL_BYTES], path[PATH_BYTES], fs[16], reason[REASON_BYTES];
+    unsigned index;
+    char label[LABEL_BYTES], path[PATH_BYTES], fs[16], disk[DISK_TEXT_BYTES], reason[REASON_BYTES];
     enum member_state state;
     bool reads_here; /* the store that serves reads */
     bool silent;     /* the last one, and it does not answer */

@@ -2,6 +2,7 @@
  *
  *     answer.c   a change on all stores, and the one answer; reads with failover; fsync side by side
  *     member.c   the states of stores, and how they are recorded
+ *     roster.c   which stores there are: added, removed, replaced
  *     names.c    lookup, make, link, unlink, rename ...
  *     attrs.c    getattr, setattr, xattrs, statfs
  *     files.c    handles: open, close, open folders; files without a name
@@ -24,18 +25,19 @@ struct member {
     /* constant */
     struct guard *guard;
     struct vol *vol; /* the guard's */
+    /* changed under member_lock and status_lock, when the place of a removed one is taken */
     struct id id;
-    char label[LABEL_BYTES], path[PATH_BYTES], fs[16];
+    char label[LABEL_BYTES], path[PATH_BYTES], fs[16], disk[DISK_TEXT_BYTES];
     unsigned slot; /* in the superblock's table, and in the journal */
     /* changed under member_lock, while its guard is shut and nothing is under way */
     struct store *store; /* NULL: let go */
     uint32_t caps;
     /* owned by the log (log_lock) */
-    bool unproven;   /* more was touched than can be synced one by one: no durable position */
     bool log_broken; /* its journal has no room: begun anew at the next checkpoint */
     /* atomic */
     _Atomic int state; /* enum member_state; changed only by member.c */
-    _Atomic uint64_t read_errors, write_errors, total_bytes, free_bytes;
+    _Atomic uint64_t read_errors, write_errors, checksum_errors, total_bytes, free_bytes;
+    _Atomic bool unproven; /* nobody knows since when it lacks changes: no durable position */
     _Atomic bool receives; /* SYNCING, and takes changes: nobody counts them */
     _Atomic bool settled;  /* ... and every change under way knew so from its beginning */
     _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
@@ -53,9 +55,9 @@ struct member {
 
 struct mirror {
     struct vol vol;
-    /* constant */
     struct member member[STORES_MAX];
-    unsigned count, min_stores, dirfds_max;
+    /* constant */
+    unsigned min_stores, dirfds_max;
     int64_t store_timeout_ms;
     uint32_t caps; /* what all stores can do */
     struct obj_table *objs;
@@ -69,6 +71,7 @@ struct mirror {
     struct rwlock names;
     struct rangelock ranges;
     /* atomic */
+    _Atomic unsigned count;  /* of member[]; it only grows. Those that were removed stay in it */
     _Atomic unsigned reader; /* index of the store that serves reads */
     _Atomic bool read_only;  /* the loss of a store could not be recorded */
     _Atomic bool taken;   /* another daemon has mounted the volume: nothing is written any more */
@@ -217,6 +220,8 @@ void log_attr_alone(struct mirror *m, struct obj *obj);
 void log_change(struct mirror *m, const struct change *c, struct journal_intent *ret_intent);
 /* Tells one name, of a change that is not one of mirror_change(). */
 void log_name(struct mirror *m, struct obj *dir, const char *name);
+/* A store that can do this takes part from now on. */
+void log_takes_part(struct mirror *m, uint32_t caps);
 /* The object was just made. */
 void log_born(struct mirror *m, struct obj *obj);
 /* All frames so far are durable on the ONLINE stores. Before an fsync that they cover. */
@@ -243,6 +248,14 @@ void member_spoil(struct mirror *m, unsigned i, const char *what, int err);
 bool member_edge_ok(enum member_state from, enum member_state to);
 /* A device error while others did well. 0 when recorded; negative if the store is the last one. */
 int member_fault(struct mirror *m, unsigned i, int err, const char *what);
+/* Its entry in the record, or NULL. Under member_lock. */
+struct super_member *member_record_of(struct mirror *m, unsigned i);
+/* Shows the new state to everybody. Under member_lock, when it is recorded. */
+void member_show(struct mirror *m, unsigned i, enum member_state state, const char *reason);
+/* Notes where the store is that was opened for it, for status. */
+void member_describe(struct mirror *m, unsigned i, const struct store *store);
+/* Those that are part of the volume, ONLINE or not. */
+unsigned member_count(const struct mirror *m);
 /* "it stopped answering ..." */
 void member_silence_text(const char *what, int64_t ms, char ret_text[REASON_BYTES]);
 void member_pick_reader(struct mirror *m);

@@ -47,8 +47,9 @@ static bool in_list(const char *list, ssize_t n, const char *key) {
     return false;
 }
 
-/* 1 if anything was set. A store without xattrs takes none: said when it was made. */
-static int copy_xattrs(const char *from, const char *to) {
+/* 1 if anything was set, or would be (`look`). A store without xattrs takes none: said when it was
+ * made. */
+static int copy_xattrs(const char *from, const char *to, bool look) {
     scope_free char *buf = malloc(4 * (size_t)XATTR_BYTES_MAX);
     char *list = buf, *have = buf + XATTR_BYTES_MAX;
     char *value = buf + 2 * XATTR_BYTES_MAX, *old = buf + 3 * XATTR_BYTES_MAX;
@@ -65,7 +66,7 @@ static int copy_xattrs(const char *from, const char *to) {
     }
     for (const char *k = have; k < have + have_n; k += strlen(k) + 1) {
         if (copied_xattr(k) && !in_list(list, n, k)) {
-            if (lremovexattr(to, k) < 0 && errno != ENODATA) {
+            if (!look && lremovexattr(to, k) < 0 && errno != ENODATA) {
                 return -errno;
             }
             changed = 1;
@@ -85,12 +86,21 @@ static int copy_xattrs(const char *from, const char *to) {
         if (old_len == len && memcmp(old, value, (size_t)len) == 0) {
             continue;
         }
-        if (lsetxattr(to, k, value, (size_t)len, 0) < 0 && errno != EOPNOTSUPP && errno != EPERM) {
+        if (!look && lsetxattr(to, k, value, (size_t)len, 0) < 0 && errno != EOPNOTSUPP &&
+            errno != EPERM) {
             return -errno;
         }
         changed = 1;
     }
     return changed;
+}
+
+bool copy_same_xattrs(int from, const char *name, int to, const char *to_name) {
+    char from_path[NAME_BYTES + 40], to_path[NAME_BYTES + 40];
+
+    proc_path(from, name, from_path);
+    proc_path(to, to_name, to_path);
+    return copy_xattrs(from_path, to_path, true) == 0;
 }
 
 static int chmod_nofollow(int dir, const char *name, mode_t mode) {
@@ -119,7 +129,7 @@ int copy_attrs(int from, const char *name, int to, const char *to_name, struct c
     }
     proc_path(from, name, from_path);
     proc_path(to, to_name, to_path);
-    changed = copy_xattrs(from_path, to_path);
+    changed = copy_xattrs(from_path, to_path, false);
     if (changed < 0) {
         return changed;
     }

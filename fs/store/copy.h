@@ -35,5 +35,8 @@ void copy_holes(int in, int out, off_t size);
 /* Do the bytes of two files differ, or cannot be read? */
 bool copy_differs(int from, const char *name, int to, const char *to_name);
 
+/* The same xattrs and ACLs, of those that are copied? True where a store has none at all. */
+bool copy_same_xattrs(int from, const char *name, int to, const char *to_name);
+
 /* Do the two have the same type, size, owner, mode, device and mtime? */
 bool copy_same_stat(const struct stat *a, const struct stat *b);

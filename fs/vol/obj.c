@@ -31,7 +31,7 @@ enum {
 struct obj_table {
     pthread_mutex_t mutex;
     struct obj root;   /* id and store_ino constant */
-    uint32_t unstable; /* bit per store; constant once objects are entered */
+    uint32_t unstable; /* bit per store; guarded by mutex once objects are entered */
     /* guarded by mutex */
     struct obj *strays; /* whose inode number was given again: known, but not found by it */
     struct obj **objs;
@@ -437,8 +437,9 @@ static void unbind_from_locked(struct obj_table *t, struct obj *obj, uint8_t fro
     }
 }
 
-void obj_table_strange(struct obj_table *t, uint8_t from) {
+void obj_table_strange(struct obj_table *t, uint8_t from, bool stable) {
     pthread_mutex_lock(&t->mutex);
+    t->unstable = stable ? t->unstable & ~(1u << from) : t->unstable | 1u << from;
     for (uint64_t i = 0; i < t->buckets; i++) {
         for (struct obj *o = t->objs[i]; o; o = o->bucket_next) {
             if (o->from == from) {

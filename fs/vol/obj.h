@@ -83,8 +83,9 @@ int obj_enter(struct obj_table *table, struct obj *parent, const char *name, uin
 /* Ties an object to its inode on a further store. Done for objects with several names, so that all
  * of them are still one object when they are first looked up after a failover. */
 int obj_bind(struct obj_table *table, struct obj *obj, uint8_t from, uint64_t store_ino) must_check;
-/* Store `from` was away and came back: what was known of its inodes holds no more. */
-void obj_table_strange(struct obj_table *table, uint8_t from);
+/* Store `from` was away and came back, or is another one: what was known of its inodes holds no
+ * more. `stable`: a file keeps its inode there. */
+void obj_table_strange(struct obj_table *table, uint8_t from, bool stable);
 /* Its inode on store `from`, if that is known; else 0. */
 uint64_t obj_ino_on(struct obj_table *table, const struct obj *obj, uint8_t from);
 /* The object known as (parent, name), pinned, or NULL. */

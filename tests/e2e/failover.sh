@@ -127,7 +127,7 @@ hf store offline crm b
 [ "$(state_of b)" = OFFLINE ] || die "offline"
 wait_for umount "$lab/b"
 mount -o loop "$lab/b.img" "$lab/b"
-refused 5 "the last store" hf store offline crm a
+refused 5 "cannot do without it" hf store offline crm a
 echo three >"$mnt/three"
 sleep 3
 [ "$(state_of b)" = OFFLINE ] || die "it came back by itself"

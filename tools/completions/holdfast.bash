@@ -2,11 +2,11 @@
 _holdfast() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "create import dissolve mount umount status list check events resolve doctor store" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "create import dissolve mount umount status list check events resolve doctor store replace resync verify" -- "$cur")
         return
     fi
     if [ "${COMP_WORDS[1]}" = store ] && [ "$COMP_CWORD" = 2 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "probe online offline" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "list add remove probe online offline" -- "$cur")
         return
     fi
     case $prev in
@@ -22,8 +22,12 @@ _holdfast() {
     list:-*) mapfile -t COMPREPLY < <(compgen -W "-H --json --help" -- "$cur") ;;
     events:-*) mapfile -t COMPREPLY < <(compgen -W "-f --since -H --json --test --help" -- "$cur") ;;
     resolve:-*) mapfile -t COMPREPLY < <(compgen -W "--keep --yes --help" -- "$cur") ;;
-    doctor:-* | store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --help" -- "$cur") ;;
-    mount:* | umount:* | status:* | doctor:* | dissolve:* | check:* | events:* | resolve:*)
+    replace:-*) mapfile -t COMPREPLY < <(compgen -W "--wait --force --help" -- "$cur") ;;
+    resync:-*) mapfile -t COMPREPLY < <(compgen -W "--pause --resume --limit --wait --help" -- "$cur") ;;
+    verify:-*) mapfile -t COMPREPLY < <(compgen -W "--store --repair --stop --json --quiet --help" -- "$cur") ;;
+    store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --force --yes -H --help" -- "$cur") ;;
+    doctor:-*) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;
+    mount:* | umount:* | status:* | doctor:* | dissolve:* | check:* | events:* | resolve:* | replace:* | resync:* | verify:*)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -W "$(holdfast list -H 2>/dev/null | cut -f1)" -- "$cur"; compgen -d -- "$cur") ;;
     *) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;

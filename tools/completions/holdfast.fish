@@ -1,8 +1,8 @@
 # fish completion for holdfast
-set -l commands create import dissolve mount umount status list check events resolve doctor store
+set -l commands create import dissolve mount umount status list check events resolve doctor store replace resync verify
 complete -c holdfast -n "not __fish_seen_subcommand_from $commands" -f -a "$commands"
-complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a 'probe online offline'
-complete -c holdfast -n "__fish_seen_subcommand_from mount umount status doctor dissolve check events resolve" -a "(holdfast list -H 2>/dev/null | cut -f1)"
+complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a 'list add remove probe online offline'
+complete -c holdfast -n "__fish_seen_subcommand_from mount umount status doctor dissolve check events resolve replace resync verify" -a "(holdfast list -H 2>/dev/null | cut -f1)"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l adopt -r -d "store whose files become the volume"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l take-over -r -d "live folder to take over"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l mount -r -d "mount point"
@@ -14,6 +14,13 @@ complete -c holdfast -n "__fish_seen_subcommand_from umount" -l lazy
 complete -c holdfast -n "__fish_seen_subcommand_from status list doctor store" -l json
 complete -c holdfast -n "__fish_seen_subcommand_from status" -l test
 complete -c holdfast -n "__fish_seen_subcommand_from resolve" -l keep -r -d "store that stays"
-complete -c holdfast -n "__fish_seen_subcommand_from store" -l wait
+complete -c holdfast -n "__fish_seen_subcommand_from store replace resync" -l wait
+complete -c holdfast -n "__fish_seen_subcommand_from store replace" -l force
+complete -c holdfast -n "__fish_seen_subcommand_from resync" -l pause
+complete -c holdfast -n "__fish_seen_subcommand_from resync" -l resume
+complete -c holdfast -n "__fish_seen_subcommand_from resync" -l limit -r
+complete -c holdfast -n "__fish_seen_subcommand_from verify" -l store -r
+complete -c holdfast -n "__fish_seen_subcommand_from verify" -l repair
+complete -c holdfast -n "__fish_seen_subcommand_from verify" -l stop
 complete -c holdfast -n "__fish_seen_subcommand_from events" -l since -r
 complete -c holdfast -n "__fish_seen_subcommand_from events" -l test

@@ -70,13 +70,19 @@ static bool all_online(struct assembly *a) {
     return all;
 }
 
+static void ignore(void *arg) {
+    (void)arg;
+}
+
 /* What the daemon's keepers do beside the traffic. */
 static void catch_up(struct assembly *a) {
+    struct keeper_config kc = {
+        .mirror = mirror_of(a->mirror), .events = events, .roster_changed = ignore};
     struct keeper *k[STORES_MAX] = {NULL};
     unsigned n = mirror_count(mirror_of(a->mirror));
 
     for (unsigned i = 0; i < n; i++) {
-        cr_assert_eq(keeper_start(mirror_of(a->mirror), i, events, &k[i]), 0);
+        cr_assert_eq(keeper_start(&kc, i, &k[i]), 0);
     }
     for (int tries = 0; tries < 1000 && !all_online(a); tries++) {
         (void)poll(NULL, 0, 10);

@@ -1,0 +1,51 @@
+#include "heal/pacer.h"
+
+#include <poll.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+
+enum {
+    WORK_MIN_MS = 5,
+    REST_MAX_MS = 100,
+    SECOND_MS = 1000,
+};
+
+void pacer_begin(struct pacer *p) {
+    p->rested_ms = p->second_ms = clock_ms();
+    p->second_bytes = p->seen_bytes = 0;
+}
+
+void pacer_rest(struct pacer *p, struct mirror *m) {
+    int64_t worked = clock_ms() - p->rested_ms;
+    uint64_t position = mirror_position(m);
+
+    if (worked < WORK_MIN_MS) {
+        return;
+    }
+    if (position != p->position) {
+        p->position = position;
+        (void)poll(NULL, 0, (int)(worked < REST_MAX_MS ? worked : REST_MAX_MS));
+    }
+    p->rested_ms = clock_ms();
+}
+
+void pacer_limit(struct pacer *p, uint64_t bytes) {
+    uint64_t limit = atomic_load(&p->bytes_per_s);
+    int64_t now = clock_ms();
+
+    p->second_bytes += bytes > p->seen_bytes ? bytes - p->seen_bytes : 0;
+    p->seen_bytes = bytes;
+    if (limit > 0 && p->second_bytes > 0) {
+        int64_t due = p->second_ms + (int64_t)(p->second_bytes * SECOND_MS / limit);
+
+        if (due > now) {
+            (void)poll(NULL, 0, (int)(due - now < REST_MAX_MS ? due - now : REST_MAX_MS));
+        }
+    }
+    if (now - p->second_ms >= SECOND_MS &&
+        (limit == 0 || p->second_bytes * SECOND_MS / limit <= (uint64_t)(now - p->second_ms))) {
+        p->second_ms = now;
+        p->second_bytes = 0;
+    }
+}

@@ -1,0 +1,20 @@
+/* Long work beside applications. They go first: while they change things, it rests as long as it
+ * worked; and it moves no more bytes in a second than it was told to. */
+#pragma once
+
+#include "mirror/mirror.h"
+
+struct pacer {
+    int64_t rested_ms;
+    uint64_t position; /* of the journal: it grows while applications change things */
+    /* the limit; 0: none */
+    _Atomic uint64_t bytes_per_s;
+    int64_t second_ms;
+    uint64_t second_bytes, seen_bytes;
+};
+
+void pacer_begin(struct pacer *pacer);
+/* Now and then. */
+void pacer_rest(struct pacer *pacer, struct mirror *mirror);
+/* The same; `bytes`: read and written since the beginning. */
+void pacer_limit(struct pacer *pacer, uint64_t bytes);

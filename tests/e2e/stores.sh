@@ -1,0 +1,145 @@
+# Stores are added, replaced and removed while applications write; verify finds what differs, says who
+# is wrong if that can be known, and repairs.
+. "$(dirname "$0")/lib.sh"
+volume
+disk c
+disk d
+writer() { # changes files until "$lab/enough" is there; its errors are the test's
+    exec python3 - "$mnt" "$lab/enough" "$1" <<'P'
+import os, random, sys
+mnt, enough, seed = sys.argv[1:]
+rnd = random.Random(int(seed))
+os.makedirs(f"{mnt}/w{seed}", exist_ok=True)
+os.chdir(f"{mnt}/w{seed}")
+n = 0
+while not os.path.exists(enough):
+    n += 1
+    name = f"f{rnd.randrange(60)}"
+    what = rnd.randrange(6)
+    try:
+        if what == 0:
+            os.rename(name, f"f{rnd.randrange(60)}")
+        elif what == 1:
+            os.unlink(name)
+        else:
+            with open(name, "r+b" if os.path.exists(name) and what < 4 else "wb") as f:
+                f.seek(rnd.randrange(40) * 4096)
+                f.write(os.urandom(rnd.randrange(1, 9000)))
+                if what == 5:
+                    f.flush()
+                    os.fsync(f.fileno())
+    except FileNotFoundError:
+        pass
+P
+}
+writers() { rm -f "$lab/enough"; writer 1 & w1=$!; writer 2 & w2=$!; pids=($w1 $w2); }
+writers_end() { touch "$lab/enough"; wait $w1 || die "writer 1"; wait $w2 || die "writer 2"; pids=(); }
+# equal STORE...: unmounted, all are equal to the first
+equal() { local first=$1; shift; for s in "$@"; do "$treecmp" "$lab/$first/s" "$lab/$s/s" || die "$first and $s differ"; done; }
+mkdir "$mnt/tree"
+tar -C /usr/include -c linux stdio.h | tar -C "$mnt/tree" -x
+mkfifo "$mnt/fifo"
+ln "$mnt/tree/stdio.h" "$mnt/link"
+
+# A third store, under load.
+writers
+refused 5 "lies in the other" hf store add crm "$lab/a/s/tree"
+refused 5 "one folder" hf store add crm "$lab/b/s"
+mkdir "$lab/c/full"
+touch "$lab/c/full/mine"
+refused 5 "not empty" hf store add crm "$lab/c/full"
+refused 2 "labelled" hf store add crm b="$lab/c/s"
+hf store add crm "$lab/c/s" --wait -q
+[ "$(hf store list crm -H | cut -f1 | tr '\n' ' ')" = "a b c " ] || die "the list"
+grep -q "$lab/c/s" "$lab/etc/crm.conf" || die "the configuration does not name c"
+writers_end
+hf verify crm -q || die "verify finds a difference after add"
+hf umount crm
+equal a b c
+hf mount crm "$mnt" -o suid,dev
+
+# One is replaced while all are well; the new one serves, the old one is a plain folder.
+writers
+hf replace crm b "$lab/d/s" --wait -q
+[ "$(hf store list crm -H | cut -f1 | tr '\n' ' ')" = "a c d " ] || die "the list after replace"
+writers_end
+plain() { [ ! -e "$lab/b/s/.holdfast" ]; }
+wait_for plain
+hf umount crm
+equal a c d
+hf mount crm "$mnt" -o suid,dev
+
+# A dead one is replaced by a new disk that is mounted at its place.
+xfs_io -x -c shutdown "$lab/c"
+echo x >"$mnt/x"
+wait_for lost c
+wait_for umount -qc "$lab/c" 2>/dev/null
+rm "$lab/c.img"
+disk c
+writers
+hf replace crm c "$lab/c/s" --wait -q
+writers_end
+[ "$(hf store list crm -H | cut -f1 | wc -l)" = 3 ] || die "the list after the second replace"
+hf verify crm -q || die "verify after replace"
+
+# kill -9 in the middle: it goes on at the next mount, and the old one stays until then.
+hf store add crm b2="$lab/b/fresh" -q 2>/dev/null && die "a folder that is not there"
+mkdir "$lab/b/fresh"
+dd if=/dev/urandom of="$mnt/big" bs=1M count=60 status=none
+hf resync crm --limit 20M
+hf replace crm a n="$lab/b/fresh" -q
+hf resync crm n --limit 5M
+sleep 0.5
+kill -KILL "$(daemon_pid)"
+hf mount crm "$mnt" -o suid,dev
+hf resync crm --wait -q
+gone() { ! hf store list crm -H | cut -f1 | grep -qx a; }
+wait_for gone
+grep -q "$lab/a/s" "$lab/etc/crm.conf" && die "the configuration still names a"
+hf status crm --test >/dev/null || die "not healthy"
+
+# Removing: never the last one.
+refused 5 "Without a terminal" sh -c "$bin store remove crm d -q && $bin store remove crm n"
+hf store list crm -H | cut -f1 | grep -qx d && die "d is still there"
+plain() { [ ! -e "$lab/d/s/.holdfast" ]; }
+wait_for plain
+hf store remove crm n --yes -q
+last=$(hf store list crm -H | cut -f1)
+refused 5 "cannot do without" hf store remove crm "$last" --yes
+hf umount crm
+hf dissolve crm --keep "$last" --yes >/dev/null
+
+# verify: with two stores nobody can know who is right; with three it is known, and repaired.
+for s in a b c; do rm -rf "$lab/$s/v"; mkdir "$lab/$s/v"; done
+hf create v "$lab/a/v" "$lab/b/v" -q
+hf mount v "$mnt"
+dd if=/dev/urandom of="$mnt/file" bs=1M count=3 status=none
+echo gone >"$mnt/gone"
+mkdir "$mnt/dir"
+# rot STORE: a block changes behind our back, its times do not
+rot() { touch -r "$lab/$1/v/file" "$lab/time"; printf ROT | dd of="$lab/$1/v/file" bs=1 seek=70000 conv=notrunc status=none; touch -r "$lab/time" "$lab/$1/v/file"; }
+sleep 1.2 # the times of the root are equal
+rot b
+rc=0
+hf verify v >"$lab/said" || rc=$?
+[ $rc = 3 ] || { cat "$lab/said"; die "verify gave $rc"; }
+hf events v -H | grep -q "/file: bytes at 69632: nobody can know" || die "verify does not name the block"
+hf verify v --repair >/dev/null || [ $? = 3 ] || die "verify --repair"
+[ "$(state_of_v() { hf status v --json | grep -c '"ONLINE"'; }; state_of_v)" = 2 ] || die "a store was blamed without proof"
+hf verify v --repair --store b >/dev/null || [ $? = 3 ] || die "verify --repair --store"
+hf resync v --wait -q
+hf verify v -q || die "not repaired"
+hf store add v "$lab/c/v" --wait -q
+rot a # the one that serves
+rm "$lab/b/v/gone"
+chmod 700 "$lab/c/v/dir"
+rc=0
+hf verify v --repair >"$lab/said" || rc=$?
+[ $rc = 3 ] || { cat "$lab/said"; die "verify of three gave $rc"; }
+for told in '/file: bytes at 69632: the copy on store "a" is wrong' '/gone: missing on a store: the copy on store "b"' '/dir: mode: the copy on store "c"'; do
+    hf events v -H | grep -qF -- "$told" || { hf events v -H | tail; die "not told: $told"; }
+done
+hf resync v --wait -q
+hf verify v -q || die "not all were repaired"
+hf umount v
+for s in b c; do "$treecmp" "$lab/a/v" "$lab/$s/v" || die "v: the stores differ"; done
