@@ -25,8 +25,11 @@ enum {
     LINGER_MS = 1000,          /* that moment */
     STORE_TIMEOUT_MS = 10000,  /* silence after which a store is lost, unless set */
     PROBE_MS = 5000,           /* a store is written to, synced and read; others see it is in use */
-    TICK_MS = 250,             /* the daemon's housekeeping */
-    DIR_TIMES_MS = 750,        /* a directory's times are equal on all stores after this long */
+    SPACE_LOW_PERCENT = 10,    /* of a store free: an event, and status says so */
+    SPACE_CRITICAL_PERCENT = 3,
+    SPACE_AGAIN_PERCENT = 2, /* more than that free again, before it is told once more */
+    TICK_MS = 250,           /* the daemon's housekeeping */
+    DIR_TIMES_MS = 750,      /* a directory's times are equal on all stores after this long */
     TOUCHED_MAX = 65536,  /* objects synced one by one at a checkpoint, where syncfs does nothing */
     JOURNAL_START = 4096, /* position of a volume's first frame: 0 stands for "unknown" */
     JOURNAL_CAP_BYTES = 256 << 20, /* of the log kept for a store that is away */

@@ -107,10 +107,10 @@ static void explain_store(const struct ctl_volume *v, const struct mirror_status
             m->stuck_calls, m->path);
     } else {
         (void)snprintf(action, action_size,
-                       "mend its disk or mount (%s); then it comes back by itself, or at once "
-                       "with: holdfast store "
-                       "online %s %s",
-                       m->path, v->name, m->label);
+                       "mend its disk or mount (%s): it comes back by itself, or at once with: "
+                       "holdfast store online %s %s; or replace it: holdfast replace %s %s "
+                       "/NEW/FOLDER",
+                       m->path, v->name, m->label, v->name, m->label);
     }
 }
 
@@ -120,6 +120,14 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
     for (unsigned i = s->count; i-- > 0;) {
         const struct mirror_member_status *m = &s->member[i];
 
+        if (m->state == MEMBER_ONLINE && m->space != SPACE_ENOUGH && !*action) {
+            (void)snprintf(text, sizeof(text),
+                           "Store \"%s\" is nearly full: when it is full, so is the volume.",
+                           m->label);
+            (void)snprintf(action, sizeof(action),
+                           "make room, or: holdfast replace %s %s /ON/A/LARGER/DISK", v->name,
+                           m->label);
+        }
         if (m->state != MEMBER_ONLINE) {
             explain_store(v, s, m, text, sizeof(text), action, sizeof(action));
         } else if (m->silent) {

@@ -528,6 +528,7 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
         r->state = (enum member_state)member->state;
         r->reads_here = i == atomic_load(&m->reader);
         r->silent = atomic_load(&member->silent);
+        r->space = (enum space_level)atomic_load(&member->space);
         r->since_s = member->since_s;
         r->position = m->shown.member[member->slot].position;
         r->read_errors = member->read_errors;

@@ -152,6 +152,27 @@ static int enter_ours(struct mirror *m, struct why *why) {
     return 0;
 }
 
+/* Says once that a store gets full; again when it is nearly so, or was not for a while. */
+static void warn_of_space(struct mirror *m, unsigned i) {
+    struct member *member = &m->member[i];
+    uint64_t total = atomic_load(&member->total_bytes), free = atomic_load(&member->free_bytes);
+    unsigned percent = total > 0 ? (unsigned)(free * 100 / total) : 100;
+    int level = percent < SPACE_CRITICAL_PERCENT ? SPACE_CRITICAL
+                : percent < SPACE_LOW_PERCENT    ? SPACE_LOW
+                                                 : SPACE_ENOUGH;
+
+    if (level > member->space) {
+        event_post(
+            m->events, level == SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING,
+            "store \"%s\" has %u %% of its space left: when it is full, so is the volume. Make "
+            "room, or put a larger disk in its place with `holdfast replace`",
+            member->label, percent);
+    }
+    if (level > member->space || percent >= SPACE_LOW_PERCENT + SPACE_AGAIN_PERCENT) {
+        atomic_store(&member->space, level);
+    }
+}
+
 /* Through the guard: a store may hang here, too. */
 static void check_space(struct mirror *m) {
     bool low = false;
@@ -166,6 +187,7 @@ static void check_space(struct mirror *m) {
         atomic_store(&m->member[i].total_bytes, (uint64_t)st.f_blocks * st.f_frsize);
         atomic_store(&m->member[i].free_bytes, (uint64_t)st.f_bavail * st.f_frsize);
         low = low || m->member[i].free_bytes < LOW_SPACE_BYTES;
+        warn_of_space(m, i);
     }
     atomic_store(&m->low_on_space, low);
 }

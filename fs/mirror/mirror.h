@@ -169,6 +169,12 @@ bool mirror_waits(struct mirror *mirror, unsigned index);
 /* Of a store that is open; NULL. */
 struct store *mirror_member_store(struct mirror *mirror, unsigned index);
 
+enum space_level {
+    SPACE_ENOUGH,
+    SPACE_LOW,
+    SPACE_CRITICAL,
+};
+
 struct mirror_progress {
     uint64_t started_s; /* 0: none is under way */
     bool paused;
@@ -185,6 +191,7 @@ struct mirror_member_status {
     enum member_state state;
     bool reads_here; /* the store that serves reads */
     bool silent;     /* the last one, and it does not answer */
+    enum space_level space;
     unsigned stuck_calls;
     uint64_t position; /* of one that is away: since when it lacks changes */
     struct mirror_progress progress;

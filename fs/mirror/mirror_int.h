@@ -42,6 +42,7 @@ struct member {
     _Atomic bool settled;  /* ... and every change under way knew so from its beginning */
     _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
     _Atomic bool silent, waits;
+    _Atomic int space; /* enum space_level: what was told */
     /* what its catch-up holds; whoever clears a flag lets go of it */
     _Atomic bool names_held;
     _Atomic int64_t held_ms;

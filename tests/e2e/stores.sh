@@ -141,5 +141,11 @@ for told in '/file: bytes at 69632: the copy on store "a" is wrong' '/gone: miss
 done
 hf resync v --wait -q
 hf verify v -q || die "not all were repaired"
+# Before a store is full, it is said.
+fallocate -l $(($(df --output=avail -B1 "$lab/b" | tail -1) - (16 << 20))) "$lab/b/fill"
+said() { hf events v -H | grep -q "store \"b\" has . % of its space left"; }
+wait_for said
+hf status v | grep -q "nearly full" || die "status does not say that b is nearly full"
+rm "$lab/b/fill"
 hf umount v
 for s in b c; do "$treecmp" "$lab/a/v" "$lab/$s/v" || die "v: the stores differ"; done
