@@ -164,6 +164,23 @@ int cmd_store_offline(const struct args *a) {
     return change(a, "offline", "OFFLINE", "is out");
 }
 
+int cmd_store_set(const struct args *a) {
+    bool passive = strcmp(a->word[2], "passive") == 0;
+    struct why why = {""};
+    int err =
+        passive || strcmp(a->word[2], "active") == 0
+            ? tell(a->word[0],
+                   json_pack("{s:s, s:s, s:b}", "verb", "set", "store", a->word[1], "passive",
+                             passive),
+                   &why)
+            : why_set(&why, -HFE_USAGE, "a store is set active or passive, not \"%s\"", a->word[2]);
+
+    if (err == 0 && a->wait) {
+        err = wait_for_state(a, a->word[1], passive ? "PASSIVE" : "ONLINE", &why);
+    }
+    return err < 0 ? fail(err, &why) : EXIT_OK;
+}
+
 int cmd_store_list(const struct args *a) {
     json_t *st = NULL;
     const json_t *s;
@@ -257,18 +274,22 @@ static int add_mounted(const struct args *a, const char *old, const char *where,
         return err;
     }
     id_text(&n.id, id);
-    request = json_pack("{s:s, s:s, s:s, s:s, s:I}", "verb", "add", "label", n.store.label, "path",
-                        n.store.path, "id", id, "caps", (json_int_t)n.caps);
+    request =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:b}", "verb", "add", "label", n.store.label, "path",
+                  n.store.path, "id", id, "caps", (json_int_t)n.caps, "passive", a->passive);
     if (old) {
         (void)json_object_set_new(request, "store", json_string(c.store[n.in_place_of].label));
     }
     err = tell(a->word[0], request, why);
-    if (err < 0) {
+    if (err == -EEXIST || err == -HFE_USAGE || err == -HFE_IN_USE || err == -EINVAL ||
+        err == -ENOENT || err == -EROFS) { /* it was refused: else it may yet be taken */
         struct why ignored;
 
         if (store_unformat(n.store.path, &ignored) < 0) {
             (void)fprintf(stderr, "holdfast: %s\n", ignored.text);
         }
+    }
+    if (err < 0) {
         return err;
     }
     memcpy(ret_label, n.store.label, LABEL_BYTES);
@@ -329,15 +350,16 @@ int cmd_store_add(const struct args *a) {
     err = err < 0 ? err : add_mounted(a, NULL, a->word[1], st, label, &why);
     json_decref(st);
     if (err == 0 && a->wait) {
-        err = wait_for_state(a, label, "ONLINE", &why);
+        err = wait_for_state(a, label, a->passive ? "PASSIVE" : "ONLINE", &why);
     }
     if (err < 0) {
         return fail(err, &why);
     }
     if (!a->quiet) {
         (void)printf("store \"%s\" of \"%s\": %s\n", label, a->word[0],
-                     a->wait ? "ONLINE, equal to the others"
-                             : "is being filled; `holdfast status` shows how far it is");
+                     a->wait
+                         ? a->passive ? "PASSIVE: it follows behind" : "ONLINE, equal to the others"
+                         : "is being filled; `holdfast status` shows how far it is");
     }
     return EXIT_OK;
 }

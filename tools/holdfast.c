@@ -24,8 +24,10 @@ const struct command commands[] = {
     {"resolve", "NAME --keep STORE [--yes]", "end a split brain", 1, 1, cmd_resolve},
     {"store list", "NAME [-H] [--json]", "the stores of a volume, and their disks", 1, 1,
      cmd_store_list},
-    {"store add", "NAME STORE [--wait] [--force]", "one more copy, filled while in use", 2, 2,
-     cmd_store_add},
+    {"store set", "NAME STORE active|passive [--wait]", "let it serve, or follow behind", 3, 3,
+     cmd_store_set},
+    {"store add", "NAME STORE [--passive] [--wait] [--force]", "one more copy, filled while in use",
+     2, 2, cmd_store_add},
     {"store remove", "NAME STORE [--yes]", "a plain folder again, not part of it any more", 2, 2,
      cmd_store_remove},
     {"replace", "NAME OLD NEW [--wait] [--force]", "another store takes the place of one", 3, 3,
@@ -177,6 +179,7 @@ enum {
     OPT_STORE,
     OPT_REPAIR,
     OPT_STOP,
+    OPT_PASSIVE,
 };
 
 static const struct option long_options[] = {
@@ -197,6 +200,7 @@ static const struct option long_options[] = {
     {"store", required_argument, NULL, OPT_STORE},
     {"repair", no_argument, NULL, OPT_REPAIR},
     {"stop", no_argument, NULL, OPT_STOP},
+    {"passive", no_argument, NULL, OPT_PASSIVE},
     {"yes", no_argument, NULL, 'y'},
     {"quiet", no_argument, NULL, 'q'},
     {"verbose", no_argument, NULL, 'v'},
@@ -216,7 +220,7 @@ static void take_option(int opt, struct args *a, const char *value) {
                  {'h', &a->help},          {'f', &a->foreground},  {'d', &a->debug},
                  {'H', &a->no_header},     {'p', &a->exact},       {'x', &a->problems_only},
                  {OPT_WAIT, &a->wait},     {OPT_PAUSE, &a->pause}, {OPT_RESUME, &a->resume},
-                 {OPT_REPAIR, &a->repair}, {OPT_STOP, &a->stop}};
+                 {OPT_REPAIR, &a->repair}, {OPT_STOP, &a->stop},   {OPT_PASSIVE, &a->passive}};
     const struct {
         int opt;
         const char **value;

@@ -20,7 +20,7 @@ enum exit_code {
 /* The options most commands share, and each command's own. */
 struct args {
     bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only,
-        fstab, foreground, debug, wait, pause, resume, repair, stop;
+        fstab, foreground, debug, wait, pause, resume, repair, stop, passive;
     bool version, help;
     const char *adopt, *take_over, *mount, *keep, *options, *since, *limit, *store;
     long watch_s; /* 0: once */
@@ -53,6 +53,7 @@ int cmd_store_online(const struct args *args);
 int cmd_store_offline(const struct args *args);
 int cmd_store_add(const struct args *args);
 int cmd_store_remove(const struct args *args);
+int cmd_store_set(const struct args *args);
 int cmd_store_list(const struct args *args);
 int cmd_replace(const struct args *args);
 int cmd_resync(const struct args *args);

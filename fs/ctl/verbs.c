@@ -7,10 +7,10 @@
 #include "ctl/ctl.h"
 
 static const char *state_name(const struct mirror_status *s) {
-    return s->taken                               ? "STOPPED"
-           : s->read_only                         ? "READ-ONLY"
-           : s->online == s->count && !s->unequal ? "HEALTHY"
-                                                  : "DEGRADED";
+    return s->taken                                              ? "STOPPED"
+           : s->read_only                                        ? "READ-ONLY"
+           : s->online + s->following == s->count && !s->unequal ? "HEALTHY"
+                                                                 : "DEGRADED";
 }
 
 static json_t *verify_json(const struct ctl_volume *v) {
@@ -45,11 +45,11 @@ static json_t *store_json(const struct mirror_status *s, const struct mirror_mem
     json_t *o = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "label",
         m->label, "state", member_state_name(m->state), "path", m->path, "fs", m->fs, "disk",
-        m->disk, "reason", m->reason, "reads", m->reads_here, "silent", m->silent, "since",
-        (json_int_t)m->since_s, "read_errors", (json_int_t)m->read_errors, "write_errors",
-        (json_int_t)m->write_errors, "checksum_errors", (json_int_t)m->checksum_errors,
-        "total_bytes", (json_int_t)m->total_bytes, "free_bytes", (json_int_t)m->free_bytes,
-        "stuck_calls", (int)m->stuck_calls);
+        m->disk, "reason", m->reason, "passive", m->passive, "reads", m->reads_here, "silent",
+        m->silent, "since", (json_int_t)m->since_s, "read_errors", (json_int_t)m->read_errors,
+        "write_errors", (json_int_t)m->write_errors, "checksum_errors",
+        (json_int_t)m->checksum_errors, "total_bytes", (json_int_t)m->total_bytes, "free_bytes",
+        (json_int_t)m->free_bytes, "stuck_calls", (int)m->stuck_calls);
 
     (void)json_object_set_new(o, "behind",
                               away && m->position != 0
@@ -128,7 +128,14 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
                            "make room, or: holdfast replace %s %s /ON/A/LARGER/DISK", v->name,
                            m->label);
         }
-        if (m->state != MEMBER_ONLINE) {
+        if (m->state == MEMBER_PASSIVE) {
+            if (!*action) {
+                (void)snprintf(text, sizeof(text),
+                               "All stores that serve are equal and online. Store \"%s\" follows "
+                               "behind; it is not crash-consistent while it does.",
+                               m->label);
+            }
+        } else if (m->state != MEMBER_ONLINE) {
             explain_store(v, s, m, text, sizeof(text), action, sizeof(action));
         } else if (m->silent) {
             (void)snprintf(
@@ -249,16 +256,16 @@ static json_t *answer(const struct ctl_volume *v, int err) {
 static json_t *verb_online(const struct ctl_volume *v, const json_t *request) {
     int i = find_store(v, request);
 
-    if (i >= 0) {
+    if (i >= 0 && v->keeper[i]) {
         keeper_wake(v->keeper[i]);
     }
-    return answer(v, i < 0 ? i : 0);
+    return answer(v, i < 0 ? i : v->keeper[i] ? 0 : -EAGAIN);
 }
 
 static json_t *verb_offline(const struct ctl_volume *v, const json_t *request) {
     int i = find_store(v, request);
 
-    return answer(v, i < 0 ? i : keeper_offline(v->keeper[i]));
+    return answer(v, i < 0 ? i : v->keeper[i] ? keeper_offline(v->keeper[i]) : -EAGAIN);
 }
 
 static const char *string_of(const json_t *request, const char *key) {
@@ -274,6 +281,7 @@ static json_t *verb_add(const struct ctl_volume *v, const json_t *request) {
                                 .path = string_of(request, "path"),
                                 .caps =
                                     (uint32_t)json_integer_value(json_object_get(request, "caps")),
+                                .passive = json_is_true(json_object_get(request, "passive")),
                                 .replaces = replaces ? find_store(v, request) : -1};
     unsigned index;
     int err = replaces && n.replaces < 0 ? -ENOENT
@@ -283,8 +291,7 @@ static json_t *verb_add(const struct ctl_volume *v, const json_t *request) {
                   : mirror_add(v->mirror, &n, &index);
 
     if (err == 0) {
-        v->roster_changed(v->arg);
-        keeper_wake(v->keeper[index]);
+        v->roster_changed(v->arg); /* its keeper begins at once */
     }
     return answer(v, err);
 }
@@ -295,6 +302,18 @@ static json_t *verb_remove(const struct ctl_volume *v, const json_t *request) {
 
     if (err == 0) {
         v->roster_changed(v->arg);
+    }
+    return answer(v, err);
+}
+
+static json_t *verb_set(const struct ctl_volume *v, const json_t *request) {
+    int i = find_store(v, request);
+    int err = i < 0 ? i
+                    : mirror_set_passive(v->mirror, (unsigned)i,
+                                         json_is_true(json_object_get(request, "passive")));
+
+    if (err == 0 && v->keeper[i]) {
+        keeper_wake(v->keeper[i]);
     }
     return answer(v, err);
 }
@@ -310,7 +329,7 @@ static json_t *verb_resync(const struct ctl_volume *v, const json_t *request) {
         return answer(v, only);
     }
     for (int i = 0; i < (int)mirror_count(v->mirror); i++) {
-        if (one && i != only) {
+        if ((one && i != only) || !v->keeper[i]) { /* it is being added right now */
             continue;
         }
         if (strcmp(what, "pause") == 0 || strcmp(what, "resume") == 0) {
@@ -340,9 +359,9 @@ static json_t *verb_verify(const struct ctl_volume *v, const json_t *request) {
 static const struct {
     const char *name;
     json_t *(*run)(const struct ctl_volume *v, const json_t *request);
-} verbs[] = {{"status", verb_status},   {"stop", verb_stop},    {"online", verb_online},
-             {"offline", verb_offline}, {"add", verb_add},      {"remove", verb_remove},
-             {"resync", verb_resync},   {"verify", verb_verify}};
+} verbs[] = {{"status", verb_status},   {"stop", verb_stop},     {"online", verb_online},
+             {"offline", verb_offline}, {"add", verb_add},       {"remove", verb_remove},
+             {"set", verb_set},         {"resync", verb_resync}, {"verify", verb_verify}};
 
 json_t *ctl_answer(const struct ctl_volume *v, const json_t *request) {
     const char *verb = json_string_value(json_object_get(request, "verb"));

@@ -123,12 +123,22 @@ static int open_stores(struct gather *g, struct why *why) {
     return owner_wait(found, g->count, why);
 }
 
-/* Is record a newer than b? Call only if one knows the other's generation. */
+static bool says_online(const struct super *s) {
+    unsigned slot = super_slot_of(s, &s->store_id);
+
+    return slot < s->member_count && s->member[slot].state == MEMBER_ONLINE;
+}
+
+/* Is record a newer than b? Call only if one knows the other's generation. A store that was not
+ * ONLINE has not got all records of its generation. */
 static bool newer(const struct super *a, const struct super *b) {
     if (!id_equal(&a->generation, &b->generation)) {
         return super_knows(a, &b->generation);
     }
-    return a->mount_count > b->mount_count;
+    if (a->mount_count != b->mount_count) {
+        return a->mount_count > b->mount_count;
+    }
+    return a->kind == SUPER_STORE && b->kind == SUPER_STORE && says_online(a) && !says_online(b);
 }
 
 static int find_newest(struct gather *g, struct why *why) {
@@ -300,6 +310,18 @@ static int judge_member(struct gather *g, struct candidate *c, struct why *why) 
     return 0;
 }
 
+/* Nothing is lost without it: it follows behind, was never filled, or another one takes its place. */
+static bool may_be_missing(const struct gather *g, const struct super_member *m) {
+    unsigned slot = super_slot_of(&g->record, &m->id);
+    bool replaced = false;
+
+    for (uint32_t k = 0; k < g->record.member_count; k++) {
+        replaced = replaced || g->record.member[k].replaces == slot + 1;
+    }
+    return m->passive || (replaced && m->state != MEMBER_ONLINE) ||
+           (m->state == MEMBER_STALE && m->left_mount == 0 && m->position == 0);
+}
+
 /* Stores that were removed, and are still named (the daemon was killed before it could note that), or
  * that are named, and neither here nor in the record. */
 static void drop_removed(struct gather *g) {
@@ -345,7 +367,7 @@ static int judge(struct gather *g, struct why *why) {
 
             c->state =
                 MEMBER_FAULTED; /* what was lost before needs no permission again, but `degraded` */
-            err = m ? refuse_missing(g, c, why) : 0;
+            err = m && !may_be_missing(g, m) ? refuse_missing(g, c, why) : 0;
         }
         if (err < 0) {
             return err;
@@ -378,7 +400,7 @@ static void note_states(struct gather *g) {
                 m->left_mount = g->record.mount_count;
             }
         }
-        if (m->state == MEMBER_SYNCING && c->state == MEMBER_STALE) {
+        if (m->state == MEMBER_SYNCING || m->state == MEMBER_PASSIVE) {
             continue; /* the record keeps it: what is in it is a mixture */
         }
         m->state = c->state;
@@ -534,6 +556,7 @@ int assemble(const struct config *config, const struct mount_options *options,
     } else {
         a.witness = g->witness;
         (void)snprintf(a.volume_name, sizeof(a.volume_name), "%s", g->record.volume_name);
+        a.volume_id = g->record.volume_id;
         *ret_assembly = a;
     }
     free(g);

@@ -13,6 +13,7 @@ struct assembly {
     struct vol *mirror;
     struct witness *witness;
     char volume_name[VOLUME_NAME_BYTES];
+    struct id volume_id;
 };
 
 /* `why` says what is wrong and what to type. Nothing is changed on a store before all checks have

@@ -45,5 +45,13 @@ int owner_wait(struct store *const *store, unsigned count, struct why *why) {
             }
         }
     }
+    for (unsigned i = 0; any && i < count; i++) { /* somebody may have unmounted it meanwhile */
+        int err = store[i] ? store_read_super(store[i]) : 0;
+
+        if (err < 0) {
+            return why_set(why, err, "%s: its superblock cannot be read: %s", store_path(store[i]),
+                           error_words(err));
+        }
+    }
     return 0;
 }

@@ -4,6 +4,6 @@
 
 #include "store/store.h"
 
-/* Waits, if need be, for two heartbeats of whoever did not unmount these stores; NULLs are skipped.
- * -HFE_IN_USE if one moves. */
+/* Waits, if need be, for two heartbeats of whoever did not unmount these stores, and reads their
+ * superblocks again then; NULLs are skipped. -HFE_IN_USE if one moves. */
 int owner_wait(struct store *const *store, unsigned count, struct why *why) must_check;

@@ -290,39 +290,50 @@ static void on_ready(void *arg) {
     tell(r, 0, NULL);
 }
 
+/* Does another store take the place of this one, on a new disk at the same path? */
+static bool gave_up_place(const struct mirror_status *st, const struct config_store *s) {
+    bool nowhere = false, other = false;
+
+    for (unsigned i = 0; i < st->count; i++) {
+        bool same = strcmp(st->member[i].label, s->label) == 0;
+
+        nowhere = nowhere || (same && st->member[i].path[0] == '\0');
+        other = other || (!same && strcmp(st->member[i].path, s->path) == 0);
+    }
+    return nowhere && other;
+}
+
 /* The configuration names the stores that are part of the volume: the mirror knows. One without a
  * file (`mount STORE:STORE`) has nothing to note. */
 static void note_stores(struct running *r) {
+    struct mirror *m = mirror_of(r->assembly.mirror);
     struct mirror_status *st = malloc(sizeof(*st));
     struct config c;
-    struct why why;
+    struct why why = {""};
     bool changed = false;
+    int err = st ? config_load(r->request->config.name, &c, &why) : -ENOMEM;
 
-    if (!st || config_load(r->request->config.name, &c, &why) < 0) {
-        free(st);
-        return;
-    }
-    mirror_status(mirror_of(r->assembly.mirror), st);
-    for (unsigned i = 0; i < st->count; i++) {
-        const struct mirror_member_status *s = &st->member[i];
-
-        changed |= s->path[0] != '\0' && config_note_store(&c, s->label, s->path);
-    }
-    for (unsigned k = c.count; k-- > 0;) {
-        bool there = false;
-
+    if (err == 0 && id_equal(&c.id, &r->assembly.volume_id)) {
+        mirror_status(m, st);
+        for (unsigned k = c.count; k-- > 0;) {
+            if (mirror_was_removed(m, c.store[k].label) || gave_up_place(st, &c.store[k])) {
+                config_drop_store(&c, k);
+                changed = true;
+            }
+        }
         for (unsigned i = 0; i < st->count; i++) {
-            there = there || strcmp(st->member[i].label, c.store[k].label) == 0;
+            changed |= st->member[i].path[0] != '\0' &&
+                       config_note_store(&c, st->member[i].label, st->member[i].path);
         }
-        if (!there) {
-            config_drop_store(&c, k);
-            changed = true;
-        }
+        err = changed ? config_save(&c, &why) : 0;
     }
     free(st);
-    if (changed && config_save(&c, &why) < 0) {
-        event_post(r->events, EVENT_ERROR, "%s. Its stores have changed: correct it by hand",
-                   why.text);
+    if (err < 0 && err != -ENOENT) {
+        event_post(
+            r->events, EVENT_ERROR,
+            "the stores of the volume could not be noted in its configuration: %s. Correct it "
+            "by hand: `holdfast store list %s` shows them",
+            why.text[0] ? why.text : error_words(err), r->request->config.name);
     }
 }
 
@@ -335,7 +346,9 @@ static void on_roster(void *arg) {
 
     pthread_mutex_lock(&r->roster_lock);
     for (unsigned i = 0; i < mirror_count(m) && !r->done; i++) {
-        if (!r->keeper[i] && keeper_start(&kc, i, &r->keeper[i]) < 0) {
+        if (r->keeper[i]) {
+            keeper_wake_new(r->keeper[i]);
+        } else if (keeper_start(&kc, i, &r->keeper[i]) < 0) {
             event_post(
                 r->events, EVENT_ERROR,
                 "cannot start a thread: a store is not looked after. Mount the volume again");
@@ -430,9 +443,14 @@ static int start_thread(void *(*main)(void *), void *arg, struct why *why) {
     return 0;
 }
 
+static void carry_and_beat(struct mirror *m) {
+    mirror_log_carry(m);
+    mirror_heartbeat(m);
+}
+
 static int start_chores(struct running *r, struct why *why) {
     static void (*const steps[CHORES])(struct mirror *) = {mirror_tick, mirror_log_tick,
-                                                           mirror_log_carry};
+                                                           carry_and_beat};
     int err = 0;
 
     for (int i = 0; i < CHORES && err == 0; i++) {

@@ -263,12 +263,17 @@ int volume_create(struct volume_create *vc, struct why *why) {
     return err;
 }
 
-/* A store that was formatted for this volume, and is not part of it yet. */
-static bool is_newcomer(const struct id *volume, const char *path) {
+/* A store that was formatted for this volume and is not part of it yet, or was, and was removed: what
+ * is in it is compared with the others anyway. */
+static bool is_newcomer(struct super *record, const char *path) {
+    const struct super_member *m;
     struct super s;
 
-    return store_identify(path, &s, NULL) == 0 && id_equal(&s.volume_id, volume) &&
-           super_is_newcomer(&s);
+    if (store_identify(path, &s, NULL) < 0 || !id_equal(&s.volume_id, &record->volume_id)) {
+        return false;
+    }
+    m = super_member_of(record, &s.store_id);
+    return m ? m->state == MEMBER_REMOVED : super_is_newcomer(&s);
 }
 
 /* The volume's record, with a new member; `s` was read from one of its stores. */
@@ -319,7 +324,7 @@ int volume_new_store(const struct config *config, const char *text, struct volum
         config_drop_store(&c, (unsigned)n->in_place_of);
     }
     err = assemble_check_places(&c, c.mount_point[0] ? c.mount_point : NULL, why);
-    begun = err == 0 && is_newcomer(&record.volume_id, n->store.path);
+    begun = err == 0 && is_newcomer(&record, n->store.path);
     err = err < 0 ? err : store_probe(n->store.path, &n->caps, why);
     err = err < 0 ? err : check_room(n, why);
     err = err < 0 ? err : enter_member(&record, &n->store, n->caps, why);

@@ -49,7 +49,8 @@ struct disk_super {
     char volume_name[VOLUME_NAME_BYTES];
     le64 generation_number;
     uint8_t replaces[SUPER_MEMBERS_MAX];
-    uint8_t zero1[88];
+    uint8_t passive[SUPER_MEMBERS_MAX];
+    uint8_t zero1[72];
     struct disk_member member[SUPER_MEMBERS_MAX];
     uint8_t zero2[1528];
     le64 checksum; /* XXH3, 64 bits, of all bytes before it */
@@ -187,6 +188,7 @@ void super_encode(const struct super *s, uint8_t *ret_bytes) {
         assert(super_name_ok(s->member[i].label));
         encode_member(&s->member[i], &d.member[i]);
         d.replaces[i] = (uint8_t)s->member[i].replaces;
+        d.passive[i] = s->member[i].passive;
     }
     d.checksum = le64_of(XXH3_64bits(&d, offsetof(struct disk_super, checksum)));
     memcpy(ret_bytes, &d, sizeof(d));
@@ -233,12 +235,14 @@ static bool decode_members(const struct disk_super *d, struct super *s) {
     }
     for (uint32_t i = 0; i < s->member_count; i++) {
         if (!decode_member(&d->member[i], &s->member[i]) || d->replaces[i] > s->member_count ||
-            d->replaces[i] == i + 1) {
+            d->replaces[i] == i + 1 || d->passive[i] > 1) {
             return false;
         }
         s->member[i].replaces = d->replaces[i];
+        s->member[i].passive = d->passive[i] == 1;
     }
     return all_zero(&d->replaces[s->member_count], SUPER_MEMBERS_MAX - s->member_count) &&
+           all_zero(&d->passive[s->member_count], SUPER_MEMBERS_MAX - s->member_count) &&
            all_zero(&d->member[s->member_count],
                     (SUPER_MEMBERS_MAX - s->member_count) * sizeof(d->member[0]));
 }

@@ -37,6 +37,7 @@ struct super_member {
     uint64_t since_s;          /* when it got into this state */
     struct id left_generation; /* what its own superblock says if nobody put an older copy of it */
     uint64_t left_mount; /* there: the generation and mount count when it left; 0: it has not */
+    bool passive;        /* it is to follow behind, and not to serve */
     unsigned replaces;   /* 1 + the slot of the member that goes once this one is ONLINE; 0: none */
 };
 

@@ -7,10 +7,20 @@
 
 static const char stage_name[] = "catchup";
 
+/* Our folder on the target for what is in the way. -1 with errno. */
+static int open_stage(const struct catchup *c) {
+    scope_fd int ours =
+        openat(catchup_root(c, TO), STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (ours < 0 || (mkdirat(ours, stage_name, 0700) < 0 && errno != EEXIST)) {
+        return -1;
+    }
+    return openat(ours, stage_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 int catchup_new(const struct catchup_config *config, const struct id *volume,
                 struct catchup **ret_catchup) {
     struct catchup *c = calloc(1, sizeof(*c));
-    scope_fd int ours = -1;
 
     if (!c) {
         return -ENOMEM;
@@ -19,12 +29,7 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
     c->stage = c->parked[FROM] = c->parked[TO] = -1;
     c->view = view_new(volume, (int)config->to_slot);
     c->buf = malloc(2 * (size_t)CHUNK);
-    ours =
-        openat(catchup_root(c, TO), STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (c->view && c->buf && ours >= 0 &&
-        (mkdirat(ours, stage_name, 0700) == 0 || errno == EEXIST)) {
-        c->stage = openat(ours, stage_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    }
+    c->stage = c->view && c->buf ? open_stage(c) : -1;
     for (int side = 0; side < 2 && c->stage >= 0; side++) {
         c->parked[side] = openat(catchup_root(c, side), STORE_FOLDER "/" STORE_OPEN_FOLDER,
                                  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -126,5 +131,19 @@ int catchup_finish(struct catchup *c, struct why *why) {
     }
     return err < 0
                ? why_set(why, err, "%s cannot be synced: %s", store_path(c->c.to), error_words(err))
+               : 0;
+}
+
+int catchup_settle(struct catchup *c, struct why *why) {
+    int err = catchup_finish(c, why);
+
+    if (err < 0) {
+        return err;
+    }
+    who_trim_folders(c, 0);
+    cleanup_fd(&c->stage);
+    c->stage = open_stage(c);
+    return c->stage < 0
+               ? why_set(why, -errno, "%s: cannot make %s", store_path(c->c.to), stage_name)
                : 0;
 }

@@ -63,6 +63,8 @@ unsigned catchup_pending(const struct catchup *catchup);
 void catchup_receives(struct catchup *catchup, bool settled);
 /* What was dealt with is forgotten; the next round begins. */
 void catchup_next(struct catchup *catchup);
+/* The same, and the catch-up goes on: with what comes next. After a round that left nothing pending. */
+int catchup_settle(struct catchup *catchup, struct why *why) must_check;
 /* The target is stable on its disk, and what was replaced on it is gone. */
 int catchup_finish(struct catchup *catchup, struct why *why) must_check;
 const struct copy_stat *catchup_stat(const struct catchup *catchup);

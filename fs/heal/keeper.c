@@ -25,6 +25,9 @@ enum {
     STAYED_MS = 60000,    /* a store that stayed so long starts anew with that */
     ROUNDS_MAX = 12,      /* with names and bytes, before all names are held for the rest */
     FEW_NAMES = 64,       /* so few are done while all names are held */
+    UNEQUAL_TOLD = 2,     /* comparisons that fail before it is said */
+    FOLLOW_MS = 2000,     /* a passive store takes a step after this long, if anything changed */
+    FOLLOW_NODES_MAX = 500000, /* objects that are remembered from one step to the next */
     STOP_PATIENCE_MS = 1000,
 };
 
@@ -42,8 +45,11 @@ struct keeper {
     /* owned by its thread */
     bool anew;   /* its catch-up missed a change, and begins anew */
     bool wanted; /* an OFFLINE store is to come back */
+    bool urgent; /* at once */
     int64_t probed_ms, tried_ms, online_ms, retry_ms;
     char last_why[256];
+    bool proven;          /* equal to the others, since it is ONLINE */
+    unsigned unequal;     /* how often it was not */
     struct id given_back; /* the store that was in its care and was removed */
     /* of a catch-up */
     unsigned from;
@@ -302,6 +308,36 @@ static int compare_trees(struct keeper *k, struct store *from, struct store *to,
     return err;
 }
 
+/* One step of following: what there is up to the last cut is stable; then the next round, when there is
+ * something to do. */
+static int follow(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
+                  struct why *why) {
+    int64_t until = clock_ms() + FOLLOW_MS;
+    int err;
+
+    if (catchup_pending(c) == 0) {
+        err = catchup_settle(c, why);
+        err = err < 0 ? err : mirror_follows(k->m, k->i, *position);
+        if (err < 0) {
+            return why->text[0] ? err : why_set(why, err, "it cannot follow: %s", error_words(err));
+        }
+    }
+    if (catchup_view(c)->node_count > FOLLOW_NODES_MAX) {
+        return why_set(why, -HFE_STALE, "too much has changed to remember: it begins anew");
+    }
+    phase(k, "following", 0);
+    while (clock_ms() < until || mirror_position(k->m) <= *position) {
+        if (on_step(k, catchup_stat(c))) {
+            return why_set(why, -ECANCELED, "stopped, or the store it follows left");
+        }
+        if (!mirror_is_passive(k->m, k->i)) {
+            return 0;
+        }
+        (void)poll(NULL, 0, STEP_MS);
+    }
+    return one_round(k, c, from, position, why);
+}
+
 struct reach {
     bool broken;
     uint64_t checkpoint_s, since_s;
@@ -328,7 +364,8 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     struct reach reach = {.since_s = 0};
     struct catchup_config cc = {.from = from,
                                 .to = to,
-                                .untouched = before->state != MEMBER_SYNCING,
+                                .untouched = before->state != MEMBER_SYNCING &&
+                                             before->state != MEMBER_PASSIVE,
                                 .live = true,
                                 .arg = k,
                                 .hold = on_hold,
@@ -380,6 +417,9 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
         if (catchup_stat(c)->objects_compared - compared < FEW_NAMES) {
             break;
         }
+    }
+    while (err == 0 && mirror_is_passive(k->m, k->i)) {
+        err = follow(k, c, from, &position, why);
     }
     err = err < 0 ? err : last_names(k, c, from, &position, why);
     err = err < 0 ? err : last_bytes(k, c, from, &position, why);
@@ -487,6 +527,8 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
     }
     k->online_ms = clock_ms();
     k->probed_ms = 0; /* at once: another one may be waiting to be replaced */
+    k->proven = false;
+    k->unequal = 0;
     k->wanted = false;
     k->last_why[0] = '\0';
 }
@@ -501,22 +543,23 @@ static bool stops(void *arg) {
 static void replace_old(struct keeper *k, int old) {
     struct mirror_member_info info;
     char reason[REASON_BYTES];
-    int64_t differences = verifier_compare(k->m, k->i, stops, k);
+    int64_t differences = k->proven ? 0 : verifier_compare(k->m, k->i, stops, k);
 
     if (differences < 0) {
-        return; /* a store left meanwhile: again, when it is back */
+        return; /* a store left meanwhile, or another comparison runs: again at the next probe */
     }
     mirror_member_info(k->m, k->i, &info);
     if (differences > 0) {
-        event_post(k->events, EVENT_ERROR,
-                   "store \"%s\" was just filled, and differs in %lld places: it is filled anew",
-                   info.label, (long long)differences);
-        mirror_distrust(k->m, k->i);
-        if (mirror_lose(k->m, k->i, MEMBER_FAULTED, "what was copied to it is not there") < 0) {
-            return; /* the last one, now */
+        if (++k->unequal == UNEQUAL_TOLD) {
+            event_post(
+                k->events, EVENT_ERROR,
+                "store \"%s\" was filled, and differs from the others in %lld places: the one "
+                "that it replaces stays. `holdfast verify %s` says where",
+                info.label, (long long)differences, mirror_super(k->m).volume_name);
         }
         return;
     }
+    k->proven = true;
     (void)snprintf(reason, sizeof(reason), "\"%s\" replaced it, equal in every byte", info.label);
     if (mirror_remove(k->m, (unsigned)old, reason) == 0) {
         k->roster_changed(k->arg);
@@ -527,13 +570,32 @@ static void replace_old(struct keeper *k, int old) {
 static void give_back(struct keeper *k, const struct mirror_member_info *info) {
     struct super s;
     struct why why;
+    int err;
 
     if (id_equal(&k->given_back, &info->id)) {
         return;
     }
+    err = store_identify(info->path, &s, &why);
+    if (err < 0 && err != -HFE_NO_STORE && clock_ms() - k->tried_ms < RETRY_MAX_MS) {
+        return; /* its disk may be there again in a minute */
+    }
+    k->tried_ms = clock_ms();
+    if (err < 0) {
+        k->given_back = err == -HFE_NO_STORE ? info->id : k->given_back;
+        return;
+    }
     k->given_back = info->id;
-    if (store_identify(info->path, &s, &why) < 0 || !id_equal(&s.store_id, &info->id)) {
-        return; /* it died, or another disk is there already */
+    if (!id_equal(&s.store_id, &info->id)) {
+        return; /* another one is there already */
+    }
+    err = store_has_lost(info->path);
+    if (err != 0) {
+        event_post(
+            k->events, EVENT_WARNING,
+            "%s was removed; its .holdfast/lost holds files that were put aside: take them out, "
+            "and remove .holdfast by hand",
+            info->path);
+        return;
     }
     if (store_unformat(info->path, &why) < 0) {
         event_post(k->events, EVENT_WARNING, "%s was removed, and is not a plain folder yet: %s",
@@ -568,6 +630,8 @@ static void step(struct keeper *k, bool woken) {
         k->tried_ms = clock_ms();
         return;
     }
+    k->urgent = k->urgent || woken; /* also while it cannot be let go yet */
+    k->wanted = k->wanted || (woken && info.state == MEMBER_OFFLINE);
     if (!mirror_let_go(k->m, k->i) || info.path[0] == '\0') {
         return;
     }
@@ -575,11 +639,11 @@ static void step(struct keeper *k, bool woken) {
         give_back(k, &info);
         return;
     }
-    k->wanted = k->wanted || (woken && info.state == MEMBER_OFFLINE);
     if ((info.state == MEMBER_OFFLINE && !k->wanted) ||
-        (!woken && now - k->tried_ms < k->retry_ms)) {
+        (!k->urgent && now - k->tried_ms < k->retry_ms)) {
         return;
     }
+    k->urgent = false;
     k->tried_ms = now;
     bring_back(k, &info);
     if (k->anew) { /* the store is well: it only missed a change */
@@ -697,6 +761,15 @@ bool keeper_stop(struct keeper *k) {
         free(k);
     }
     return ended;
+}
+
+void keeper_wake_new(struct keeper *k) {
+    struct mirror_member_info info;
+
+    mirror_member_info(k->m, k->i, &info);
+    if (info.state == MEMBER_STALE && info.record.left_mount == 0) {
+        keeper_wake(k);
+    }
 }
 
 void keeper_wake(struct keeper *k) {

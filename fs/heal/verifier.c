@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fiber.h"
 #include "heal/pacer.h"
 
 enum {
@@ -30,7 +31,7 @@ struct verifier {
 /* What one comparison works with. */
 struct stores {
     struct mirror *m;
-    unsigned index[STORES_MAX]; /* [0] serves, and carries the holds */
+    unsigned index[STORES_MAX];
     struct verify_config c;
 };
 
@@ -38,13 +39,19 @@ static int on_hold(void *arg, const char *const *path, unsigned depth, uint64_t 
                    uint64_t len) {
     struct stores *s = arg;
 
-    return mirror_range_hold(s->m, s->index[0], s->index[0], path, depth, ino, off, len);
+    return mirror_compare_hold(s->m, s->index[0], path, depth, ino, off, len);
 }
 
-static void on_release(void *arg) {
+static int on_hold_names(void *arg) {
     struct stores *s = arg;
 
-    mirror_range_release(s->m, s->index[0]);
+    return mirror_compare_hold_names(s->m);
+}
+
+static bool on_release(void *arg) {
+    struct stores *s = arg;
+
+    return mirror_compare_release(s->m);
 }
 
 static void add_store(struct stores *s, unsigned index) {
@@ -56,36 +63,44 @@ static void add_store(struct stores *s, unsigned index) {
     }
 }
 
-/* The store that serves, and `only` or all others. -HFE_MISSING if that is not two. */
-static int take_stores(struct stores *s, int only) {
-    unsigned reader;
-
-    if (!mirror_source(s->m, &reader)) {
-        return -HFE_MISSING;
-    }
-    mirror_unuse(s->m, reader);
-    s->c.hold = on_hold;
-    s->c.release = on_release;
-    s->c.arg = s;
-    add_store(s, reader);
-    for (unsigned i = 0; i < mirror_count(s->m); i++) {
-        if (i != reader && (only < 0 || i == (unsigned)only)) {
-            add_store(s, i);
-        }
-    }
-    if (s->c.count >= 2) {
-        return 0;
-    }
-    for (unsigned k = 0; k < s->c.count; k++) {
-        mirror_unuse(s->m, s->index[k]);
-    }
-    return -HFE_MISSING;
-}
-
 static void put_stores(struct stores *s) {
     for (unsigned k = 0; k < s->c.count; k++) {
         mirror_unuse(s->m, s->index[k]);
     }
+    s->c.count = 0;
+    mirror_compare_end(s->m);
+}
+
+/* All that are ONLINE, the one that serves first; or that one and `only`, or, if `only` serves itself,
+ * another one and `only`. -HFE_IN_USE: another comparison runs. -HFE_MISSING: there are no two. */
+static int take_stores(struct stores *s, int only) {
+    unsigned n = mirror_count(s->m), reader;
+
+    if (!mirror_compare_begin(s->m)) {
+        return -HFE_IN_USE;
+    }
+    s->c.hold = on_hold;
+    s->c.hold_names = on_hold_names;
+    s->c.release = on_release;
+    s->c.arg = s;
+    if (mirror_source(s->m, &reader)) {
+        mirror_unuse(s->m, reader);
+        for (unsigned k = 0; k < n; k++) {
+            unsigned i = (reader + k) % n;
+
+            if (only < 0 || (i != (unsigned)only && s->c.count == 0)) {
+                add_store(s, i);
+            }
+        }
+        if (only >= 0) {
+            add_store(s, (unsigned)only);
+        }
+    }
+    if (s->c.count < 2) {
+        put_stores(s);
+        return -HFE_MISSING;
+    }
+    return 0;
 }
 
 static bool all_online(const struct stores *s) {
@@ -101,6 +116,7 @@ static bool all_online(const struct stores *s) {
 
 struct pair {
     struct stores s;
+    struct pacer pacer;
     bool (*stopped)(void *arg);
     void *arg;
 };
@@ -109,6 +125,7 @@ static bool pair_stopped(void *arg, const struct verify_stat *stat) {
     struct pair *p = arg;
 
     (void)stat;
+    pacer_rest(&p->pacer, p->s.m);
     return p->stopped(p->arg) || !all_online(&p->s);
 }
 
@@ -127,11 +144,12 @@ int64_t verifier_compare(struct mirror *m, unsigned index, bool (*stopped)(void 
     if (err < 0) {
         return err;
     }
+    pacer_begin(&p.pacer);
     p.s.c.stopped = pair_stopped;
     p.s.c.differs = pair_differs;
     err = verify_run(&p.s.c, &stat);
     put_stores(&p.s);
-    return err < 0 ? err : (int64_t)stat.differences;
+    return err < 0 ? err : (int64_t)(stat.differences + stat.busy);
 }
 
 /* --- a run --- */
@@ -172,27 +190,6 @@ static void run_differs(void *arg, const char *path, const char *what, uint32_t 
     }
 }
 
-/* Those that are wrong leave, and are compared as a whole. */
-static void repair(struct run *r, const struct verify_stat *stat) {
-    struct verifier *v = r->v;
-
-    for (unsigned k = 0; k < r->s.c.count; k++) {
-        bool named = v->request.only >= 0 && r->s.index[k] == (unsigned)v->request.only;
-
-        if (stat->wrong[k] == 0 && !(named && r->unknown > 0)) {
-            continue;
-        }
-        mirror_distrust(v->m, r->s.index[k]);
-        if (mirror_lose(v->m, r->s.index[k], MEMBER_FAULTED,
-                        "verify found wrong copies in it: it is being repaired") < 0) {
-            event_post(v->events, EVENT_ERROR,
-                       "verify: store \"%s\" has wrong copies, and is the last one: it cannot be "
-                       "repaired now",
-                       r->label[k]);
-        }
-    }
-}
-
 static void finish(struct run *r, int err, const struct verify_stat *stat) {
     struct verifier *v = r->v;
     char text[200];
@@ -206,9 +203,10 @@ static void finish(struct run *r, int err, const struct verify_stat *stat) {
     } else {
         (void)snprintf(
             text, sizeof(text),
-            "%llu differences in %llu objects; of %u nobody can know which copy is right%s",
-            (unsigned long long)stat->differences, (unsigned long long)stat->objects, r->unknown,
-            v->request.repair ? "" : "; --repair repairs the others");
+            "%llu differences in %llu objects, %llu repaired; of %u nobody can know which "
+            "copy is right",
+            (unsigned long long)stat->differences, (unsigned long long)stat->objects,
+            (unsigned long long)stat->repaired, r->unknown);
     }
     event_post(v->events, err == 0 && stat->differences == 0 ? EVENT_INFO : EVENT_WARNING,
                "verify: %s", text);
@@ -222,7 +220,9 @@ static void finish(struct run *r, int err, const struct verify_stat *stat) {
     pthread_mutex_unlock(&v->mutex);
 }
 
-static void run(struct verifier *v) {
+/* In a fiber: a store that hangs while something is looked up holds nobody else up. */
+static void run(void *arg) {
+    struct verifier *v = arg;
     struct run r = {.s = {.m = v->m}, .v = v};
     struct verify_stat stat = {0};
     int err = take_stores(&r.s, v->request.only);
@@ -235,26 +235,18 @@ static void run(struct verifier *v) {
             memcpy(r.label[k], info.label, sizeof(r.label[k]));
         }
         pacer_begin(&v->pacer);
+        r.s.c.repair = v->request.repair;
+        r.s.c.trusted = v->request.only >= 0; /* the first one: it is compared with `only` */
         r.s.c.stopped = run_stopped;
         r.s.c.differs = run_differs;
         err = verify_run(&r.s.c, &stat);
-        put_stores(&r.s);
         for (unsigned k = 0; err == 0 && k < r.s.c.count; k++) {
             mirror_count_wrong(v->m, r.s.index[k], stat.wrong[k]);
         }
-        if (err == 0 && v->request.repair) {
-            repair(&r, &stat);
-        }
+        put_stores(&r.s);
     }
     finish(&r, err, &stat);
-}
-
-static void *thread_main(void *arg) {
-    struct verifier *v = arg;
-
-    run(v);
     atomic_store(&v->running, false);
-    return NULL;
 }
 
 static uint64_t used_bytes(struct mirror *m) {
@@ -275,7 +267,6 @@ static uint64_t used_bytes(struct mirror *m) {
 
 int verifier_begin(struct verifier *v, const struct verifier_request *request) {
     struct stores s = {.m = v->m};
-    pthread_t thread;
     int err;
 
     if (atomic_exchange(&v->running, true)) {
@@ -290,13 +281,12 @@ int verifier_begin(struct verifier *v, const struct verifier_request *request) {
         v->status = (struct verifier_status){
             .running = true, .started_s = clock_real_s(), .bytes_total = used_bytes(v->m)};
         pthread_mutex_unlock(&v->mutex);
-        err = pthread_create(&thread, NULL, thread_main, v) == 0 ? 0 : -EAGAIN;
+        err = fiber_start(run, v);
     }
     if (err < 0) {
         atomic_store(&v->running, false);
         return err;
     }
-    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
     return 0;
 }
 

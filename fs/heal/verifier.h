@@ -1,6 +1,5 @@
-/* `verify`: compares the stores of a mounted volume (heal/verify.h) in a thread of its own, tells what
- * differs, and has it repaired: a store whose copies are wrong leaves, is compared as a whole, and comes
- * back. One run at a time. Applications go first: while they change things, it works at most half of
+/* `verify`: compares the stores of a mounted volume (heal/verify.h) beside the traffic, tells what
+ * differs, and repairs it. One run at a time. Applications go first: while they change things, it works at most half of
  * the time. */
 #pragma once
 
@@ -11,7 +10,7 @@ struct verifier;
 
 struct verifier_request {
     int only;    /* index: compare this store with the one that serves; -1: all that are ONLINE */
-    bool repair; /* those that are wrong; `only`, if nobody else can know */
+    bool repair; /* copies that are wrong; those of `only`, where nobody else can know */
 };
 
 struct verifier_status {

@@ -8,22 +8,39 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "store/copy.h"
+
+#define XATTR_ALL ((uint32_t)(STORE_XATTR_USER | STORE_XATTR_TRUSTED | STORE_ACL))
 
 enum {
     CHUNK = 256 << 10,
     BLOCK = 4096,
-    AGAIN = 20, /* looks at what differs, before it counts */
+    AGAIN = 15, /* looks at what differs, before anybody has to wait for one more */
     AGAIN_MS = 100,
+    COPY_BYTES_MAX = 64 << 20, /* of a missing file, copied while all names are held */
+};
+
+/* The names of one folder, and where it is on each store. */
+struct names {
+    char **list;
+    size_t n, room;
+};
+struct level {
+    int dir[STORES_MAX];
+    struct names names;
+    size_t next;
 };
 
 struct verify {
     const struct verify_config *c;
     struct verify_stat *stat;
     const char *path[TREE_DEPTH_MAX]; /* names from the root down */
+    struct level *level[TREE_DEPTH_MAX];
     unsigned depth;
-    uint8_t *buf; /* CHUNK for each store */
+    unsigned aside; /* objects that were put aside */
+    uint8_t *buf;   /* CHUNK for each store */
 };
 
 /* One object on one store. */
@@ -58,6 +75,13 @@ static uint32_t vote(unsigned count, bool (*same)(const void *arg, unsigned i, u
         }
     }
     return 0;
+}
+
+/* Who is wrong, also where only the caller can say it. */
+static uint32_t judge(const struct verify *v, uint32_t outvoted) {
+    return outvoted == 0 && v->c->repair && v->c->trusted != 0
+               ? ((1u << v->c->count) - 1) & ~v->c->trusted
+               : outvoted;
 }
 
 static void report(struct verify *v, const char *what, uint32_t wrong) {
@@ -131,7 +155,8 @@ static const char *difference(const struct looked *l, unsigned i, unsigned k) {
     if (S_ISLNK(a->st_mode) && !same_target(l, i, k)) {
         return "target of the link";
     }
-    return (caps & STORE_XATTR_USER) && !copy_same_xattrs(l->dir[i], l->name, l->dir[k], l->name)
+    return (caps & XATTR_ALL) == XATTR_ALL &&
+                   !copy_same_xattrs(l->dir[i], l->name, l->dir[k], l->name)
                ? "xattrs"
                : NULL;
 }
@@ -140,29 +165,126 @@ static bool same_look(const void *arg, unsigned i, unsigned k) {
     return difference(arg, i, k) == NULL;
 }
 
-/* Is the object the same everywhere, its bytes aside? */
-static bool compare_attrs(struct verify *v, struct looked *l) {
-    uint32_t wrong = 0;
+static bool is_gone(int err) {
+    return err == -ENOENT || err == -ESTALE || err == -ENOTDIR || err == -ELOOP;
+}
+
+/* --- repairing --- */
+
+/* The store whose copy is copied: one that is not wrong. */
+static unsigned good_one(const struct verify *v, uint32_t wrong) {
+    unsigned i = 0;
+
+    while (i < v->c->count - 1 && (wrong >> i & 1)) {
+        i++;
+    }
+    return i;
+}
+
+/* What should not be there goes to the store's lost folder: nothing is thrown away. */
+static int put_aside(struct verify *v, unsigned store, int dir, const char *name) {
+    scope_fd int lost =
+        openat(store_root_fd(v->c->store[store]), STORE_FOLDER "/" STORE_LOST_FOLDER,
+               O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char to[64];
+
+    (void)snprintf(to, sizeof(to), "verify-%llu-%u", (unsigned long long)clock_real_s(),
+                   v->aside++);
+    return lost < 0 || renameat(dir, name, lost, to) < 0 ? -errno : 0;
+}
+
+/* One store's object becomes like another's, which may have none. While nobody may change either. */
+static int repair_one(struct verify *v, const struct looked *l, unsigned good, unsigned bad) {
+    const struct copy *a = &l->copy[good], *b = &l->copy[bad];
+    struct copy_stat stat = {0};
+    int err = 0;
+
+    if (a->here && b->here && !((a->st.st_mode ^ b->st.st_mode) & S_IFMT)) {
+        return copy_equalize(l->dir[good], l->name, l->dir[bad], l->name, S_ISREG(a->st.st_mode),
+                             &stat);
+    }
+    if (a->here && S_ISREG(a->st.st_mode) && a->st.st_size > COPY_BYTES_MAX) {
+        return -EFBIG; /* all names would be held for too long */
+    }
+    if (b->here) {
+        err = put_aside(v, bad, l->dir[bad], l->name);
+    }
+    return err == 0 && a->here ? copy_new(l->dir[good], l->name, l->dir[bad], l->name, &stat) : err;
+}
+
+/* What was made, removed or set aside in the folder has changed its time. */
+static bool equal_times(int good, int bad) {
+    struct stat st;
+
+    return fstat(good, &st) == 0 && futimens(bad, (struct timespec[]){st.st_atim, st.st_mtim}) == 0;
+}
+
+static void repair(struct verify *v, const struct looked *l, uint32_t wrong) {
+    unsigned good = good_one(v, wrong);
+    bool all = true;
+
+    for (unsigned i = 0; i < v->c->count; i++) {
+        if (wrong >> i & 1) {
+            all = repair_one(v, l, good, i) == 0 && equal_times(l->dir[good], l->dir[i]) && all;
+        }
+    }
+    v->stat->repaired += all;
+}
+
+/* --- one object, its bytes aside --- */
+
+/* Something is held. Looks once more, and tells what differs still. *ret_equal: nothing. */
+static void look_held(struct verify *v, struct looked *l, bool *ret_equal) {
+    uint32_t wrong;
+    const char *what = NULL;
+
+    look(l);
+    wrong = judge(v, vote(v->c->count, same_look, l, ret_equal));
+    for (unsigned k = 1; k < v->c->count && !what; k++) {
+        what = difference(l, 0, k);
+    }
+    if (!*ret_equal && what) {
+        report(v, what, wrong);
+        if (v->c->repair && wrong != 0) {
+            repair(v, l, wrong);
+            look(l);
+            (void)vote(v->c->count, same_look, l, ret_equal);
+        }
+    }
+}
+
+static bool same_type_everywhere(const struct looked *l) {
+    for (unsigned i = 0; i < l->v->c->count; i++) {
+        if (!l->copy[i].here || ((l->copy[i].st.st_mode ^ l->copy[0].st.st_mode) & S_IFMT)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Is the object the same everywhere? What differs is looked at again, and at last while nobody may
+ * change it: its bytes and attributes, or, if not all stores have it, all names. */
+static int compare_attrs(struct verify *v, struct looked *l, bool *ret_equal) {
+    int err = 0;
 
     for (int again = 0; again < AGAIN; again++) {
-        bool equal;
-
         look(l);
-        wrong = vote(v->c->count, same_look, l, &equal);
-        if (equal) {
-            return true;
+        (void)vote(v->c->count, same_look, l, ret_equal);
+        if (*ret_equal) {
+            return 0;
         }
         (void)poll(NULL, 0, AGAIN_MS); /* it may just be changing */
     }
-    for (unsigned k = 1; k < v->c->count; k++) {
-        const char *what = difference(l, 0, k);
-
-        if (what) {
-            report(v, what, wrong);
-            break;
-        }
+    err = !v->c->hold               ? 0
+          : same_type_everywhere(l) ? v->c->hold(v->c->arg, v->path, v->depth, l->copy[0].st.st_ino,
+                                                 0, (uint64_t)INT64_MAX + 1)
+                                    : v->c->hold_names(v->c->arg);
+    if (err < 0) {
+        v->stat->busy += !is_gone(err); /* what replaced it has its own turn */
+        return err == -ETIMEDOUT || is_gone(err) ? 0 : err;
     }
-    return false;
+    look_held(v, l, ret_equal);
+    return v->c->release && !v->c->release(v->c->arg) ? -ETIMEDOUT : 0;
 }
 
 /* --- bytes --- */
@@ -180,36 +302,57 @@ static const uint8_t *bytes_of(const struct chunk *c, unsigned i) {
 static bool same_block(const void *arg, unsigned i, unsigned k) {
     const struct chunk *c = arg;
 
-    return c->n[i] >= 0 && c->n[i] == c->n[k] &&
+    return c->n[i] == c->n[k] &&
            memcmp(bytes_of(c, i) + c->at, bytes_of(c, k) + c->at, c->len) == 0;
 }
 
-static bool read_chunk(struct verify *v, const int *fd, off_t off, struct chunk *c) {
+/* 1 if all have the same; 0 if not; negative if a store gave an error: *ret_bad. */
+static int read_chunk(struct verify *v, const int *fd, off_t off, struct chunk *c,
+                      unsigned *ret_bad) {
     bool equal = true;
 
     for (unsigned i = 0; i < v->c->count; i++) {
         c->n[i] = io_pread(fd[i], v->buf + (size_t)i * CHUNK, CHUNK, off);
+        if (c->n[i] < 0) {
+            *ret_bad = i;
+            return (int)c->n[i];
+        }
     }
     c->at = 0;
-    c->len = c->n[0] > 0 ? (size_t)c->n[0] : 0;
+    c->len = (size_t)c->n[0];
     for (unsigned k = 1; k < v->c->count; k++) {
         equal = equal && same_block(c, 0, k);
     }
     return equal;
 }
 
-/* Names the blocks that differ, in runs. */
-static void report_blocks(struct verify *v, struct chunk *c, off_t off) {
+/* Writes the block of a good store over the wrong ones; their times stay. */
+static void repair_block(struct verify *v, const struct looked *l, const struct chunk *c, off_t off,
+                         uint32_t wrong) {
+    const uint8_t *good = bytes_of(c, good_one(v, wrong)) + c->at;
+    bool all = true;
+
+    for (unsigned i = 0; i < v->c->count; i++) {
+        scope_fd int fd = -1;
+
+        if (!(wrong >> i & 1)) {
+            continue;
+        }
+        fd = openat(l->dir[i], l->name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        all =
+            fd >= 0 && io_pwrite(fd, good, c->len, off + (off_t)c->at) == (ssize_t)c->len &&
+            futimens(fd, (struct timespec[]){l->copy[i].st.st_atim, l->copy[i].st.st_mtim}) == 0 &&
+            fdatasync(fd) == 0 && all;
+    }
+    v->stat->repaired += all;
+}
+
+/* Names the blocks that differ. */
+static void report_blocks(struct verify *v, const struct looked *l, struct chunk *c, off_t off) {
     char what[64];
     size_t longest = 0;
 
     for (unsigned i = 0; i < v->c->count; i++) {
-        if (c->n[i] < 0) {
-            (void)snprintf(what, sizeof(what), "cannot be read at %lld: %s", (long long)off,
-                           error_words((int)c->n[i]));
-            report(v, what, 1u << i);
-            return;
-        }
         longest = (size_t)c->n[i] > longest ? (size_t)c->n[i] : longest;
     }
     for (c->at = 0; c->at < longest; c->at += BLOCK) {
@@ -217,12 +360,33 @@ static void report_blocks(struct verify *v, struct chunk *c, off_t off) {
         uint32_t wrong;
 
         c->len = longest - c->at < BLOCK ? longest - c->at : BLOCK;
-        wrong = vote(v->c->count, same_block, c, &equal);
-        if (!equal) {
-            (void)snprintf(what, sizeof(what), "bytes at %lld", (long long)off + (long long)c->at);
-            report(v, what, wrong);
+        wrong = judge(v, vote(v->c->count, same_block, c, &equal));
+        if (equal) {
+            continue;
+        }
+        (void)snprintf(what, sizeof(what), "bytes at %lld", (long long)off + (long long)c->at);
+        report(v, what, wrong);
+        if (v->c->repair && wrong != 0) {
+            repair_block(v, l, c, off, wrong);
         }
     }
+}
+
+/* It differs: once more, while nobody may write to it. */
+static int compare_held(struct verify *v, const struct looked *l, const int *fd, off_t off,
+                        struct chunk *c, unsigned *ret_bad) {
+    int r = v->c->hold ? v->c->hold(v->c->arg, v->path, v->depth, l->copy[0].st.st_ino,
+                                    (uint64_t)off, (uint64_t)INT64_MAX - (uint64_t)off)
+                       : 0;
+
+    if (r < 0) {
+        return is_gone(r) ? 1 : r; /* removed, or renamed: what replaced it has its own turn */
+    }
+    r = read_chunk(v, fd, off, c, ret_bad);
+    if (r == 0) {
+        report_blocks(v, l, c, off);
+    }
+    return v->c->release && !v->c->release(v->c->arg) ? -ETIMEDOUT : r;
 }
 
 /* The next place at which any store has data; `size` if none has. */
@@ -246,55 +410,50 @@ static int compare_bytes(struct verify *v, const struct looked *l, const int *fd
 
     for (off_t off = next_data(v, fd, 0, size); off < size;
          off = next_data(v, fd, off + CHUNK, size)) {
+        unsigned bad = STORES_MAX;
+        int r;
+
         if (stopped(v)) {
             return -ECANCELED;
         }
-        if (!read_chunk(v, fd, off, &c)) {
-            int err = v->c->hold ? v->c->hold(v->c->arg, v->path, v->depth, l->copy[0].st.st_ino,
-                                              (uint64_t)off, CHUNK)
-                                 : 0;
-
-            if (err < 0) {
-                return 0; /* it was removed, or renamed: what replaced it has its own turn */
-            }
-            if (!read_chunk(v, fd, off, &c)) {
-                report_blocks(v, &c, off);
-            }
-            if (v->c->release) {
-                v->c->release(v->c->arg);
-            }
+        r = read_chunk(v, fd, off, &c, &bad);
+        if (r == 0) {
+            r = compare_held(v, l, fd, off, &c, &bad);
         }
-        v->stat->bytes += c.n[0] > 0 ? (uint64_t)c.n[0] : 0;
+        if (r < 0 && bad < STORES_MAX) { /* a bad sector: the disk says itself that it is wrong */
+            char what[96];
+
+            (void)snprintf(what, sizeof(what), "cannot be read at %lld: %s", (long long)off,
+                           error_words(r));
+            report(v, what, 1u << bad);
+        } else if (r < 0) {
+            return r;
+        }
+        v->stat->bytes += CHUNK;
     }
     return 0;
 }
 
 static int compare_file(struct verify *v, const struct looked *l) {
     int fd[STORES_MAX], err = 0;
-    bool all = true;
 
     for (unsigned i = 0; i < v->c->count; i++) {
-        fd[i] = openat(l->dir[i], l->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        all = all && fd[i] >= 0;
+        fd[i] = err < 0
+                    ? -1
+                    : openat(l->dir[i], l->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        err = err < 0 ? err : fd[i] < 0 ? -errno : 0;
         if (fd[i] >= 0) {
             (void)posix_fadvise(fd[i], 0, 0, POSIX_FADV_DONTNEED); /* from the disk, if it may be */
         }
     }
-    if (all) {
-        err = compare_bytes(v, l, fd);
-    }
+    err = err < 0 ? err : compare_bytes(v, l, fd);
     for (unsigned i = 0; i < v->c->count; i++) {
         cleanup_fd(&fd[i]);
     }
-    return err;
+    return is_gone(err) ? 0 : err;
 }
 
 /* --- names --- */
-
-struct names {
-    char **list;
-    size_t n, room;
-};
 
 static int add_name(struct names *names, const char *name) {
     if (names->n == names->room) {
@@ -357,71 +516,89 @@ static int list_names(const struct verify *v, const int *dir, struct names *name
     return 0;
 }
 
-static int compare_folder(struct verify *v, const int *dir);
+static void leave_folder(struct verify *v) {
+    struct level *top = v->level[--v->depth];
 
-static int enter_folder(struct verify *v, const int *above, const char *name) {
-    int dir[STORES_MAX], err = 0;
-    bool all = true;
-
-    for (unsigned i = 0; i < v->c->count; i++) {
-        dir[i] = openat(above[i], name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        all = all && dir[i] >= 0;
+    for (unsigned i = 0; i < v->c->count && top; i++) {
+        cleanup_fd(&top->dir[i]);
     }
-    if (all) { /* else it has just gone */
-        err = compare_folder(v, dir);
+    if (top) {
+        free_names(&top->names);
     }
-    for (unsigned i = 0; i < v->c->count; i++) {
-        cleanup_fd(&dir[i]);
-    }
-    return err;
+    free(top);
 }
 
-static int compare_name(struct verify *v, const int *dir, const char *name) {
-    struct looked l = {.v = v, .dir = dir, .name = name};
+/* `above` NULL: the root of the volume. */
+static int enter_folder(struct verify *v, const int *above, const char *name) {
+    struct level *next;
     int err = 0;
 
     if (v->depth == TREE_DEPTH_MAX) {
         return -ELOOP;
     }
-    v->path[v->depth++] = name;
-    v->stat->objects++;
-    if (compare_attrs(v, &l) && l.copy[0].here) {
-        err = S_ISREG(l.copy[0].st.st_mode)   ? compare_file(v, &l)
-              : S_ISDIR(l.copy[0].st.st_mode) ? enter_folder(v, dir, name)
-                                              : 0;
+    next = calloc(1, sizeof(*next));
+    if (!next) {
+        return -ENOMEM;
     }
-    v->depth--;
-    return err;
+    for (unsigned i = 0; i < v->c->count; i++) {
+        int at = above ? above[i] : store_root_fd(v->c->store[i]);
+
+        next->dir[i] =
+            err < 0 ? -1 : openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        err = err < 0 ? err : next->dir[i] < 0 ? -errno : 0;
+    }
+    err = err < 0 ? err : list_names(v, next->dir, &next->names);
+    v->level[v->depth++] = next;
+    if (err < 0) {
+        leave_folder(v);
+    }
+    return is_gone(err) ? 0 : err; /* it has just gone */
 }
 
-static int compare_folder(struct verify *v, const int *dir) {
-    struct names names = {0};
-    int err = list_names(v, dir, &names);
+static int compare_name(struct verify *v, const int *dir, const char *name) {
+    struct looked l = {.v = v, .dir = dir, .name = name};
+    bool equal = false;
+    int err;
 
-    for (size_t i = 0; i < names.n && err == 0; i++) {
-        err = stopped(v) ? -ECANCELED : compare_name(v, dir, names.list[i]);
+    v->path[v->depth - 1] = name;
+    v->stat->objects++;
+    err = compare_attrs(v, &l, &equal);
+    if (err < 0 || !l.copy[0].here || !same_type_everywhere(&l)) {
+        return err;
     }
-    free_names(&names);
+    return S_ISDIR(l.copy[0].st.st_mode)            ? enter_folder(v, dir, name)
+           : equal && S_ISREG(l.copy[0].st.st_mode) ? compare_file(v, &l)
+                                                    : 0;
+}
+
+static int walk(struct verify *v) {
+    int err = enter_folder(v, NULL, ".");
+
+    while (err == 0 && v->depth > 0) {
+        struct level *top = v->level[v->depth - 1];
+
+        if (top->next == top->names.n) {
+            leave_folder(v);
+        } else {
+            err = stopped(v) ? -ECANCELED : compare_name(v, top->dir, top->names.list[top->next++]);
+        }
+    }
+    while (v->depth > 0) {
+        leave_folder(v);
+    }
     return err;
 }
 
 int verify_run(const struct verify_config *c, struct verify_stat *ret_stat) {
     struct verify *v = calloc(1, sizeof(*v));
-    int dir[STORES_MAX], err = -ENOMEM;
+    int err = -ENOMEM;
 
     memset(ret_stat, 0, sizeof(*ret_stat));
     if (v) {
         v->c = c;
         v->stat = ret_stat;
         v->buf = malloc((size_t)c->count * CHUNK);
-    }
-    if (v && v->buf) {
-        for (unsigned i = 0; i < c->count; i++) {
-            dir[i] = store_root_fd(c->store[i]);
-        }
-        err = compare_folder(v, dir);
-    }
-    if (v) {
+        err = v->buf ? walk(v) : err;
         free(v->buf);
     }
     free(v);

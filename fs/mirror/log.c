@@ -279,10 +279,11 @@ static void carry_failed(struct mirror *m, unsigned i, int err) {
 static void carry_portion(struct mirror *m, uint8_t *bytes, size_t n, bool sync) {
     struct carry_item item[STORES_MAX];
     struct join join;
+    unsigned count = m->count; /* a newcomer gets the next portion */
     int mine = -1;
 
     join_init(&join);
-    for (unsigned i = 0; i < m->count; i++) {
+    for (unsigned i = 0; i < count; i++) {
         item[i] = (struct carry_item){
             .m = m, .i = i, .bytes = bytes, .position = m->log_carried, .n = n, .sync = sync};
         if (!is_online(m, i) || m->member[i].log_broken) {
@@ -300,7 +301,7 @@ static void carry_portion(struct mirror *m, uint8_t *bytes, size_t n, bool sync)
         carry_run(&item[mine].work);
     }
     join_wait(&join);
-    for (unsigned i = 0; i < m->count; i++) {
+    for (unsigned i = 0; i < count; i++) {
         if (item[i].m && item[i].err < 0) {
             carry_failed(m, i, item[i].err);
         }

@@ -6,6 +6,10 @@
  *     SYNCING -> ONLINE    it is equal and stable                            [mirror_sync_done]
  *     SYNCING -> STALE     the catch-up did not end well                     [mirror_sync_failed]
  *     FAULTED, STALE -> OFFLINE            by an admin                       [mirror_lose]
+ *     SYNCING -> PASSIVE   it follows, equal up to a cut                      [mirror_follows]
+ *     PASSIVE -> SYNCING   it is to serve again                               [mirror_set_passive]
+ *     PASSIVE -> STALE     it does not follow any more                        [mirror_sync_failed]
+ *     ONLINE  -> STALE     it is to follow from now on                        [mirror_set_passive]
  *     any -> REMOVED       by an admin, or because another one replaced it   [mirror_remove]
  *
  * ONLINE: takes every change before it is acknowledged; may serve. SYNCING: what is in it is a
@@ -77,7 +81,10 @@ bool member_edge_ok(enum member_state from, enum member_state to) {
                  {MEMBER_SYNCING, MEMBER_STALE},   {MEMBER_FAULTED, MEMBER_OFFLINE},
                  {MEMBER_STALE, MEMBER_OFFLINE},   {MEMBER_ONLINE, MEMBER_REMOVED},
                  {MEMBER_FAULTED, MEMBER_REMOVED}, {MEMBER_STALE, MEMBER_REMOVED},
-                 {MEMBER_OFFLINE, MEMBER_REMOVED}, {MEMBER_SYNCING, MEMBER_REMOVED}};
+                 {MEMBER_OFFLINE, MEMBER_REMOVED}, {MEMBER_SYNCING, MEMBER_REMOVED},
+                 {MEMBER_SYNCING, MEMBER_PASSIVE}, {MEMBER_PASSIVE, MEMBER_SYNCING},
+                 {MEMBER_PASSIVE, MEMBER_STALE},   {MEMBER_PASSIVE, MEMBER_OFFLINE},
+                 {MEMBER_PASSIVE, MEMBER_REMOVED}, {MEMBER_ONLINE, MEMBER_STALE}};
 
     for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
         if (edges[i].from == from && edges[i].to == to) {
@@ -172,12 +179,24 @@ struct super_member *member_record_of(struct mirror *m, unsigned i) {
     return super_member_of(&m->super, &m->member[i].id);
 }
 
+void member_spoil(struct mirror *m, unsigned i, const char *what, int err) {
+    struct member *member = &m->member[i];
+
+    if (!atomic_exchange(&member->spoiled, true)) {
+        pthread_mutex_lock(&m->status_lock);
+        (void)snprintf(member->reason, sizeof(member->reason),
+                       "it missed a change meanwhile (%s: %s)", what, error_words(err));
+        pthread_mutex_unlock(&m->status_lock);
+    }
+}
+
 /* --- leaving --- */
 
 static int leave_locked(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
     struct member *member = &m->member[i];
     enum member_state before = (enum member_state)member->state;
     struct super_member *r = member_record_of(m, i);
+    enum member_state recorded;
     int err;
 
     if (atomic_load(&m->taken)) {
@@ -190,6 +209,7 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     if (before == MEMBER_ONLINE && online_count(m) == 1) {
         return -HFE_UNSAFE;
     }
+    recorded = r->state;
     r->state = state;
     r->since_s = clock_real_s();
     if (before == MEMBER_ONLINE) {
@@ -200,6 +220,9 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
         (void)journal_try_append(
             m->journal, &(struct journal_frame){.kind = JOURNAL_LEAVE, .slot = member->slot});
         super_new_generation(&m->super);
+    } else if (recorded == MEMBER_SYNCING || recorded == MEMBER_PASSIVE) {
+        r->position = 0; /* what is in it is a mixture, which the record will not tell any more */
+        member_spoil(m, i, "taken out", -ECANCELED);
     }
     guard_shut(member->guard);
     err = member_record_locked(m);
@@ -233,17 +256,6 @@ void mirror_taken(struct mirror *m, unsigned i) {
                m->member[i].label);
 }
 
-void member_spoil(struct mirror *m, unsigned i, const char *what, int err) {
-    struct member *member = &m->member[i];
-
-    if (!atomic_exchange(&member->spoiled, true)) {
-        pthread_mutex_lock(&m->status_lock);
-        (void)snprintf(member->reason, sizeof(member->reason),
-                       "it missed a change meanwhile (%s: %s)", what, error_words(err));
-        pthread_mutex_unlock(&m->status_lock);
-    }
-}
-
 void member_silence_text(const char *what, int64_t ms, char ret_text[REASON_BYTES]) {
     (void)snprintf(ret_text, REASON_BYTES, "it stopped answering (%s: no reply for %lld.%lld s)",
                    what, (long long)(ms / 1000), (long long)(ms % 1000 / 100));
@@ -252,7 +264,8 @@ void member_silence_text(const char *what, int64_t ms, char ret_text[REASON_BYTE
 int member_fault(struct mirror *m, unsigned i, int err, const char *what) {
     char reason[REASON_BYTES];
 
-    if (atomic_load(&m->member[i].state) == MEMBER_SYNCING) { /* its changes are not counted */
+    if (atomic_load(&m->member[i].state) == MEMBER_SYNCING ||
+        atomic_load(&m->member[i].state) == MEMBER_PASSIVE) { /* its changes are not counted */
         member_spoil(m, i, what, err);
         return 0;
     }
@@ -364,16 +377,17 @@ void mirror_sync_failed(struct mirror *m, unsigned i, const char *why) {
     (void)snprintf(reason, sizeof(reason), "%s", m->member[i].spoiled ? m->member[i].reason : why);
     pthread_mutex_unlock(&m->status_lock);
     rwlock_write(&m->member_lock);
-    if (m->member[i].state == MEMBER_SYNCING) {
+    if (m->member[i].state == MEMBER_SYNCING || m->member[i].state == MEMBER_PASSIVE) {
         struct super_member *r = member_record_of(m, i);
+        bool follows = m->member[i].state == MEMBER_PASSIVE;
 
         atomic_store(&m->member[i].receives, false);
         guard_shut(m->member[i].guard);
         member_show(m, i, MEMBER_STALE,
-                    reason); /* the record keeps SYNCING: what is in it is a mixture */
+                    reason); /* the record keeps SYNCING or PASSIVE: what is in it is a mixture */
         r->since_s = clock_real_s();
-        event_post(m->events, EVENT_WARNING, "store \"%s\": its catch-up stopped: %s",
-                   m->member[i].label, reason);
+        event_post(m->events, follows ? EVENT_INFO : EVENT_WARNING,
+                   "store \"%s\": its catch-up stopped: %s", m->member[i].label, reason);
     }
     rwlock_write_done(&m->member_lock);
 }
@@ -432,7 +446,8 @@ static int done_locked(struct mirror *m, unsigned i) {
     struct super_member *r = member_record_of(m, i);
     int err;
 
-    if (member->state != MEMBER_SYNCING || atomic_load(&member->spoiled)) {
+    if ((member->state != MEMBER_SYNCING && member->state != MEMBER_PASSIVE) ||
+        atomic_load(&member->spoiled) || atomic_load(&member->passive)) {
         return -HFE_STALE;
     }
     err = gate_close(&m->gate, GATE_PATIENCE_MS);
@@ -493,6 +508,71 @@ int mirror_sync_done(struct mirror *m, unsigned i) {
     return err;
 }
 
+/* --- following --- */
+
+static int follows_locked(struct mirror *m, unsigned i, uint64_t position) {
+    struct member *member = &m->member[i];
+    struct super_member *r = member_record_of(m, i);
+    enum member_state before = (enum member_state)atomic_load(&member->state);
+
+    if (!r || atomic_load(&member->spoiled) ||
+        (before != MEMBER_PASSIVE && !member_edge_ok(before, MEMBER_PASSIVE))) {
+        return -HFE_STALE;
+    }
+    r->state = MEMBER_PASSIVE;
+    r->position = position;
+    if (before != MEMBER_PASSIVE) {
+        r->since_s = clock_real_s();
+        member_show(m, i, MEMBER_PASSIVE, "it follows behind");
+        event_post(
+            m->events, EVENT_INFO,
+            "store \"%s\" is PASSIVE: it follows behind, and is not crash-consistent while it "
+            "does",
+            member->label);
+    }
+    return member_record_locked(m);
+}
+
+int mirror_follows(struct mirror *m, unsigned i, uint64_t position) {
+    int err;
+
+    rwlock_write(&m->member_lock);
+    err = follows_locked(m, i, position);
+    rwlock_write_done(&m->member_lock);
+    return err;
+}
+
+static int set_passive_locked(struct mirror *m, unsigned i, bool passive) {
+    struct super_member *r = member_record_of(m, i);
+    int err = 0;
+
+    if (!r || atomic_load(&m->member[i].state) == MEMBER_REMOVED) {
+        return -ENOENT;
+    }
+    if (passive && is_online(m, i)) {
+        err = leave_locked(m, i, MEMBER_STALE, "it is to follow behind");
+    }
+    if (err == 0 && r->passive != passive) {
+        r->passive = passive;
+        atomic_store(&m->member[i].passive, passive);
+        err = member_record_locked(m);
+    }
+    return err;
+}
+
+int mirror_set_passive(struct mirror *m, unsigned i, bool passive) {
+    int err;
+
+    rwlock_write(&m->member_lock);
+    err = set_passive_locked(m, i, passive);
+    rwlock_write_done(&m->member_lock);
+    return err;
+}
+
+bool mirror_is_passive(struct mirror *m, unsigned i) {
+    return atomic_load(&m->member[i].passive);
+}
+
 /* --- what is shown --- */
 
 void mirror_set_progress(struct mirror *m, unsigned i, const struct mirror_progress *p) {
@@ -537,6 +617,8 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
         r->total_bytes = member->total_bytes;
         r->free_bytes = member->free_bytes;
         r->progress = member->progress;
+        r->passive = atomic_load(&member->passive);
+        s->following += member->state == MEMBER_PASSIVE;
         r->stuck_calls = guard_is_open(member->guard) ? 0 : guard_calls(member->guard);
     }
     pthread_mutex_unlock(&m->status_lock);

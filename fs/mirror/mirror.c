@@ -116,6 +116,8 @@ static int take_members(struct mirror *m, const struct mirror_config *c) {
         (void)snprintf(to->label, sizeof(to->label), "%s", from->label);
         to->since_s = from->since_s;
         to->slot = super_slot_of(&c->super, &from->id);
+        atomic_init(&to->passive,
+                    to->slot < c->super.member_count && c->super.member[to->slot].passive);
         atomic_init(&to->state, from->state);
         if (from->state == MEMBER_ONLINE) {
             m->caps &= store_caps(from->store);
@@ -308,10 +310,59 @@ void mirror_tick(struct mirror *m) {
     }
 }
 
+struct alive_call {
+    struct store *store;
+    bool full;
+};
+
+static int alive_call(void *arg) {
+    const struct alive_call *c = arg;
+
+    return store_check_alive(c->store, c->full);
+}
+
+/* Of a store that other machines may reach; its errors show at the next change. */
+static int check_remote(struct mirror *m, unsigned i, bool full) {
+    struct alive_call call = {mirror_use(m, i), full};
+    int err = 0;
+
+    if (call.store) {
+        err = store_is_remote(call.store)
+                  ? guard_call(m->member[i].guard, GUARD_CHANGE, alive_call, &call, sizeof(call))
+                  : 0;
+        mirror_unuse(m, i);
+    }
+    return err;
+}
+
+void mirror_heartbeat(struct mirror *m) {
+    int64_t now = clock_ms();
+
+    if (now - m->heartbeat_ms < PROBE_MS / 2) {
+        return;
+    }
+    m->heartbeat_ms = now;
+    for (unsigned i = 0; i < m->count; i++) {
+        if (check_remote(m, i, false) < 0) {
+            continue; /* the keeper's probe says what is wrong */
+        }
+    }
+}
+
+/* Before the last record: did somebody take over, while we stood still? */
+static bool check_owners(struct mirror *m) {
+    for (unsigned i = 0; i < m->count; i++) {
+        if (check_remote(m, i, true) == -HFE_IN_USE) {
+            mirror_taken(m, i);
+        }
+    }
+    return !atomic_load(&m->taken);
+}
+
 int mirror_stop(struct mirror *m) {
     int err;
 
-    if (atomic_load(&m->taken)) {
+    if (!check_owners(m)) {
         return -HFE_IN_USE;
     }
     linger_flush(m, true);
@@ -321,6 +372,9 @@ int mirror_stop(struct mirror *m) {
     (void)mirror_log_flush(m);
     if (err < 0) {
         return err;
+    }
+    if (!check_owners(m)) {
+        return -HFE_IN_USE;
     }
     rwlock_write(&m->member_lock);
     m->super.clean = !atomic_load(&m->unequal);
@@ -432,9 +486,10 @@ static int find_file(struct mirror *m, const char *const *path, unsigned depth,
     return err;
 }
 
-int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *const *path,
-                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len) {
-    struct member *member = &m->member[i];
+/* Locks bytes of the file at this path, whose inode on store `from` is `ino`. */
+static int lock_range(struct mirror *m, unsigned from, const char *const *path, unsigned depth,
+                      uint64_t ino, uint64_t off, uint64_t len, struct range_hold **ret_hold,
+                      struct obj **ret_obj) {
     struct range_hold *hold = calloc(1, sizeof(*hold));
     struct obj *obj = NULL;
     int err = hold ? find_file(m, path, depth, &obj) : -ENOMEM;
@@ -449,10 +504,77 @@ int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *c
         return err;
     }
     range_lock(&m->ranges, hold, obj, off, off + len);
-    member->range_obj = obj;
-    atomic_store(&member->held_ms, clock_ms());
-    atomic_store(&member->range, hold);
+    *ret_hold = hold;
+    *ret_obj = obj;
     return 0;
+}
+
+int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *const *path,
+                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len) {
+    struct member *member = &m->member[i];
+    struct range_hold *hold;
+    int err = lock_range(m, from, path, depth, ino, off, len, &hold, &member->range_obj);
+
+    if (err == 0) {
+        atomic_store(&member->held_ms, clock_ms());
+        atomic_store(&member->range, hold);
+    }
+    return err;
+}
+
+bool mirror_compare_begin(struct mirror *m) {
+    return !atomic_exchange(&m->compare.runs, true);
+}
+
+void mirror_compare_end(struct mirror *m) {
+    atomic_store(&m->compare.runs, false);
+}
+
+int mirror_compare_hold(struct mirror *m, unsigned from, const char *const *path, unsigned depth,
+                        uint64_t ino, uint64_t off, uint64_t len) {
+    struct range_hold *hold;
+    int err = lock_range(m, from, path, depth, ino, off, len, &hold, &m->compare.obj);
+
+    if (err == 0) {
+        atomic_store(&m->compare.held_ms, clock_ms());
+        atomic_store(&m->compare.range, hold);
+    }
+    return err;
+}
+
+int mirror_compare_hold_names(struct mirror *m) {
+    enum { PATIENCE_MS = 30, TRIES = 100 };
+
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (rwlock_try_write(&m->names, PATIENCE_MS)) {
+            atomic_store(&m->compare.held_ms, clock_ms());
+            atomic_store(&m->compare.names, true);
+            return 0;
+        }
+    }
+    return -ETIMEDOUT;
+}
+
+bool compare_let_go(struct mirror *m) {
+    struct range_hold *hold = atomic_exchange(&m->compare.range, NULL);
+    bool names = atomic_exchange(&m->compare.names, false);
+
+    if (hold) {
+        range_unlock(&m->ranges, hold);
+        free(hold);
+    }
+    if (names) {
+        rwlock_write_done(&m->names);
+    }
+    return hold || names;
+}
+
+bool mirror_compare_release(struct mirror *m) {
+    bool held = compare_let_go(m);
+
+    obj_unpin(m->objs, m->compare.obj);
+    m->compare.obj = NULL;
+    return held;
 }
 
 int mirror_peer_ino(struct mirror *m, unsigned i, unsigned from, const char *const *path,

@@ -71,6 +71,9 @@ void mirror_log_tick(struct mirror *mirror);
 /* Carries the journal to the stores, without syncing it. A thread of its own, every TICK_MS:
  * writers wait for it when the ring is full. */
 void mirror_log_carry(struct mirror *mirror);
+/* Shows other machines that the stores which they may reach are in use. The same thread, to the very
+ * end. */
+void mirror_heartbeat(struct mirror *mirror);
 /* An instant between two changes of the volume: what is told from now on is told anew. -ETIMEDOUT.
  */
 int mirror_cut(struct mirror *mirror, uint64_t *ret_position) must_check;
@@ -97,6 +100,7 @@ struct mirror_newcomer {
     struct id id;
     const char *label, *path;
     uint32_t caps;
+    bool passive; /* it is to follow behind, and never to serve */
     int replaces; /* index of the store that goes once this one is ONLINE; -1: none */
 };
 /* -EEXIST (label or path), -HFE_USAGE (too many), -HFE_IN_USE (that one is being replaced), ... */
@@ -104,6 +108,8 @@ int mirror_add(struct mirror *mirror, const struct mirror_newcomer *newcomer,
                unsigned *ret_index) must_check;
 /* Not a member any more. -HFE_UNSAFE if it is the last one that is ONLINE, or min-stores needs it. */
 int mirror_remove(struct mirror *mirror, unsigned index, const char *reason) must_check;
+/* Was the store with this label part of the volume, and is none now? */
+bool mirror_was_removed(struct mirror *mirror, const char *label);
 /* The index of the store that this one replaces; -1. */
 int mirror_replaces(struct mirror *mirror, unsigned index);
 
@@ -144,11 +150,27 @@ int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, cons
 int mirror_peer_ino(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
                     unsigned depth, uint64_t ino, uint64_t *ret_ino) must_check;
 void mirror_range_release(struct mirror *mirror, unsigned index);
+/* A comparison of ONLINE stores, one at a time: false if one runs. It may hold bytes of a file (found
+ * as above), or all names, so that nobody changes them; the watchdog lets go of that after
+ * store-timeout, and then the release says false: what was done meanwhile counts for nothing. */
+bool mirror_compare_begin(struct mirror *mirror) must_check;
+void mirror_compare_end(struct mirror *mirror);
+int mirror_compare_hold(struct mirror *mirror, unsigned from, const char *const *path,
+                        unsigned depth, uint64_t ino, uint64_t off, uint64_t len) must_check;
+int mirror_compare_hold_names(struct mirror *mirror) must_check;
+bool mirror_compare_release(struct mirror *mirror);
 /* Did a change that it should have received go wrong, or was it given up? */
 bool mirror_sync_spoiled(struct mirror *mirror, unsigned index);
 void mirror_sync_failed(struct mirror *mirror, unsigned index, const char *reason);
 /* ONLINE, recorded. -HFE_STALE if it was spoiled. */
 int mirror_sync_done(struct mirror *mirror, unsigned index) must_check;
+/* A store that is to be passive has all changes up to `position`, stable: PASSIVE. -HFE_STALE if a
+ * change went wrong there. */
+int mirror_follows(struct mirror *mirror, unsigned index, uint64_t position) must_check;
+/* `store set passive`: it leaves those that serve, and follows; `active`: its keeper makes it ONLINE.
+ * -HFE_UNSAFE if it is the last one. */
+int mirror_set_passive(struct mirror *mirror, unsigned index, bool passive) must_check;
+bool mirror_is_passive(struct mirror *mirror, unsigned index);
 /* Tells which file an object is on a member, for a catch-up that is cut off and begun again. */
 void mirror_tell_peer(struct mirror *mirror, unsigned index, uint64_t number, uint64_t ino);
 /* A store that is ONLINE, which is not let go before mirror_unuse(). NULL if it is not, or just left. */
@@ -191,6 +213,7 @@ struct mirror_member_status {
     enum member_state state;
     bool reads_here; /* the store that serves reads */
     bool silent;     /* the last one, and it does not answer */
+    bool passive;    /* it is to follow behind */
     enum space_level space;
     unsigned stuck_calls;
     uint64_t position; /* of one that is away: since when it lacks changes */
@@ -198,7 +221,7 @@ struct mirror_member_status {
     uint64_t since_s, read_errors, write_errors, checksum_errors, total_bytes, free_bytes;
 };
 struct mirror_status {
-    unsigned count, online;
+    unsigned count, online, following; /* following: PASSIVE, as it should be */
     bool read_only;
     bool taken;   /* another daemon has mounted the volume */
     bool unequal; /* a change failed in a way that may have left the stores different */

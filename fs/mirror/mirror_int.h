@@ -41,6 +41,7 @@ struct member {
     _Atomic bool receives; /* SYNCING, and takes changes: nobody counts them */
     _Atomic bool settled;  /* ... and every change under way knew so from its beginning */
     _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
+    _Atomic bool passive;  /* as recorded: it is to follow behind */
     _Atomic bool silent, waits;
     _Atomic int space; /* enum space_level: what was told */
     /* what its catch-up holds; whoever clears a flag lets go of it */
@@ -81,6 +82,14 @@ struct mirror {
     _Atomic bool renumbered;   /* reads come from another store than at first */
     _Atomic unsigned joined;   /* stores that came back so far */
     _Atomic unsigned losing;   /* threads that record a loss */
+    /* what a comparison (heal/verify.h) holds; whoever clears one lets go of it */
+    struct {
+        _Atomic bool runs; /* one at a time */
+        struct range_hold *_Atomic range;
+        _Atomic bool names;
+        _Atomic int64_t held_ms;
+        struct obj *obj; /* owned by who compares */
+    } compare;
     /* guarded by member_lock, which belongs to the request: it is held over writing superblocks */
     struct rwlock member_lock; /* taken alone */
     struct super super;
@@ -102,6 +111,7 @@ struct mirror {
     } linger[LINGER_MAX];
     unsigned linger_first, linger_count; /* a ring, oldest first */
     int64_t space_checked_ms;            /* owned by the ticking thread */
+    int64_t heartbeat_ms;                /* owned by the carrying thread */
     /* the log: log.c */
     struct rwlock log_lock;       /* taken alone by who carries frames to the stores */
     uint64_t log_carried;         /* guarded by log_lock: all before it is on the stores */
@@ -262,6 +272,11 @@ void member_silence_text(const char *what, int64_t ms, char ret_text[REASON_BYTE
 void member_pick_reader(struct mirror *m);
 /* Writes the record to all ONLINE stores and the witness. Under member_lock. */
 int member_record_locked(struct mirror *m);
+
+/* --- mirror.c --- */
+
+/* Lets go of what a comparison holds. True if there was anything. */
+bool compare_let_go(struct mirror *m);
 
 /* --- files.c --- */
 

@@ -67,6 +67,8 @@ static int take_place(struct mirror *m, unsigned i, unsigned slot,
     member->id = n->id;
     member->slot = slot;
     member->caps = 0;
+    atomic_store(&member->passive, n->passive);
+    atomic_store(&member->space, SPACE_ENOUGH);
     (void)snprintf(member->label, sizeof(member->label), "%s", n->label);
     (void)snprintf(member->path, sizeof(member->path), "%s", n->path);
     member->fs[0] = member->disk[0] = '\0';
@@ -100,6 +102,7 @@ static int add_locked(struct mirror *m, const struct mirror_newcomer *n, unsigne
         }
         r.replaces = old + 1;
     }
+    r.passive = n->passive;
     (void)snprintf(r.label, sizeof(r.label), "%s", n->label);
     entry = super_enter(&m->super, &r);
     err =
@@ -109,6 +112,16 @@ static int add_locked(struct mirror *m, const struct mirror_newcomer *n, unsigne
     }
     journal_set_exact(m->journal, true);
     err = member_record_locked(m);
+    if (err <
+        0) { /* the volume is read-only now; what some stores may have of it was never filled */
+        entry->state = MEMBER_REMOVED;
+        return err;
+    }
+    if (n->replaces >= 0 && strcmp(m->member[n->replaces].path, n->path) == 0) {
+        pthread_mutex_lock(&m->status_lock); /* another disk is mounted there now */
+        m->member[n->replaces].path[0] = '\0';
+        pthread_mutex_unlock(&m->status_lock);
+    }
     member_show(m, (unsigned)place, MEMBER_STALE, "new: it has to be filled first");
     if ((unsigned)place == m->count) {
         m->count = (unsigned)place + 1;
@@ -116,7 +129,7 @@ static int add_locked(struct mirror *m, const struct mirror_newcomer *n, unsigne
     *ret_index = (unsigned)place;
     event_post(m->events, EVENT_INFO, "store \"%s\" (%s) was added: it is being filled", n->label,
                n->path);
-    return err;
+    return 0;
 }
 
 int mirror_add(struct mirror *m, const struct mirror_newcomer *n, unsigned *ret_index) {
@@ -189,4 +202,19 @@ int mirror_replaces(struct mirror *m, unsigned i) {
     }
     rwlock_write_done(&m->member_lock);
     return found;
+}
+
+bool mirror_was_removed(struct mirror *m, const char *label) {
+    bool removed = false, there = false;
+
+    rwlock_write(&m->member_lock);
+    for (uint32_t k = 0; k < m->super.member_count; k++) {
+        const struct super_member *r = &m->super.member[k];
+        bool same = strcmp(r->label, label) == 0;
+
+        removed = removed || (same && r->state == MEMBER_REMOVED);
+        there = there || (same && r->state != MEMBER_REMOVED);
+    }
+    rwlock_write_done(&m->member_lock);
+    return removed && !there;
 }

@@ -81,12 +81,19 @@ static void watch_holds(struct mirror *m, unsigned i, int64_t now) {
     }
 }
 
+static void watch_comparison(struct mirror *m, int64_t now) {
+    if (now - atomic_load(&m->compare.held_ms) >= m->store_timeout_ms) {
+        (void)compare_let_go(m); /* whoever compares finds that out */
+    }
+}
+
 void mirror_watch(struct mirror *m) {
     static const char *const kinds[GUARD_KINDS] = {"read", "write", "sync"};
     const int64_t limit[GUARD_KINDS] = {m->store_timeout_ms, m->store_timeout_ms,
                                         m->store_timeout_ms * SLOW_FACTOR};
     int64_t now = clock_ms();
 
+    watch_comparison(m, now);
     for (unsigned i = 0; i < m->count; i++) {
         struct member *member = &m->member[i];
         bool silent = false, waits = false;

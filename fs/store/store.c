@@ -2,10 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -166,6 +170,17 @@ static int folder_is_empty(int root) {
     return 1;
 }
 
+int store_has_lost(const char *path) {
+    char lost[PATH_BYTES + 32];
+    scope_fd int fd = -1;
+    int empty;
+
+    (void)snprintf(lost, sizeof(lost), "%s/%s/%s", path, STORE_FOLDER, STORE_LOST_FOLDER);
+    fd = open(lost, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    empty = fd < 0 ? -errno : folder_is_empty(fd);
+    return empty < 0 ? empty : !empty;
+}
+
 static int make_folder(int at, const char *name) {
     if (mkdirat(at, name, 0700) < 0 && errno != EEXIST) {
         return -errno;
@@ -234,21 +249,49 @@ int store_unformat(const char *path, struct why *why) {
     return 0;
 }
 
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x00004000U /* since Linux 6.8; not in Debian 12's headers */
+#endif
+
+/* A number of the mount that no other one gets while the machine runs. Before Linux 6.8 mount ids are
+ * given again; then a disk's folder in /sys, whose number is not, tells one mount from the next. */
+static int mount_instance(int fd, dev_t dev, uint64_t *ret_mount) {
+    static const char *const types[] = {"xfs", "ext4", "btrfs", "f2fs"};
+    char link[64], disk[PATH_MAX], folder[PATH_MAX + 32];
+    struct statx sx;
+    struct stat st;
+
+    if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_INO | STATX_MNT_ID_UNIQUE, &sx) < 0) {
+        return -errno;
+    }
+    if (sx.stx_mask & STATX_MNT_ID_UNIQUE) {
+        *ret_mount = sx.stx_mnt_id;
+        return 0;
+    }
+    if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_MNT_ID, &sx) < 0) {
+        return -errno;
+    }
+    *ret_mount = sx.stx_mask & STATX_MNT_ID ? sx.stx_mnt_id : 0;
+    (void)snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(dev), minor(dev));
+    for (size_t i = 0; realpath(link, disk) && i < sizeof(types) / sizeof(types[0]); i++) {
+        (void)snprintf(folder, sizeof(folder), "/sys/fs/%s/%s", types[i], strrchr(disk, '/') + 1);
+        if (stat(folder, &st) == 0) {
+            *ret_mount ^= (uint64_t)st.st_ino << 32;
+        }
+    }
+    return 0;
+}
+
 /* The device and the instance of the mount that `fd` lies on. */
 static int mount_identity(int fd, dev_t *ret_dev, uint64_t *ret_ino, uint64_t *ret_mount) {
-    struct statx sx;
     struct stat st;
 
     if (fstat(fd, &st) < 0) {
         return -errno;
     }
-    if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_INO | STATX_MNT_ID, &sx) < 0) {
-        return -errno;
-    }
     *ret_dev = st.st_dev;
     *ret_ino = st.st_ino;
-    *ret_mount = sx.stx_mask & STATX_MNT_ID ? sx.stx_mnt_id : 0;
-    return 0;
+    return mount_instance(fd, st.st_dev, ret_mount);
 }
 
 static int open_parts(struct store *st, struct why *why) {
@@ -380,6 +423,10 @@ bool store_is_remote(const struct store *st) {
     return true; /* unknown: the careful answer */
 }
 
+int store_read_super(struct store *st) {
+    return read_slots(st->slot_fd, &st->super);
+}
+
 int store_write_super(struct store *st, const struct super *super) {
     struct super next = *super;
     uint8_t bytes[SUPER_BYTES];
@@ -464,5 +511,6 @@ int store_check_alive(struct store *st, bool full) {
         return -errno;
     }
     n = io_pread(fd, &back, sizeof(back), 0);
-    return n < 0 ? (int)n : back == stamp ? 0 : -EIO;
+    /* The heartbeat may have been written meanwhile. */
+    return n < 0 ? (int)n : back >= stamp && back - stamp <= PROBE_MS ? 0 : -EIO;
 }

@@ -61,6 +61,8 @@ int store_format(const char *path, const struct super *super, bool adopt,
                  struct why *why) must_check;
 /* Removes our folder and all in it. */
 int store_unformat(const char *path, struct why *why) must_check;
+/* 1 if something was put aside in its lost folder, 0 if not, or negative. */
+int store_has_lost(const char *path) must_check;
 /* The superblock at `path` without opening the store: who is it? */
 int store_identify(const char *path, struct super *ret_super, struct why *why) must_check;
 
@@ -92,6 +94,8 @@ void store_mask_caps(struct store *store, uint32_t missing);
 void store_instance(const struct store *store, uint64_t *ret_dev, uint64_t *ret_ino,
                     uint64_t *ret_mount);
 const struct super *store_super(const struct store *store);
+/* Reads it again. */
+int store_read_super(struct store *store) must_check;
 /* Writes the superblock to the slot whose turn it is, durably; seq is raised. On an error the
  * other slot still holds the last one. */
 int store_write_super(struct store *store, const struct super *super) must_check;

@@ -29,7 +29,19 @@ wait_for umount -qc "$lab/disk2"
 rm "$lab/disk2.img"
 disk disk2
 step mkdir "$lab/disk2/crm"
-step holdfast replace crm b "$lab/disk2/crm" --wait 2>/dev/null
+says holdfast replace crm b "$lab/disk2/crm" --wait
+hf replace crm b "$lab/disk2/crm" -q
+touch "$lab/enough" # and the daemon is killed in the middle of it
+wait $writer || true
+pids=()
+kill -KILL "$(hf status crm --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pid"])')"
+hf mount crm "$mnt"
+taken() { [ "$(hf store list crm -H | cut -f1,2 | tr '\t\n' '= ')" = "a=ONLINE c=ONLINE " ]; }
+wait_for taken
+rm "$lab/enough"
+(while [ ! -e "$lab/enough" ]; do date >"$mnt/now"; mv "$mnt/now" "$mnt/then"; done) &
+writer=$!
+pids+=($writer)
 [ "$(hf store list crm -H | cut -f1,2 | tr '\t\n' '= ')" = "a=ONLINE c=ONLINE " ] || die "the stores after step 2"
 
 # 3, 4: one that works is to go; the guide's "b" is called c by now

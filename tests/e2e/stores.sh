@@ -116,6 +116,7 @@ hf mount v "$mnt"
 dd if=/dev/urandom of="$mnt/file" bs=1M count=3 status=none
 echo gone >"$mnt/gone"
 mkdir "$mnt/dir"
+sum=$(sha1sum <"$mnt/file")
 # rot STORE: a block changes behind our back, its times do not
 rot() { touch -r "$lab/$1/v/file" "$lab/time"; printf ROT | dd of="$lab/$1/v/file" bs=1 seek=70000 conv=notrunc status=none; touch -r "$lab/time" "$lab/$1/v/file"; }
 sleep 1.2 # the times of the root are equal
@@ -127,20 +128,25 @@ hf events v -H | grep -q "/file: bytes at 69632: nobody can know" || die "verify
 hf verify v --repair >/dev/null || [ $? = 3 ] || die "verify --repair"
 [ "$(state_of_v() { hf status v --json | grep -c '"ONLINE"'; }; state_of_v)" = 2 ] || die "a store was blamed without proof"
 hf verify v --repair --store b >/dev/null || [ $? = 3 ] || die "verify --repair --store"
-hf resync v --wait -q
 hf verify v -q || die "not repaired"
+[ "$(sha1sum <"$lab/b/v/file")" = "$sum" ] || die "the wrong copy was kept"
 hf store add v "$lab/c/v" --wait -q
 rot a # the one that serves
 rm "$lab/b/v/gone"
 chmod 700 "$lab/c/v/dir"
+echo extra >"$lab/c/v/dir/extra"
 rc=0
 hf verify v --repair >"$lab/said" || rc=$?
 [ $rc = 3 ] || { cat "$lab/said"; die "verify of three gave $rc"; }
 for told in '/file: bytes at 69632: the copy on store "a" is wrong' '/gone: missing on a store: the copy on store "b"' '/dir: mode: the copy on store "c"'; do
     hf events v -H | grep -qF -- "$told" || { hf events v -H | tail; die "not told: $told"; }
 done
-hf resync v --wait -q
 hf verify v -q || die "not all were repaired"
+for s in a b c; do
+    [ "$(sha1sum <"$lab/$s/v/file") $(cat "$lab/$s/v/gone") $(stat -c %a "$lab/$s/v/dir")" = "$sum gone 755" ] || die "$s was repaired to something else"
+    [ ! -e "$lab/$s/v/dir/extra" ] || die "what only one store had is still there"
+done
+[ "$(cat "$lab"/c/v/.holdfast/lost/verify-*)" = extra ] || die "what only one store had was thrown away"
 # Before a store is full, it is said.
 fallocate -l $(($(df --output=avail -B1 "$lab/b" | tail -1) - (16 << 20))) "$lab/b/fill"
 said() { hf events v -H | grep -q "store \"b\" has . % of its space left"; }

@@ -6,7 +6,7 @@ _holdfast() {
         return
     fi
     if [ "${COMP_WORDS[1]}" = store ] && [ "$COMP_CWORD" = 2 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "list add remove probe online offline" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "list add remove set probe online offline" -- "$cur")
         return
     fi
     case $prev in
@@ -25,7 +25,7 @@ _holdfast() {
     replace:-*) mapfile -t COMPREPLY < <(compgen -W "--wait --force --help" -- "$cur") ;;
     resync:-*) mapfile -t COMPREPLY < <(compgen -W "--pause --resume --limit --wait --help" -- "$cur") ;;
     verify:-*) mapfile -t COMPREPLY < <(compgen -W "--store --repair --stop --json --quiet --help" -- "$cur") ;;
-    store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --force --yes -H --help" -- "$cur") ;;
+    store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --force --yes --passive -H --help" -- "$cur") ;;
     doctor:-*) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;
     mount:* | umount:* | status:* | doctor:* | dissolve:* | check:* | events:* | resolve:* | replace:* | resync:* | verify:*)
         compopt -o filenames

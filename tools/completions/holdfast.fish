@@ -1,7 +1,7 @@
 # fish completion for holdfast
 set -l commands create import dissolve mount umount status list check events resolve doctor store replace resync verify
 complete -c holdfast -n "not __fish_seen_subcommand_from $commands" -f -a "$commands"
-complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a 'list add remove probe online offline'
+complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a 'list add remove set probe online offline'
 complete -c holdfast -n "__fish_seen_subcommand_from mount umount status doctor dissolve check events resolve replace resync verify" -a "(holdfast list -H 2>/dev/null | cut -f1)"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l adopt -r -d "store whose files become the volume"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l take-over -r -d "live folder to take over"
@@ -16,6 +16,7 @@ complete -c holdfast -n "__fish_seen_subcommand_from status" -l test
 complete -c holdfast -n "__fish_seen_subcommand_from resolve" -l keep -r -d "store that stays"
 complete -c holdfast -n "__fish_seen_subcommand_from store replace resync" -l wait
 complete -c holdfast -n "__fish_seen_subcommand_from store replace" -l force
+complete -c holdfast -n "__fish_seen_subcommand_from store" -l passive
 complete -c holdfast -n "__fish_seen_subcommand_from resync" -l pause
 complete -c holdfast -n "__fish_seen_subcommand_from resync" -l resume
 complete -c holdfast -n "__fish_seen_subcommand_from resync" -l limit -r
