@@ -54,7 +54,8 @@ struct keeper {
     /* of a catch-up */
     unsigned from;
     struct mirror_progress progress;
-    bool alone; /* all names are held */
+    bool alone;       /* all names are held */
+    uint64_t settled; /* a passive store: nothing was left over up to this position */
     int64_t started_ms;
     uint64_t total; /* about, of a comparison of whole trees; 0: none */
     struct pacer pacer;
@@ -309,18 +310,20 @@ static int compare_trees(struct keeper *k, struct store *from, struct store *to,
 }
 
 /* One step of following: what there is up to the last cut is stable; then the next round, when there is
- * something to do. */
+ * something to do. What was renamed too fast to be found is dealt with in a later round: until then the
+ * store's position stays where nothing was left over. */
 static int follow(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
                   struct why *why) {
     int64_t until = clock_ms() + FOLLOW_MS;
-    int err;
+    int err = 0;
 
     if (catchup_pending(c) == 0) {
         err = catchup_settle(c, why);
-        err = err < 0 ? err : mirror_follows(k->m, k->i, *position);
-        if (err < 0) {
-            return why->text[0] ? err : why_set(why, err, "it cannot follow: %s", error_words(err));
-        }
+        k->settled = err == 0 ? *position : k->settled;
+    }
+    err = err < 0 ? err : mirror_follows(k->m, k->i, k->settled);
+    if (err < 0) {
+        return why->text[0] ? err : why_set(why, err, "it cannot follow: %s", error_words(err));
     }
     if (catchup_view(c)->node_count > FOLLOW_NODES_MAX) {
         return why_set(why, -HFE_STALE, "too much has changed to remember: it begins anew");
@@ -418,6 +421,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
             break;
         }
     }
+    k->settled = info.record.position;
     while (err == 0 && mirror_is_passive(k->m, k->i)) {
         err = follow(k, c, from, &position, why);
     }

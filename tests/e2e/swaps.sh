@@ -106,7 +106,7 @@ for seed in ${SEEDS:-1 2}; do
     calm() { hf status crm --test >/dev/null && ! hf status crm --json | grep -q '"replaces": true'; }
     wait_for calm
     check_synced
-    hf verify crm -q || die "seed $seed: verify"
+    [ "$(count_online)" -lt 2 ] || hf verify crm -q || die "seed $seed: verify"
     paths=$(stores | cut -f3)
     hf umount crm
     first=
