@@ -62,6 +62,20 @@ static const json_t *store_of(const json_t *status, const char *name) {
     return NULL;
 }
 
+/* The status, and in it the store that is named second; -HFE_USAGE if there is none. */
+static int ask_store(const struct args *a, json_t **ret_status, const json_t **ret_store,
+                     struct why *why) {
+    int err = ask_status(a->word[0], ret_status, why);
+
+    *ret_store = err == 0 ? store_of(*ret_status, a->word[1]) : NULL;
+    return err < 0 || *ret_store
+               ? err
+               : why_set(why, -HFE_USAGE,
+                         "volume \"%s\" has no store \"%s\"; `holdfast store list "
+                         "%s` lists them",
+                         a->word[0], a->word[1], a->word[0]);
+}
+
 /* --- waiting --- */
 
 /* Long work in one line: over itself on a terminal, a line every 10 % otherwise. */
@@ -369,15 +383,8 @@ int cmd_replace(const struct args *a) {
     const json_t *s;
     json_t *st = NULL;
     struct why why = {""};
-    int err = ask_status(a->word[0], &st, &why);
+    int err = ask_store(a, &st, &s, &why);
 
-    s = err == 0 ? store_of(st, a->word[1]) : NULL;
-    if (err == 0 && !s) {
-        err = why_set(&why, -HFE_USAGE,
-                      "volume \"%s\" has no store \"%s\"; `holdfast store list %s` "
-                      "lists them",
-                      a->word[0], a->word[1], a->word[0]);
-    }
     (void)snprintf(old, sizeof(old), "%s", text_of(s, "label"));
     err = err < 0 ? err : add_mounted(a, old, a->word[2], st, label, &why);
     json_decref(st);
@@ -417,15 +424,8 @@ int cmd_store_remove(const struct args *a) {
     json_t *st = NULL;
     struct why why = {""};
     bool online;
-    int err = ask_status(a->word[0], &st, &why);
+    int err = ask_store(a, &st, &s, &why);
 
-    s = err == 0 ? store_of(st, a->word[1]) : NULL;
-    if (err == 0 && !s) {
-        err = why_set(&why, -HFE_USAGE,
-                      "volume \"%s\" has no store \"%s\"; `holdfast store list %s` "
-                      "lists them",
-                      a->word[0], a->word[1], a->word[0]);
-    }
     (void)snprintf(path, sizeof(path), "%s", text_of(s, "path"));
     (void)snprintf(label, sizeof(label), "%s", text_of(s, "label"));
     online = strcmp(text_of(s, "state"), "ONLINE") == 0;
