@@ -123,12 +123,16 @@ static bool stopping(struct keeper *k) {
     return stop;
 }
 
+/* Is there no use in going on? */
+static bool is_over(struct keeper *k) {
+    return stopping(k) || mirror_sync_spoiled(k->m, k->i) || !mirror_is_online(k->m, k->from);
+}
+
 /* An admin wants it to stand still for a while. */
 static void wait_while_paused(struct keeper *k) {
     enum { LOOK_MS = 100 };
 
-    while (atomic_load(&k->paused) && !stopping(k) && !mirror_sync_spoiled(k->m, k->i) &&
-           mirror_is_online(k->m, k->from)) {
+    while (atomic_load(&k->paused) && !is_over(k)) {
         k->progress.paused = true;
         k->progress.bytes_per_s = 0;
         mirror_set_progress(k->m, k->i, &k->progress);
@@ -140,6 +144,7 @@ static void wait_while_paused(struct keeper *k) {
 static bool on_step(void *arg, const struct copy_stat *stat) {
     struct keeper *k = arg;
     int64_t ms = clock_ms() - k->started_ms;
+    int rest;
 
     k->progress.objects_compared = stat->objects_compared;
     k->progress.bytes_copied = stat->bytes_copied;
@@ -155,9 +160,12 @@ static bool on_step(void *arg, const struct copy_stat *stat) {
     if (!k->alone) { /* else all wait for us */
         wait_while_paused(k);
         pacer_rest(&k->pacer, k->m);
-        pacer_limit(&k->pacer, stat->bytes_compared + stat->bytes_copied);
+        pacer_count(&k->pacer, stat->bytes_compared + stat->bytes_copied);
+        while ((rest = pacer_due_ms(&k->pacer)) > 0 && !is_over(k)) {
+            (void)poll(NULL, 0, rest);
+        }
     }
-    return stopping(k) || mirror_sync_spoiled(k->m, k->i) || !mirror_is_online(k->m, k->from);
+    return is_over(k);
 }
 
 static bool on_progress(void *arg, const struct copy_stat *stat) {

@@ -12,8 +12,8 @@ enum {
 };
 
 void pacer_begin(struct pacer *p) {
-    p->rested_ms = p->second_ms = clock_ms();
-    p->second_bytes = p->seen_bytes = 0;
+    p->rested_ms = p->since_ms = clock_ms();
+    p->counted_bytes = p->seen_bytes = 0;
 }
 
 void pacer_rest(struct pacer *p, struct mirror *m) {
@@ -30,22 +30,20 @@ void pacer_rest(struct pacer *p, struct mirror *m) {
     p->rested_ms = clock_ms();
 }
 
-void pacer_limit(struct pacer *p, uint64_t bytes) {
-    uint64_t limit = atomic_load(&p->bytes_per_s);
-    int64_t now = clock_ms();
-
-    p->second_bytes += bytes > p->seen_bytes ? bytes - p->seen_bytes : 0;
+void pacer_count(struct pacer *p, uint64_t bytes) {
+    p->counted_bytes += bytes > p->seen_bytes ? bytes - p->seen_bytes : 0;
     p->seen_bytes = bytes;
-    if (limit > 0 && p->second_bytes > 0) {
-        int64_t due = p->second_ms + (int64_t)(p->second_bytes * SECOND_MS / limit);
+}
 
-        if (due > now) {
-            (void)poll(NULL, 0, (int)(due - now < REST_MAX_MS ? due - now : REST_MAX_MS));
-        }
+int pacer_due_ms(struct pacer *p) {
+    uint64_t limit = atomic_load(&p->bytes_per_s);
+    int64_t now = clock_ms(), due;
+
+    due = limit > 0 ? p->since_ms + (int64_t)(p->counted_bytes * SECOND_MS / limit) : now;
+    if (due > now) {
+        return (int)(due - now < REST_MAX_MS ? due - now : REST_MAX_MS);
     }
-    if (now - p->second_ms >= SECOND_MS &&
-        (limit == 0 || p->second_bytes * SECOND_MS / limit <= (uint64_t)(now - p->second_ms))) {
-        p->second_ms = now;
-        p->second_bytes = 0;
-    }
+    p->since_ms = now; /* what was not used up is not saved */
+    p->counted_bytes = 0;
+    return 0;
 }

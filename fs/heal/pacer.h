@@ -9,12 +9,14 @@ struct pacer {
     uint64_t position; /* of the journal: it grows while applications change things */
     /* the limit; 0: none */
     _Atomic uint64_t bytes_per_s;
-    int64_t second_ms;
-    uint64_t second_bytes, seen_bytes;
+    int64_t since_ms;
+    uint64_t counted_bytes, seen_bytes;
 };
 
 void pacer_begin(struct pacer *pacer);
 /* Now and then. */
 void pacer_rest(struct pacer *pacer, struct mirror *mirror);
-/* The same; `bytes`: read and written since the beginning. */
-void pacer_limit(struct pacer *pacer, uint64_t bytes);
+/* Bytes that were read and written since the beginning. */
+void pacer_count(struct pacer *pacer, uint64_t bytes);
+/* How long to rest for the limit, at most a tenth of a second at once; 0: go on. */
+int pacer_due_ms(struct pacer *pacer);

@@ -50,6 +50,39 @@ Test(super, decodes_what_it_encoded) {
     cr_assert_eq(memcmp(&s, &back, sizeof(s)), 0);
 }
 
+Test(super, who_replaces_whom_and_who_follows_is_kept) {
+    struct super s = sample(), back;
+    uint8_t bytes[SUPER_BYTES];
+
+    s.member[0].replaces = 2;
+    s.member[1].passive = true;
+    super_encode(&s, bytes);
+    cr_assert_eq(super_decode(bytes, &back), 0);
+    cr_assert_eq(memcmp(&s, &back, sizeof(s)), 0);
+    s.member[0].replaces = 1; /* itself */
+    super_encode(&s, bytes);
+    cr_assert_eq(super_decode(bytes, &back), -HFE_CORRUPT);
+    s.member[0].replaces = 3; /* nobody */
+    super_encode(&s, bytes);
+    cr_assert_eq(super_decode(bytes, &back), -HFE_CORRUPT);
+}
+
+Test(super, a_removed_member_is_the_last_place_to_be_taken) {
+    struct super s = sample();
+    struct super_member m = {.id = {{77}}, .label = "new", .state = MEMBER_STALE};
+
+    s.member[1].state = MEMBER_REMOVED;
+    for (unsigned slot = 2; slot < SUPER_MEMBERS_MAX; slot++) {
+        cr_assert_eq(super_enter(&s, &m), &s.member[slot]);
+    }
+    cr_assert_eq(super_enter(&s, &m), &s.member[1]);
+    cr_assert_null(super_enter(&s, &m));
+    s.store_id = m.id;
+    cr_assert(super_is_newcomer(&s));
+    s.member[1].left_mount = 1;
+    cr_assert(!super_is_newcomer(&s));
+}
+
 Test(super, bytes_are_those_of_the_golden_file) {
     struct super s = sample();
     uint8_t bytes[SUPER_BYTES], golden[SUPER_BYTES];
