@@ -71,7 +71,7 @@ one_step() {
     local d label
     d=$(pick)
     label=$(label_on "$d")
-    case $((RANDOM % 9)) in
+    case $((RANDOM % 11)) in
     0) [ -n "$label" ] && return; mend "$d"; fresh "$d"; step="add $d"; may hf store add crm "$d$RANDOM=$lab/$d/s" -q ;;
     1) [ -z "$label" ] && return; step="remove $label"; may hf store remove crm "$label" --yes -q ;;
     2) local old; old=$(stores | cut -f1 | shuf -n1 --random-source=<(yes $RANDOM)); [ -n "$label" ] && return; mend "$d"; fresh "$d"; step="replace $old by $d"; may hf replace crm "$old" "$d$RANDOM=$lab/$d/s" -q ;;
@@ -81,6 +81,8 @@ one_step() {
     6) step="kill -9"; writer_off; kill -KILL "$(daemon_pid)"; may hf mount crm "$mnt"; [ $done = 0 ] || may hf mount crm "$mnt" -o degraded; writer_on ;;
     7) step="remount"; writer_off; hf umount crm; may hf mount crm "$mnt"; [ $done = 0 ] || may hf mount crm "$mnt" -o degraded; writer_on ;;
     8) step="verify"; may hf verify crm -q ;;
+    9) [ -z "$label" ] && return; step="passive $label"; may hf store set crm "$label" passive ;;
+    10) [ -z "$label" ] && return; step="active $label"; may hf store set crm "$label" active ;;
     esac
     echo "    $step: $done"
 }
@@ -102,8 +104,9 @@ for seed in ${SEEDS:-1 2}; do
     # All that is there comes together again.
     for n in "${names[@]}"; do mend "$n"; done
     hf resync crm >/dev/null
+    for label in $(stores | cut -f1); do hf store set crm "$label" active; done
     for label in $(stores | cut -f1); do hf store online crm "$label" --wait -q 2>/dev/null || true; done
-    calm() { hf status crm --test >/dev/null && ! hf status crm --json | grep -q '"replaces": true'; }
+    calm() { [ "$(stores | awk -F'\t' '$2 != "ONLINE"' | wc -l)" = 0 ]; }
     wait_for calm
     check_synced
     [ "$(count_online)" -lt 2 ] || hf verify crm -q || die "seed $seed: verify"
