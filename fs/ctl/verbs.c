@@ -43,7 +43,7 @@ static json_t *progress_json(const struct mirror_progress *p) {
 static json_t *store_json(const struct mirror_status *s, const struct mirror_member_status *m) {
     bool away = m->state != MEMBER_ONLINE;
     json_t *o = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "label",
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "label",
         m->label, "state", member_state_name(m->state), "path", m->path, "fs", m->fs, "disk",
         m->disk, "reason", m->reason, "passive", m->passive, "reads", m->reads_here, "silent",
         m->silent, "since", (json_int_t)m->since_s, "read_errors", (json_int_t)m->read_errors,

@@ -41,6 +41,15 @@ tar -C /usr/include -c linux stdio.h | tar -C "$mnt/tree" -x
 mkfifo "$mnt/fifo"
 ln "$mnt/tree/stdio.h" "$mnt/link"
 
+# What status --json says of a store is what it is.
+hf status crm --json | python3 -c '
+import json, os, sys
+for s in json.load(sys.stdin)["stores"]:
+    fs = os.statvfs(s["path"])
+    assert s["total_bytes"] == fs.f_blocks * fs.f_frsize, s
+    assert abs(s["free_bytes"] - fs.f_bavail * fs.f_frsize) < 64 << 20 and s["stuck_calls"] == 0, s
+    assert (s["passive"], s["silent"], s["since"] > 1e9) == (False, False, True), s' || die "status --json"
+
 # A third store, under load.
 writers
 refused 5 "lies in the other" hf store add crm "$lab/a/s/tree"
