@@ -481,7 +481,9 @@ static void wait_for_chore(const struct chore *c) {
 static bool stop_chores(struct running *r) {
     bool ended;
 
+    pthread_mutex_lock(&r->roster_lock); /* who starts or wakes keepers has ended, or sees it */
     r->done = true;
+    pthread_mutex_unlock(&r->roster_lock);
     ended = verifier_free(r->verifier);
     for (unsigned i = 0; i < STORES_MAX; i++) {
         ended = keeper_stop(r->keeper[i]) && ended;

@@ -331,6 +331,11 @@ int volume_new_store(const struct config *config, const char *text, struct volum
     if (err < 0) {
         return err;
     }
+    if (begun && store_has_lost(n->store.path) != 0) {
+        return why_set(why, -HFE_UNSAFE,
+                       "%s/.holdfast/lost holds files that were put aside: take them out first",
+                       n->store.path);
+    }
     note_missing(&n->store, n->caps, n->notice, n->notice_arg);
     note_shared(&c, c.count - 1, n->notice, n->notice_arg);
     err = begun ? store_unformat(n->store.path, why) : 0; /* of a try that was cut off */

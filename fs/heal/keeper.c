@@ -325,7 +325,7 @@ static int follow(struct keeper *k, struct catchup *c, struct store *from, uint6
     int64_t until = clock_ms() + FOLLOW_MS;
     int err = 0;
 
-    if (catchup_pending(c) == 0) {
+    if (catchup_pending(c) == 0 && catchup_view(c)->marked_count == 0) {
         err = catchup_settle(c, why);
         k->settled = err == 0 ? *position : k->settled;
     }
@@ -516,6 +516,7 @@ static void bring_back(struct keeper *k, const struct mirror_member_info *info) 
         store_close(to);
         return;
     }
+    k->wanted = false; /* it is not OFFLINE any more */
     k->progress = (struct mirror_progress){.started_s = clock_real_s(), .phase = "names"};
     k->started_ms = clock_ms();
     pacer_begin(&k->pacer);

@@ -190,6 +190,22 @@ static void run_differs(void *arg, const char *path, const char *what, uint32_t 
     }
 }
 
+/* A repair lost its hold on the way: the stores that it wrote to are compared as a whole. */
+static void cut_off(struct run *r, const struct verify_stat *stat) {
+    for (unsigned k = 0; k < r->s.c.count; k++) {
+        if (stat->wrong[k] == 0) {
+            continue;
+        }
+        mirror_distrust(r->v->m, r->s.index[k]);
+        if (mirror_lose(r->v->m, r->s.index[k], MEMBER_FAULTED,
+                        "a repair took too long: it is compared as a whole") < 0) {
+            event_post(r->v->events, EVENT_ERROR,
+                       "verify: the repair of store \"%s\" was cut off, and it is the last one",
+                       r->label[k]);
+        }
+    }
+}
+
 static void finish(struct run *r, int err, const struct verify_stat *stat) {
     struct verifier *v = r->v;
     char text[200];
@@ -240,6 +256,9 @@ static void run(void *arg) {
         r.s.c.stopped = run_stopped;
         r.s.c.differs = run_differs;
         err = verify_run(&r.s.c, &stat);
+        if (err == -ETIMEDOUT && v->request.repair) {
+            cut_off(&r, &stat);
+        }
         for (unsigned k = 0; err == 0 && k < r.s.c.count; k++) {
             mirror_count_wrong(v->m, r.s.index[k], stat.wrong[k]);
         }

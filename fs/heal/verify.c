@@ -199,12 +199,15 @@ static int repair_one(struct verify *v, const struct looked *l, unsigned good, u
     struct copy_stat stat = {0};
     int err = 0;
 
-    if (a->here && b->here && !((a->st.st_mode ^ b->st.st_mode) & S_IFMT)) {
-        return copy_equalize(l->dir[good], l->name, l->dir[bad], l->name, S_ISREG(a->st.st_mode),
-                             &stat);
+    bool same_type = a->here && b->here && !((a->st.st_mode ^ b->st.st_mode) & S_IFMT);
+    bool copies =
+        a->here && S_ISREG(a->st.st_mode) && !(same_type && a->st.st_size == b->st.st_size);
+
+    if (copies && (a->st.st_size > COPY_BYTES_MAX || (b->here && b->st.st_size > COPY_BYTES_MAX))) {
+        return -EFBIG; /* others would have to wait for too long */
     }
-    if (a->here && S_ISREG(a->st.st_mode) && a->st.st_size > COPY_BYTES_MAX) {
-        return -EFBIG; /* all names would be held for too long */
+    if (same_type) {
+        return copy_equalize(l->dir[good], l->name, l->dir[bad], l->name, false, &stat);
     }
     if (b->here) {
         err = put_aside(v, bad, l->dir[bad], l->name);
@@ -235,10 +238,20 @@ static void repair(struct verify *v, const struct looked *l, uint32_t wrong) {
 
 /* Something is held. Looks once more, and tells what differs still. *ret_equal: nothing. */
 static void look_held(struct verify *v, struct looked *l, bool *ret_equal) {
+    struct copy before[STORES_MAX];
     uint32_t wrong;
     const char *what = NULL;
 
+    memcpy(before, l->copy, sizeof(before));
     look(l);
+    for (unsigned i = 0; i < v->c->count; i++) {
+        if (before[i].here != l->copy[i].here ||
+            (before[i].here && before[i].st.st_ino != l->copy[i].st.st_ino)) {
+            v->stat->busy++; /* another file has the name now */
+            *ret_equal = false;
+            return;
+        }
+    }
     wrong = judge(v, vote(v->c->count, same_look, l, ret_equal));
     for (unsigned k = 1; k < v->c->count && !what; k++) {
         what = difference(l, 0, k);
@@ -327,28 +340,32 @@ static int read_chunk(struct verify *v, const int *fd, off_t off, struct chunk *
 }
 
 /* Writes the block of a good store over the wrong ones; their times stay. */
-static void repair_block(struct verify *v, const struct looked *l, const struct chunk *c, off_t off,
-                         uint32_t wrong) {
+static void repair_block(struct verify *v, const struct looked *l, const int *read_fd,
+                         const struct chunk *c, off_t off, uint32_t wrong) {
     const uint8_t *good = bytes_of(c, good_one(v, wrong)) + c->at;
     bool all = true;
 
     for (unsigned i = 0; i < v->c->count; i++) {
         scope_fd int fd = -1;
+        struct stat now, then;
 
         if (!(wrong >> i & 1)) {
             continue;
         }
         fd = openat(l->dir[i], l->name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        all =
-            fd >= 0 && io_pwrite(fd, good, c->len, off + (off_t)c->at) == (ssize_t)c->len &&
-            futimens(fd, (struct timespec[]){l->copy[i].st.st_atim, l->copy[i].st.st_mtim}) == 0 &&
-            fdatasync(fd) == 0 && all;
+        /* Its bytes are held, not its name: it must be the file that was read. */
+        all = fd >= 0 && fstat(fd, &now) == 0 && fstat(read_fd[i], &then) == 0 &&
+              now.st_dev == then.st_dev && now.st_ino == then.st_ino &&
+              io_pwrite(fd, good, c->len, off + (off_t)c->at) == (ssize_t)c->len &&
+              futimens(fd, (struct timespec[]){then.st_atim, then.st_mtim}) == 0 &&
+              fdatasync(fd) == 0 && all;
     }
     v->stat->repaired += all;
 }
 
 /* Names the blocks that differ. */
-static void report_blocks(struct verify *v, const struct looked *l, struct chunk *c, off_t off) {
+static void report_blocks(struct verify *v, const struct looked *l, const int *fd, struct chunk *c,
+                          off_t off) {
     char what[64];
     size_t longest = 0;
 
@@ -367,7 +384,7 @@ static void report_blocks(struct verify *v, const struct looked *l, struct chunk
         (void)snprintf(what, sizeof(what), "bytes at %lld", (long long)off + (long long)c->at);
         report(v, what, wrong);
         if (v->c->repair && wrong != 0) {
-            repair_block(v, l, c, off, wrong);
+            repair_block(v, l, fd, c, off, wrong);
         }
     }
 }
@@ -384,7 +401,7 @@ static int compare_held(struct verify *v, const struct looked *l, const int *fd,
     }
     r = read_chunk(v, fd, off, c, ret_bad);
     if (r == 0) {
-        report_blocks(v, l, c, off);
+        report_blocks(v, l, fd, c, off);
     }
     return v->c->release && !v->c->release(v->c->arg) ? -ETIMEDOUT : r;
 }

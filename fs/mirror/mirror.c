@@ -426,6 +426,10 @@ struct store *mirror_source(struct mirror *m, unsigned *ret_index) {
     return mirror_use(m, *ret_index);
 }
 
+void mirror_distrust(struct mirror *m, unsigned i) {
+    atomic_store(&m->member[i].unproven, true);
+}
+
 void mirror_count_wrong(struct mirror *m, unsigned i, uint64_t n) {
     atomic_store(&m->member[i].checksum_errors, n);
 }

@@ -178,6 +178,9 @@ struct store *mirror_use(struct mirror *mirror, unsigned index);
 void mirror_unuse(struct mirror *mirror, unsigned index);
 /* The same of the store that reads come from now. */
 struct store *mirror_source(struct mirror *mirror, unsigned *ret_index);
+/* What is in the store may not be what it should be: when it leaves, it is compared as a whole before
+ * it comes back. */
+void mirror_distrust(struct mirror *mirror, unsigned index);
 /* For status: of how many differences that were found this store's copy is the wrong one. */
 void mirror_count_wrong(struct mirror *mirror, unsigned index, uint64_t differences);
 bool mirror_is_online(struct mirror *mirror, unsigned index);
