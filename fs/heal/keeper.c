@@ -63,17 +63,6 @@ struct keeper {
 
 /* --- probing --- */
 
-struct probe_call {
-    struct store *store;
-    bool full;
-};
-
-static int probe_call(void *arg) {
-    struct probe_call *p = arg;
-
-    return store_check_alive(p->store, p->full);
-}
-
 /* Does what the probe found mean that the store is lost? Then why; else NULL. */
 static const char *verdict(int err, char buf[REASON_BYTES]) {
     switch (err) {
@@ -93,15 +82,10 @@ static const char *verdict(int err, char buf[REASON_BYTES]) {
 }
 
 static void probe(struct keeper *k, bool full) {
-    struct probe_call p = {mirror_member_store(k->m, k->i), full};
     char buf[REASON_BYTES];
     const char *reason;
-    int err;
+    int err = mirror_probe(k->m, k->i, full);
 
-    if (!mirror_is_online(k->m, k->i) || !p.store) {
-        return;
-    }
-    err = mirror_probe(k->m, k->i, probe_call, &p, sizeof(p));
     if (err == -HFE_IN_USE) {
         mirror_taken(k->m, k->i);
         return;

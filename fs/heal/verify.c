@@ -19,7 +19,7 @@ enum {
     BLOCK = 4096,
     AGAIN = 15, /* looks at what differs, before anybody has to wait for one more */
     AGAIN_MS = 100,
-    COPY_BYTES_MAX = 64 << 20, /* of a missing file, copied while all names are held */
+    COPY_BYTES_MAX = 64 << 20, /* of a file that is copied while others wait */
 };
 
 /* The names of one folder, and where it is on each store. */
@@ -109,14 +109,23 @@ struct looked {
     const int *dir; /* folder on each store */
     const char *name;
     struct copy copy[STORES_MAX];
-    const char *what; /* the first thing that differed */
 };
 
-static void look(struct looked *l) {
+static bool is_gone(int err) {
+    return err == -ENOENT || err == -ESTALE || err == -ENOTDIR || err == -ELOOP;
+}
+
+/* A store that cannot say whether it has the object ends the comparison: that is not "missing". */
+static int look(struct looked *l) {
     for (unsigned i = 0; i < l->v->c->count; i++) {
-        l->copy[i].here =
-            l->dir[i] >= 0 && fstatat(l->dir[i], l->name, &l->copy[i].st, AT_SYMLINK_NOFOLLOW) == 0;
+        struct copy *c = &l->copy[i];
+
+        c->here = fstatat(l->dir[i], l->name, &c->st, AT_SYMLINK_NOFOLLOW) == 0;
+        if (!c->here && !is_gone(-errno)) {
+            return -errno;
+        }
     }
+    return 0;
 }
 
 static bool same_target(const struct looked *l, unsigned i, unsigned k) {
@@ -165,10 +174,6 @@ static bool same_look(const void *arg, unsigned i, unsigned k) {
     return difference(arg, i, k) == NULL;
 }
 
-static bool is_gone(int err) {
-    return err == -ENOENT || err == -ESTALE || err == -ENOTDIR || err == -ELOOP;
-}
-
 /* --- repairing --- */
 
 /* The store whose copy is copied: one that is not wrong. */
@@ -188,8 +193,10 @@ static int put_aside(struct verify *v, unsigned store, int dir, const char *name
                O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char to[64];
 
-    (void)snprintf(to, sizeof(to), "verify-%llu-%u", (unsigned long long)clock_real_s(),
-                   v->aside++);
+    do {
+        (void)snprintf(to, sizeof(to), "verify-%llu-%u", (unsigned long long)clock_real_s(),
+                       v->aside++);
+    } while (lost >= 0 && faccessat(lost, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
     return lost < 0 || renameat(dir, name, lost, to) < 0 ? -errno : 0;
 }
 
@@ -197,11 +204,10 @@ static int put_aside(struct verify *v, unsigned store, int dir, const char *name
 static int repair_one(struct verify *v, const struct looked *l, unsigned good, unsigned bad) {
     const struct copy *a = &l->copy[good], *b = &l->copy[bad];
     struct copy_stat stat = {0};
-    int err = 0;
-
     bool same_type = a->here && b->here && !((a->st.st_mode ^ b->st.st_mode) & S_IFMT);
     bool copies =
         a->here && S_ISREG(a->st.st_mode) && !(same_type && a->st.st_size == b->st.st_size);
+    int err = 0;
 
     if (copies && (a->st.st_size > COPY_BYTES_MAX || (b->here && b->st.st_size > COPY_BYTES_MAX))) {
         return -EFBIG; /* others would have to wait for too long */
@@ -237,19 +243,23 @@ static void repair(struct verify *v, const struct looked *l, uint32_t wrong) {
 /* --- one object, its bytes aside --- */
 
 /* Something is held. Looks once more, and tells what differs still. *ret_equal: nothing. */
-static void look_held(struct verify *v, struct looked *l, bool *ret_equal) {
+static int look_held(struct verify *v, struct looked *l, bool *ret_equal) {
     struct copy before[STORES_MAX];
     uint32_t wrong;
     const char *what = NULL;
+    int err;
 
+    *ret_equal = false;
     memcpy(before, l->copy, sizeof(before));
-    look(l);
+    err = look(l);
+    if (err < 0) {
+        return err;
+    }
     for (unsigned i = 0; i < v->c->count; i++) {
         if (before[i].here != l->copy[i].here ||
             (before[i].here && before[i].st.st_ino != l->copy[i].st.st_ino)) {
             v->stat->busy++; /* another file has the name now */
-            *ret_equal = false;
-            return;
+            return 0;
         }
     }
     wrong = judge(v, vote(v->c->count, same_look, l, ret_equal));
@@ -260,10 +270,11 @@ static void look_held(struct verify *v, struct looked *l, bool *ret_equal) {
         report(v, what, wrong);
         if (v->c->repair && wrong != 0) {
             repair(v, l, wrong);
-            look(l);
+            err = look(l);
             (void)vote(v->c->count, same_look, l, ret_equal);
         }
     }
+    return err;
 }
 
 static bool same_type_everywhere(const struct looked *l) {
@@ -281,7 +292,10 @@ static int compare_attrs(struct verify *v, struct looked *l, bool *ret_equal) {
     int err = 0;
 
     for (int again = 0; again < AGAIN; again++) {
-        look(l);
+        err = look(l);
+        if (err < 0) {
+            return err;
+        }
         (void)vote(v->c->count, same_look, l, ret_equal);
         if (*ret_equal) {
             return 0;
@@ -296,8 +310,8 @@ static int compare_attrs(struct verify *v, struct looked *l, bool *ret_equal) {
         v->stat->busy += !is_gone(err); /* what replaced it has its own turn */
         return err == -ETIMEDOUT || is_gone(err) ? 0 : err;
     }
-    look_held(v, l, ret_equal);
-    return v->c->release && !v->c->release(v->c->arg) ? -ETIMEDOUT : 0;
+    err = look_held(v, l, ret_equal);
+    return v->c->release && !v->c->release(v->c->arg) ? -ETIMEDOUT : err;
 }
 
 /* --- bytes --- */

@@ -7,7 +7,7 @@
  *     SYNCING -> STALE     the catch-up did not end well                     [mirror_sync_failed]
  *     FAULTED, STALE -> OFFLINE            by an admin                       [mirror_lose]
  *     SYNCING -> PASSIVE   it follows, equal up to a cut                      [mirror_follows]
- *     PASSIVE -> SYNCING   it is to serve again                               [mirror_set_passive]
+ *     PASSIVE -> ONLINE    it is to serve, and has got all                    [mirror_sync_done]
  *     PASSIVE -> STALE     it does not follow any more                        [mirror_sync_failed]
  *     ONLINE  -> STALE     it is to follow from now on                        [mirror_set_passive]
  *     any -> REMOVED       by an admin, or because another one replaced it   [mirror_remove]
@@ -82,7 +82,7 @@ bool member_edge_ok(enum member_state from, enum member_state to) {
                  {MEMBER_STALE, MEMBER_OFFLINE},   {MEMBER_ONLINE, MEMBER_REMOVED},
                  {MEMBER_FAULTED, MEMBER_REMOVED}, {MEMBER_STALE, MEMBER_REMOVED},
                  {MEMBER_OFFLINE, MEMBER_REMOVED}, {MEMBER_SYNCING, MEMBER_REMOVED},
-                 {MEMBER_SYNCING, MEMBER_PASSIVE}, {MEMBER_PASSIVE, MEMBER_SYNCING},
+                 {MEMBER_SYNCING, MEMBER_PASSIVE}, {MEMBER_PASSIVE, MEMBER_ONLINE},
                  {MEMBER_PASSIVE, MEMBER_STALE},   {MEMBER_PASSIVE, MEMBER_OFFLINE},
                  {MEMBER_PASSIVE, MEMBER_REMOVED}, {MEMBER_ONLINE, MEMBER_STALE}};
 
@@ -264,8 +264,7 @@ void member_silence_text(const char *what, int64_t ms, char ret_text[REASON_BYTE
 int member_fault(struct mirror *m, unsigned i, int err, const char *what) {
     char reason[REASON_BYTES];
 
-    if (atomic_load(&m->member[i].state) == MEMBER_SYNCING ||
-        atomic_load(&m->member[i].state) == MEMBER_PASSIVE) { /* its changes are not counted */
+    if (catches_up(m, i)) { /* its changes are not counted */
         member_spoil(m, i, what, err);
         return 0;
     }
@@ -377,7 +376,7 @@ void mirror_sync_failed(struct mirror *m, unsigned i, const char *why) {
     (void)snprintf(reason, sizeof(reason), "%s", m->member[i].spoiled ? m->member[i].reason : why);
     pthread_mutex_unlock(&m->status_lock);
     rwlock_write(&m->member_lock);
-    if (m->member[i].state == MEMBER_SYNCING || m->member[i].state == MEMBER_PASSIVE) {
+    if (catches_up(m, i)) {
         struct super_member *r = member_record_of(m, i);
         bool follows = m->member[i].state == MEMBER_PASSIVE;
 
@@ -446,7 +445,7 @@ static int done_locked(struct mirror *m, unsigned i) {
     struct super_member *r = member_record_of(m, i);
     int err;
 
-    if ((member->state != MEMBER_SYNCING && member->state != MEMBER_PASSIVE) ||
+    if (!member_edge_ok((enum member_state)member->state, MEMBER_ONLINE) ||
         atomic_load(&member->spoiled) || atomic_load(&member->passive)) {
         return -HFE_STALE;
     }
@@ -518,6 +517,9 @@ static int follows_locked(struct mirror *m, unsigned i, uint64_t position) {
     if (!r || atomic_load(&member->spoiled) ||
         (before != MEMBER_PASSIVE && !member_edge_ok(before, MEMBER_PASSIVE))) {
         return -HFE_STALE;
+    }
+    if (before == MEMBER_PASSIVE && r->position == position) {
+        return 0;
     }
     r->state = MEMBER_PASSIVE;
     r->position = position;

@@ -37,7 +37,7 @@ static void mirror_free(struct vol *v) {
     struct mirror *m = mirror_of(v);
 
     workers_free(m->workers);
-    for (unsigned i = 0; i < m->count; i++) {
+    for (unsigned i = 0; i < STORES_MAX; i++) {
         guard_free(m->member[i].guard);
     }
     obj_table_free(m->objs);
@@ -321,18 +321,27 @@ static int alive_call(void *arg) {
     return store_check_alive(c->store, c->full);
 }
 
-/* Of a store that other machines may reach; its errors show at the next change. */
-static int check_remote(struct mirror *m, unsigned i, bool full) {
+int mirror_probe(struct mirror *m, unsigned i, bool full) {
     struct alive_call call = {mirror_use(m, i), full};
-    int err = 0;
+    int err;
 
-    if (call.store) {
-        err = store_is_remote(call.store)
-                  ? guard_call(m->member[i].guard, GUARD_CHANGE, alive_call, &call, sizeof(call))
-                  : 0;
+    if (!call.store) {
+        return -ENODEV;
+    }
+    err = guard_call(m->member[i].guard, GUARD_CHANGE, alive_call, &call, sizeof(call));
+    mirror_unuse(m, i);
+    return err;
+}
+
+/* Of a store that other machines may reach. */
+static int probe_remote(struct mirror *m, unsigned i, bool full) {
+    struct store *store = mirror_use(m, i);
+    bool remote = store && store_is_remote(store);
+
+    if (store) {
         mirror_unuse(m, i);
     }
-    return err;
+    return remote ? mirror_probe(m, i, full) : 0;
 }
 
 void mirror_heartbeat(struct mirror *m) {
@@ -343,7 +352,7 @@ void mirror_heartbeat(struct mirror *m) {
     }
     m->heartbeat_ms = now;
     for (unsigned i = 0; i < m->count; i++) {
-        if (check_remote(m, i, false) < 0) {
+        if (probe_remote(m, i, false) < 0) {
             continue; /* the keeper's probe says what is wrong */
         }
     }
@@ -352,7 +361,7 @@ void mirror_heartbeat(struct mirror *m) {
 /* Before the last record: did somebody take over, while we stood still? */
 static bool check_owners(struct mirror *m) {
     for (unsigned i = 0; i < m->count; i++) {
-        if (check_remote(m, i, true) == -HFE_IN_USE) {
+        if (probe_remote(m, i, true) == -HFE_IN_USE) {
             mirror_taken(m, i);
         }
     }
@@ -402,10 +411,6 @@ int mirror_sync(struct vol *v) {
     return first;
 }
 
-int mirror_probe(struct mirror *m, unsigned i, int (*fn)(void *), void *arg, size_t size) {
-    return guard_call(m->member[i].guard, GUARD_CHANGE, fn, arg, size);
-}
-
 void mirror_tell_peer(struct mirror *m, unsigned i, uint64_t number, uint64_t ino) {
     (void)journal_append(
         m->journal, NULL,
@@ -436,10 +441,6 @@ void mirror_count_wrong(struct mirror *m, unsigned i, uint64_t n) {
 
 bool mirror_waits(struct mirror *m, unsigned i) {
     return atomic_load(&m->member[i].waits);
-}
-
-struct store *mirror_member_store(struct mirror *m, unsigned i) {
-    return m->member[i].store;
 }
 
 uint64_t mirror_position(struct mirror *m) {

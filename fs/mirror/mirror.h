@@ -128,9 +128,8 @@ struct super mirror_super(struct mirror *mirror);
 /* Closes all that is open on a store that left. True when it is (only calls that are stuck in it
  * can hold that up). */
 bool mirror_let_go(struct mirror *mirror, unsigned index);
-/* Runs fn on the store, as GUARD_CHANGE: the keeper's probe. -ENODEV, -HFE_GIVEN_UP. */
-int mirror_probe(struct mirror *mirror, unsigned index, int (*fn)(void *arg), void *arg,
-                 size_t size) must_check;
+/* store_check_alive() of a store that is ONLINE, as GUARD_CHANGE. -ENODEV, -HFE_GIVEN_UP. */
+int mirror_probe(struct mirror *mirror, unsigned index, bool full) must_check;
 /* SYNCING, recorded durably before the first byte: `store` is the mirror's now, also on failure if
  * it is not -HFE_IN_USE. `position`: since when it lacks changes; 0: nobody knows. */
 int mirror_sync_begin(struct mirror *mirror, unsigned index, struct store *store,
@@ -188,8 +187,6 @@ bool mirror_is_online(struct mirror *mirror, unsigned index);
 uint64_t mirror_position(struct mirror *mirror);
 /* Do calls on it wait for longer than a tick? */
 bool mirror_waits(struct mirror *mirror, unsigned index);
-/* Of a store that is open; NULL. */
-struct store *mirror_member_store(struct mirror *mirror, unsigned index);
 
 enum space_level {
     SPACE_ENOUGH,

@@ -246,6 +246,12 @@ int log_begin_anew(struct mirror *m, unsigned i) must_check;
 static inline bool is_online(const struct mirror *m, unsigned i) {
     return atomic_load_explicit(&m->member[i].state, memory_order_acquire) == MEMBER_ONLINE;
 }
+/* Is its keeper making it equal? Then what it answers does not count yet. */
+static inline bool catches_up(const struct mirror *m, unsigned i) {
+    int state = atomic_load_explicit(&m->member[i].state, memory_order_acquire);
+
+    return state == MEMBER_SYNCING || state == MEMBER_PASSIVE;
+}
 /* Does it get changes? */
 static inline bool takes_changes(const struct mirror *m, unsigned i) {
     return is_online(m, i) || atomic_load_explicit(&m->member[i].receives, memory_order_acquire);

@@ -54,7 +54,7 @@ static int take_place(struct mirror *m, unsigned i, unsigned slot,
                       const struct mirror_newcomer *n) {
     struct member *member = &m->member[i];
 
-    if (i == m->count) {
+    if (!member->guard) {
         int err = guard_new(NULL, &member->guard);
 
         if (err < 0) {
@@ -105,15 +105,13 @@ static int add_locked(struct mirror *m, const struct mirror_newcomer *n, unsigne
     r.passive = n->passive;
     (void)snprintf(r.label, sizeof(r.label), "%s", n->label);
     entry = super_enter(&m->super, &r);
-    err =
-        entry ? take_place(m, (unsigned)place, (unsigned)(entry - m->super.member), n) : -HFE_USAGE;
-    if (err < 0) {
-        return err;
+    if (!entry) {
+        return -HFE_USAGE;
     }
     journal_set_exact(m->journal, true);
-    err = member_record_locked(m);
-    if (err <
-        0) { /* the volume is read-only now; what some stores may have of it was never filled */
+    err = take_place(m, (unsigned)place, (unsigned)(entry - m->super.member), n);
+    err = err < 0 ? err : member_record_locked(m);
+    if (err < 0) { /* what some stores may have of it was never filled */
         entry->state = MEMBER_REMOVED;
         return err;
     }

@@ -51,7 +51,7 @@ static void give_up(struct mirror *m, unsigned i, const char *what, int64_t ms) 
     member_silence_text(what, ms, reason);
     guard_shut(member->guard);
     guard_give_up(member->guard);
-    if (atomic_load(&member->state) == MEMBER_SYNCING) {
+    if (catches_up(m, i)) {
         member_spoil(m, i, "watchdog", -HFE_GIVEN_UP);
     } else {
         lose_aside(m, i, reason);
