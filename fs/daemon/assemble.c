@@ -501,7 +501,8 @@ static int build(struct gather *g, struct assembly *a, struct why *why) {
                                                      .label = c->label,
                                                      .path = c->path,
                                                      .state = c->state,
-                                                     .since_s = m ? m->since_s : 0};
+                                                     .since_s = m ? m->since_s : 0,
+                                                     .reason = c->why.text};
         if (m) {
             mc.member[i].id = m->id;
         }

@@ -163,19 +163,25 @@ static int fill_all(struct volume_create *vc, struct why *why) {
 /* The folders may differ in owner, mode and default ACL, which all files inherit: the first counts.
  */
 static int equal_roots(const struct config *c, struct why *why) {
-    scope_fd int from = open(c->store[0].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct store *from = NULL, *to = NULL;
     struct copy_stat stat = {0};
+    int err = store_open(c->store[0].path, why, &from);
 
-    for (unsigned i = 1; i < c->count; i++) {
-        scope_fd int to = open(c->store[i].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        int err = from < 0 || to < 0 ? -errno : copy_attrs(from, ".", to, ".", &stat);
-
+    for (unsigned i = 1; i < c->count && err == 0; i++) {
+        err = store_open(c->store[i].path, why, &to);
         if (err < 0) {
-            return why_set(why, err, "%s cannot get the owner and mode of %s: %s", c->store[i].path,
-                           c->store[0].path, error_words(err));
+            break;
         }
+        err = copy_attrs(store_root_fd(from), ".", store_root_fd(to), ".", &stat);
+        err = err < 0 ? err : store_sync(to);
+        if (err < 0) {
+            (void)why_set(why, err, "%s cannot get the owner and mode of %s: %s", c->store[i].path,
+                          c->store[0].path, error_words(err));
+        }
+        store_close(to);
     }
-    return 0;
+    store_close(from);
+    return err;
 }
 
 static int write_final(const struct config *c, struct super *record, struct why *why) {

@@ -4,6 +4,7 @@
 
 #include "base/io.h"
 #include "heal/catchup_int.h"
+#include "store/at.h"
 
 static const char stage_name[] = "catchup";
 
@@ -124,11 +125,9 @@ void catchup_next(struct catchup *c) {
 int catchup_finish(struct catchup *c, struct why *why) {
     scope_fd int ours =
         openat(catchup_root(c, TO), STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int err = ours < 0 ? -errno : io_remove_tree(ours, stage_name);
+    int err = ours < 0 ? -errno : at_remove_tree(ours, stage_name);
 
-    if (err == 0 && syncfs(catchup_root(c, TO)) < 0) {
-        err = -errno;
-    }
+    err = err < 0 ? err : store_sync(c->c.to);
     return err < 0
                ? why_set(why, err, "%s cannot be synced: %s", store_path(c->c.to), error_words(err))
                : 0;

@@ -8,6 +8,7 @@
 
 #include "heal/catchup_int.h"
 #include "heal/tree.h"
+#include "store/at.h"
 
 /* The folder of a name, on the target. What made it may have to be done first; and where the log
  * does not prove which folder it is, the one of the same name was compared as a whole. */
@@ -33,8 +34,7 @@ static int target_folder(struct catchup *c, uint64_t number) {
     node->busy = true;
     above = target_folder(c, spot.at->parent);
     node->busy = false;
-    if (above < 0 || fstatat(above, spot.at->text, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-        !S_ISDIR(st.st_mode)) {
+    if (above < 0 || at_stat(above, spot.at->text, -1, &st) < 0 || !S_ISDIR(st.st_mode)) {
         return -ENOENT;
     }
     who_is(c, node, st.st_ino);
@@ -46,12 +46,14 @@ static int target_folder(struct catchup *c, uint64_t number) {
 static int put_aside(struct catchup *c, int fd, const char *name, const struct stat *st) {
     struct view_node *node = who_of_ino(c, TO, st->st_ino);
     char staged[32];
+    int err;
 
     do {
         (void)snprintf(staged, sizeof(staged), "%u", c->staged++);
     } while (faccessat(c->stage, staged, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
-    if (renameat(fd, name, c->stage, staged) < 0) {
-        return -errno;
+    err = at_rename(fd, name, c->stage, staged, 0);
+    if (err < 0) {
+        return err;
     }
     c->stat.objects_changed++;
     return node && IFTODT(st->st_mode) == node->type ? view_place(c->view, node, STAGE, staged) : 0;
@@ -73,11 +75,18 @@ static int on_known(void *arg, int dir, const char *name, const struct stat *st,
     return err < 0 ? err : 1;
 }
 
-int names_compare(struct catchup *c, int from, int to, bool top) {
-    struct heal_options options = {
-        .live = c->c.live, .all_data = true, .known = on_known, .known_arg = c};
+static int compare(struct catchup *c, int from, int to, bool top, bool all_data) {
+    struct heal_options options = {.live = c->c.live,
+                                   .all_data = all_data,
+                                   .since_s = UINT64_MAX,
+                                   .known = on_known,
+                                   .known_arg = c};
 
     return heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
+}
+
+int names_compare(struct catchup *c, int from, int to, bool top) {
+    return compare(c, from, to, top, true);
 }
 
 /* A folder whose contents the log does not vouch for. */
@@ -112,19 +121,18 @@ static bool still_there(struct catchup *c, const struct view_name *at, const str
     int fd = who_open(c, FROM, at->parent);
     struct stat st;
 
-    return fd >= 0 && fstatat(fd, at->text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-           st.st_ino == s->st_ino;
+    return fd >= 0 && at_stat(fd, at->text, -1, &st) == 0 && st.st_ino == s->st_ino;
 }
 
 static int bring(struct catchup *c, const struct spot *old, int to, struct view_name *n,
                  const struct stat *s) {
     struct view_node *node = who_of_ino(c, FROM, s->st_ino);
-    int r = !S_ISDIR(s->st_mode) && still_there(c, old->at, s)
-                ? linkat(old->fd, old->name, to, n->text, 0)
-                : renameat(old->fd, old->name, to, n->text);
+    int err = !S_ISDIR(s->st_mode) && still_there(c, old->at, s)
+                  ? at_link(old->fd, old->name, to, n->text)
+                  : at_rename(old->fd, old->name, to, n->text, 0);
 
-    if (r < 0) {
-        return -errno;
+    if (err < 0) {
+        return err;
     }
     c->stat.objects_changed++;
     if (!node) {
@@ -157,7 +165,7 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     } else if (err == 0 && S_ISREG(s->st_mode)) {
         err = sync_new(c, to, n->text);
     }
-    if (err == 0 && node && fstatat(to, n->text, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (err == 0 && node && at_stat(to, n->text, -1, &st) == 0) {
         who_forget_folder(c, node->number);
         who_is(c, node, st.st_ino);
         node->at = n;
@@ -167,10 +175,19 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     return err;
 }
 
+/* Both are files with several names, and inodes prove nothing: the same one, as far as can be seen.
+ * Its bytes must not be written to, as it may be another's. */
+static bool same_links(int from, int to, const char *name, const struct stat *s,
+                       const struct stat *t) {
+    return s->st_nlink > 1 && s->st_nlink == t->st_nlink && S_ISREG(s->st_mode) &&
+           s->st_size == t->st_size && !copy_differs(from, name, to, name);
+}
+
 /* Nothing proves which file of the target it is. */
 static int equalize_unknown(struct catchup *c, int from, int to, struct view_name *n,
                             struct view_node *node, const struct stat *s, const struct stat *t) {
     const struct view_node *theirs = t ? who_of_ino(c, TO, t->st_ino) : NULL;
+    bool blind = !(store_caps(c->c.from) & store_caps(c->c.to) & STORE_STABLE_INO);
     struct spot other;
     int err = 0;
 
@@ -186,7 +203,8 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
             }
             return err;
         }
-        if (s->st_nlink == 1 && t->st_nlink == 1) {
+        if ((s->st_nlink == 1 && t->st_nlink == 1) ||
+            (blind && same_links(from, to, n->text, s, t))) {
             err = copy_equalize(from, n->text, to, n->text, true, &c->stat);
             if (err == 0 && node) {
                 who_is(c, node, t->st_ino);
@@ -202,7 +220,16 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
     if (err == 0 && find_link(c, s, &other) == 0) {
         return bring(c, &other, to, n, s);
     }
+    c->links_lost = c->links_lost || (blind && !S_ISDIR(s->st_mode) && s->st_nlink > 1);
     return err < 0 ? err : make_anew(c, from, to, n, node, s);
+}
+
+/* Where inodes prove nothing, links of a file that was copied are found by looking at all names. */
+static int mend_links(struct catchup *c) {
+    bool lost = c->links_lost;
+
+    c->links_lost = false;
+    return lost ? compare(c, catchup_root(c, FROM), catchup_root(c, TO), true, false) : 0;
 }
 
 static int equalize_name(struct catchup *c, int from, int to, struct view_name *n,
@@ -291,18 +318,18 @@ int names_reconcile(struct catchup *c, struct view_name *n) {
 static int equalize_spot(struct catchup *c, struct view_name *n, int from, int to) {
     struct stat s, t;
     bool have_s, have_t;
-    int err = 0;
+    int err;
 
     (void)snprintf(c->where, sizeof(c->where), "%s", n->text);
     c->stat.objects_compared++;
-    have_s = fstatat(from, n->text, &s, AT_SYMLINK_NOFOLLOW) == 0;
-    if (!have_s && errno != ENOENT) {
-        return -errno;
+    err = at_stat(from, n->text, -1, &s);
+    have_s = err == 0;
+    err = err == 0 || err == -ENOENT ? at_stat(to, n->text, -1, &t) : err;
+    have_t = err == 0;
+    if (err < 0 && err != -ENOENT) {
+        return err;
     }
-    have_t = fstatat(to, n->text, &t, AT_SYMLINK_NOFOLLOW) == 0;
-    if (!have_t && errno != ENOENT) {
-        return -errno;
-    }
+    err = 0;
     if (have_s) {
         err = equalize_name(c, from, to, n, &s, have_t ? &t : NULL);
     } else if (have_t) {
@@ -321,9 +348,11 @@ static int equalize_spot(struct catchup *c, struct view_name *n, int from, int t
 int names_equal_times(struct catchup *c, const struct spot *from, const struct spot *to) {
     struct stat a, b;
 
-    if (fstatat(from->fd, from->name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
-        fstatat(to->fd, to->name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
-        return errno == ENOENT ? 0 : -errno;
+    int err = at_stat(from->fd, from->name, -1, &a);
+
+    err = err < 0 ? err : at_stat(to->fd, to->name, -1, &b);
+    if (err < 0) {
+        return err == -ENOENT ? 0 : err;
     }
     return copy_same_stat(&a, &b) ? 0
                                   : copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
@@ -350,6 +379,7 @@ int catchup_names(struct catchup *c, struct why *why) {
         who_trim_folders(c, OPEN_FOLDERS);
         err = catchup_stopped(c) ? -ECANCELED : names_reconcile(c, n);
     }
+    err = err < 0 ? err : mend_links(c);
     for (struct view_name *n = c->view->marked; n && err == 0; n = n->marked_next) {
         who_trim_folders(c, OPEN_FOLDERS);
         err = catchup_stopped(c) ? -ECANCELED : names_equalize_attrs(c, n);

@@ -9,6 +9,7 @@
 #include <uthash.h>
 
 #include "base/io.h"
+#include "store/at.h"
 
 /* Folders that wait, as paths from the root: no recursion, and no descriptor kept for each. */
 struct todo {
@@ -96,7 +97,7 @@ static int take_away(struct walk *w, int dir, const char *name) {
     char path[PATH_BYTES], *slash;
 
     if (!w->options->aside) {
-        return io_remove_tree(dir, name);
+        return at_remove_tree(dir, name);
     }
     if (snprintf(path, sizeof(path), "%s%s%s", w->folder, *w->folder ? "/" : "", name) >=
         (int)sizeof(path)) {
@@ -110,7 +111,7 @@ static int take_away(struct walk *w, int dir, const char *name) {
         }
         *slash = '/';
     }
-    return renameat(dir, name, *w->options->aside, path) < 0 ? -errno : 0;
+    return at_rename(dir, name, *w->options->aside, path, 0);
 }
 
 /* Is there anything of the target's file that the source's does not have? */
@@ -132,9 +133,11 @@ static bool was_recent(const struct walk *w, const struct stat *a, const struct 
 static int remember_link(struct walk *w, const struct stat *a, int to, const char *name) {
     struct first_name *l;
     struct stat b;
+    int err;
 
-    if (fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
-        return -errno;
+    err = at_stat(to, name, -1, &b);
+    if (err < 0) {
+        return err;
     }
     l = calloc(1, sizeof(*l));
     if (!l || !(l->folder = strdup(w->folder))) {
@@ -156,16 +159,18 @@ static int equalize_link(struct walk *w, const struct first_name *l, int to, con
     if (folder < 0) {
         return folder;
     }
-    if (fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (at_stat(to, name, -1, &b) == 0) {
         if (b.st_ino == l->to_ino) {
             return 0;
         }
-        if (io_remove_tree(to, name) < 0) {
-            return -errno;
+        int err = at_remove_tree(to, name);
+
+        if (err < 0) {
+            return err;
         }
     }
     w->stat->objects_changed++;
-    return linkat(folder, l->name, to, name, 0) < 0 ? -errno : 0;
+    return at_link(folder, l->name, to, name);
 }
 
 /* 1 if the target's file `b` is, or becomes, that of the source's `a`; 0 if it is another's. */
@@ -192,7 +197,7 @@ static int claim(struct walk *w, const struct stat *a, const struct stat *b) {
 static int equalize_entry(struct walk *w, int from, int to, const char *name,
                           const struct stat *a) {
     struct stat b;
-    bool there = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
+    bool there = at_stat(to, name, -1, &b) == 0;
     int err =
         there && w->options->known ? w->options->known(w->options->known_arg, to, name, &b, a) : 0;
 
@@ -212,7 +217,7 @@ static int equalize_entry(struct walk *w, int from, int to, const char *name,
     if (err == 0 && there && !S_ISDIR(a->st_mode)) {
         err = claim(w, a, &b);
         if (err == 0) { /* it was a link on the target only */
-            err = io_remove_tree(to, name);
+            err = at_remove_tree(to, name);
             there = false;
         }
     }
@@ -239,8 +244,9 @@ static int visit(struct walk *w, int from, int to, const char *name) {
     int err;
 
     (void)snprintf(w->name, sizeof(w->name), "%s", name); /* a name fits */
-    if (fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) < 0) {
-        return -errno;
+    err = at_stat(from, name, -1, &a);
+    if (err < 0) {
+        return err;
     }
     linked = a.st_nlink > 1 && !S_ISDIR(a.st_mode);
     if (linked) {
@@ -293,7 +299,7 @@ static int remove_extra(struct walk *w, int from, int to, const char *name) {
         return -errno;
     }
     w->stat->objects_changed++;
-    if (w->options->known && fstatat(to, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (w->options->known && at_stat(to, name, -1, &st) == 0) {
         int err = w->options->known(w->options->known_arg, to, name, &st, NULL);
 
         if (err != 0) {
@@ -400,10 +406,9 @@ int heal_tree(struct store *from, struct store *to, const struct heal_options *o
         return why_set(why, err, "copying from %s to %s stopped at %s: %s", store_path(from),
                        store_path(to), w.failed, error_words(err));
     }
-    if (syncfs(store_root_fd(to)) < 0) {
-        err = why_set(why, -errno, "%s cannot be synced: %s", store_path(to), error_words(-errno));
-    }
-    return err;
+    err = store_sync(to);
+    return err < 0 ? why_set(why, err, "%s cannot be synced: %s", store_path(to), error_words(err))
+                   : 0;
 }
 
 int heal_measure(const char *folder, uint64_t *ret_bytes, uint64_t *ret_objects) {
@@ -422,8 +427,7 @@ int heal_measure(const char *folder, uint64_t *ret_bytes, uint64_t *ret_objects)
         while (d && err == 0 && (e = readdir(d))) {
             struct stat st;
 
-            if (skipped(true, t->path, e->d_name) ||
-                fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+            if (skipped(true, t->path, e->d_name) || at_stat(fd, e->d_name, -1, &st) < 0) {
                 continue;
             }
             objects++;

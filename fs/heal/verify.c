@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "store/at.h"
 #include "store/copy.h"
 
 #define XATTR_ALL ((uint32_t)(STORE_XATTR_USER | STORE_XATTR_TRUSTED | STORE_ACL))
@@ -120,9 +121,11 @@ static int look(struct looked *l) {
     for (unsigned i = 0; i < l->v->c->count; i++) {
         struct copy *c = &l->copy[i];
 
-        c->here = fstatat(l->dir[i], l->name, &c->st, AT_SYMLINK_NOFOLLOW) == 0;
-        if (!c->here && !is_gone(-errno)) {
-            return -errno;
+        int err = at_stat(l->dir[i], l->name, -1, &c->st);
+
+        c->here = err == 0;
+        if (err < 0 && !is_gone(err)) {
+            return err;
         }
     }
     return 0;
@@ -130,9 +133,9 @@ static int look(struct looked *l) {
 
 static bool same_target(const struct looked *l, unsigned i, unsigned k) {
     char a[PATH_BYTES], b[PATH_BYTES];
-    ssize_t n = readlinkat(l->dir[i], l->name, a, sizeof(a));
+    ssize_t n = at_readlink(l->dir[i], l->name, a, sizeof(a));
 
-    return n >= 0 && readlinkat(l->dir[k], l->name, b, sizeof(b)) == n &&
+    return n >= 0 && at_readlink(l->dir[k], l->name, b, sizeof(b)) == n &&
            memcmp(a, b, (size_t)n) == 0;
 }
 
@@ -197,7 +200,7 @@ static int put_aside(struct verify *v, unsigned store, int dir, const char *name
         (void)snprintf(to, sizeof(to), "verify-%llu-%u", (unsigned long long)clock_real_s(),
                        v->aside++);
     } while (lost >= 0 && faccessat(lost, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
-    return lost < 0 || renameat(dir, name, lost, to) < 0 ? -errno : 0;
+    return lost < 0 ? -errno : at_rename(dir, name, lost, to, 0);
 }
 
 /* One store's object becomes like another's, which may have none. While nobody may change either. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "heal/catchup_int.h"
+#include "store/at.h"
 
 static void index_node(struct catchup *c, int side, struct view_node *node) {
     unsigned slot = catchup_slot(c, side);
@@ -146,8 +147,7 @@ int who_find(struct catchup *c, int side, struct view_node *node, struct spot *r
         const struct view_name *n = node->place[i];
         int fd = who_open(c, side, n->parent);
 
-        if (fd >= 0 && fstatat(fd, n->text, ret_st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            is_at(c, side, node, i, ret_st)) {
+        if (fd >= 0 && at_stat(fd, n->text, -1, ret_st) == 0 && is_at(c, side, node, i, ret_st)) {
             *ret_spot = (struct spot){fd, n->text, n};
             err = 0;
         }
@@ -167,7 +167,7 @@ void who_look_at_target(struct catchup *c) {
         c->indexed = node;
         if (c->c.untouched && !c->started && node->trusted && !(node->peers >> c->c.to_slot & 1)) {
             fd = who_open(c, TO, node->place[0]->parent);
-            if (fd >= 0 && fstatat(fd, node->place[0]->text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            if (fd >= 0 && at_stat(fd, node->place[0]->text, -1, &st) == 0 &&
                 IFTODT(st.st_mode) == node->type) {
                 node->at = node->place[0];
                 if (stable) {

@@ -124,7 +124,9 @@ static int take_members(struct mirror *m, const struct mirror_config *c) {
             syncfs = syncfs && (store_caps(from->store) & STORE_SYNCFS);
         } else {
             away = true;
-            (void)snprintf(to->reason, sizeof(to->reason), "%s", "lost before this mount");
+            (void)snprintf(to->reason, sizeof(to->reason), "%s",
+                           from->reason && from->reason[0] ? from->reason
+                                                           : "lost before this mount");
         }
     }
     m->touched = syncfs ? NULL : calloc(TOUCHED_MAX, sizeof(struct obj *));

@@ -31,6 +31,7 @@ struct mirror_member_config {
     const char *label, *path;
     enum member_state state;
     uint64_t since_s;
+    const char *reason; /* why it is not ONLINE */
 };
 
 struct mirror_config {

@@ -2,16 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/xattr.h>
+#include <sys/vfs.h>
 
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/limits.h"
+#include "store/at.h"
 
-enum { CHUNK = 256 << 10 };
+enum { CHUNK = 256 << 10, HOLE = 4 << 10 };
 
 bool copy_same_stat(const struct stat *a, const struct stat *b) {
     if (((a->st_mode ^ b->st_mode) & (S_IFMT | 07777)) || a->st_uid != b->st_uid ||
@@ -29,10 +30,6 @@ bool copy_same_stat(const struct stat *a, const struct stat *b) {
     }
 }
 
-static void proc_path(int dir, const char *name, char ret_path[NAME_BYTES + 40]) {
-    (void)snprintf(ret_path, NAME_BYTES + 40, "/proc/self/fd/%d/%s", dir, name);
-}
-
 static bool copied_xattr(const char *key) {
     return strncmp(key, "trusted.SGI_ACL_", 16) != 0 && strncmp(key, "trusted.overlay.", 16) != 0 &&
            strcmp(key, "security.selinux") != 0;
@@ -47,9 +44,8 @@ static bool in_list(const char *list, ssize_t n, const char *key) {
     return false;
 }
 
-/* 1 if anything was set, or would be (`look`). A store without xattrs takes none: said when it was
- * made. */
-static int copy_xattrs(const char *from, const char *to, bool look) {
+/* 1 if anything was set, or would be (`look`). */
+static int copy_xattrs(int from, const char *name, int to, const char *to_name, bool look) {
     scope_free char *buf = malloc(4 * (size_t)XATTR_BYTES_MAX);
     char *list = buf, *have = buf + XATTR_BYTES_MAX;
     char *value = buf + 2 * XATTR_BYTES_MAX, *old = buf + 3 * XATTR_BYTES_MAX;
@@ -59,36 +55,40 @@ static int copy_xattrs(const char *from, const char *to, bool look) {
     if (!buf) {
         return -ENOMEM;
     }
-    n = llistxattr(from, list, XATTR_BYTES_MAX);
-    have_n = llistxattr(to, have, XATTR_BYTES_MAX);
+    n = at_listxattr(from, name, list, XATTR_BYTES_MAX);
+    have_n = at_listxattr(to, to_name, have, XATTR_BYTES_MAX);
     if (n < 0 || have_n < 0) {
-        return errno == EOPNOTSUPP ? 0 : -errno;
+        n = n < 0 ? n : have_n;
+        return n == -EOPNOTSUPP ? 0 : (int)n;
     }
     for (const char *k = have; k < have + have_n; k += strlen(k) + 1) {
         if (copied_xattr(k) && !in_list(list, n, k)) {
-            if (!look && lremovexattr(to, k) < 0 && errno != ENODATA) {
-                return -errno;
+            int err = look ? 0 : at_removexattr(to, to_name, k);
+
+            if (err < 0 && err != -ENODATA) {
+                return err;
             }
             changed = 1;
         }
     }
     for (const char *k = list; k < list + n; k += strlen(k) + 1) {
         ssize_t len, old_len;
+        int err;
 
         if (!copied_xattr(k)) {
             continue;
         }
-        len = lgetxattr(from, k, value, XATTR_BYTES_MAX);
+        len = at_getxattr(from, name, k, value, XATTR_BYTES_MAX);
         if (len < 0) {
-            return -errno;
+            return (int)len;
         }
-        old_len = lgetxattr(to, k, old, XATTR_BYTES_MAX);
+        old_len = at_getxattr(to, to_name, k, old, XATTR_BYTES_MAX);
         if (old_len == len && memcmp(old, value, (size_t)len) == 0) {
             continue;
         }
-        if (!look && lsetxattr(to, k, value, (size_t)len, 0) < 0 && errno != EOPNOTSUPP &&
-            errno != EPERM) {
-            return -errno;
+        err = look ? 0 : at_setxattr(to, to_name, k, value, (size_t)len, 0);
+        if (err < 0 && err != -EOPNOTSUPP && err != -EPERM) {
+            return err;
         }
         changed = 1;
     }
@@ -96,46 +96,34 @@ static int copy_xattrs(const char *from, const char *to, bool look) {
 }
 
 bool copy_same_xattrs(int from, const char *name, int to, const char *to_name) {
-    char from_path[NAME_BYTES + 40], to_path[NAME_BYTES + 40];
-
-    proc_path(from, name, from_path);
-    proc_path(to, to_name, to_path);
-    return copy_xattrs(from_path, to_path, true) == 0;
-}
-
-static int chmod_nofollow(int dir, const char *name, mode_t mode) {
-    return fchmodat(dir, name, mode & 07777, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+    return copy_xattrs(from, name, to, to_name, true) == 0;
 }
 
 /* The order matters: chown drops setuid bits and file capabilities, an ACL changes the mode, and
  * everything changes the times. */
 int copy_attrs(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
-    char from_path[NAME_BYTES + 40], to_path[NAME_BYTES + 40];
     struct stat src, dst;
     struct timespec times[2];
     bool chowned = false;
-    int changed;
+    int changed, err = at_stat(from, name, -1, &src);
 
-    if (fstatat(from, name, &src, AT_SYMLINK_NOFOLLOW) < 0 ||
-        fstatat(to, to_name, &dst, AT_SYMLINK_NOFOLLOW) < 0) {
-        return -errno;
+    err = err < 0 ? err : at_stat(to, to_name, -1, &dst);
+    if (err < 0) {
+        return err;
     }
     if (src.st_uid != dst.st_uid || src.st_gid != dst.st_gid) {
-        if (fchownat(to, to_name, src.st_uid, src.st_gid, AT_SYMLINK_NOFOLLOW) < 0 &&
-            errno != EPERM) {
-            return -errno;
+        err = at_chown(to, to_name, -1, src.st_uid, src.st_gid);
+        if (err < 0 && err != -EPERM) {
+            return err;
         }
         chowned = true;
     }
-    proc_path(from, name, from_path);
-    proc_path(to, to_name, to_path);
-    changed = copy_xattrs(from_path, to_path, false);
+    changed = copy_xattrs(from, name, to, to_name, false);
     if (changed < 0) {
         return changed;
     }
     if (!S_ISLNK(src.st_mode) && (chowned || changed || ((src.st_mode ^ dst.st_mode) & 07777))) {
-        int err = chmod_nofollow(to, to_name, src.st_mode);
-
+        err = at_chmod(to, to_name, -1, src.st_mode);
         if (err < 0) {
             return err;
         }
@@ -144,17 +132,25 @@ int copy_attrs(int from, const char *name, int to, const char *to_name, struct c
     times[0] = src.st_atim;
     times[1] = src.st_mtim;
     if (changed || chowned || !clock_same(&src.st_mtim, &dst.st_mtim)) {
-        if (utimensat(to, to_name, times, AT_SYMLINK_NOFOLLOW) < 0) {
-            return -errno;
+        err = at_utimes(to, to_name, -1, times);
+        if (err < 0) {
+            return err;
         }
         stat->objects_changed++;
     }
     return 0;
 }
 
-static int copy_range(int in, int out, off_t from, off_t to, char *buf, struct copy_stat *stat) {
+static bool is_zero(const char *buf, size_t n) {
+    return n > 0 && buf[0] == 0 && memcmp(buf, buf + 1, n - 1) == 0;
+}
+
+/* Into a file that is empty there. `skip_zeros`: leave a hole where all is zero. */
+static int copy_range(int in, int out, off_t from, off_t to, char *buf, bool skip_zeros,
+                      struct copy_stat *stat) {
     while (from < to) {
-        size_t want = to - from < CHUNK ? (size_t)(to - from) : CHUNK;
+        size_t most = skip_zeros ? HOLE : CHUNK;
+        size_t want = (size_t)(to - from) < most ? (size_t)(to - from) : most;
         ssize_t n = io_pread(in, buf, want, from), w;
 
         if (n < 0) {
@@ -163,7 +159,7 @@ static int copy_range(int in, int out, off_t from, off_t to, char *buf, struct c
         if (n == 0) {
             return 0;
         }
-        w = io_pwrite(out, buf, (size_t)n, from);
+        w = skip_zeros && is_zero(buf, (size_t)n) ? n : io_pwrite(out, buf, (size_t)n, from);
         if (w < n) {
             return w < 0 ? (int)w : -ENOSPC;
         }
@@ -173,9 +169,18 @@ static int copy_range(int in, int out, off_t from, off_t to, char *buf, struct c
     return 0;
 }
 
+/* FUSE filesystems like sshfs say that all is data. */
+static bool hides_holes(int fd, off_t size) {
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC &&
+           lseek(fd, 0, SEEK_HOLE) >= size;
+}
+
 /* Data into an empty file, holes staying holes. */
 static int copy_data(int in, int out, off_t size, struct copy_stat *stat) {
     scope_free char *buf = malloc(CHUNK);
+    bool skip_zeros = hides_holes(in, size);
     off_t at = 0;
 
     if (!buf) {
@@ -191,7 +196,7 @@ static int copy_data(int in, int out, off_t size, struct copy_stat *stat) {
         data = data < 0 ? at : data; /* no holes to be known there: all is data */
         hole = lseek(in, data, SEEK_HOLE);
         hole = hole < 0 ? size : hole;
-        err = copy_range(in, out, data, hole, buf, stat);
+        err = copy_range(in, out, data, hole, buf, skip_zeros, stat);
         if (err < 0) {
             return err;
         }
@@ -223,23 +228,24 @@ static int copy_file(int from, const char *name, int to, const char *to_name,
 
 static int copy_link(int from, const char *name, int to, const char *to_name) {
     char target[PATH_BYTES];
-    ssize_t n = readlinkat(from, name, target, sizeof(target) - 1);
+    ssize_t n = at_readlink(from, name, target, sizeof(target) - 1);
 
     if (n < 0) {
-        return -errno;
+        return (int)n;
     }
     target[n] = '\0';
-    return symlinkat(target, to, to_name) < 0 ? -errno : 0;
+    return at_symlink(target, to, to_name);
 }
 
 int copy_new(int from, const char *name, int to, const char *to_name, struct copy_stat *stat) {
     struct stat st, there;
     int err;
 
-    if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-        return -errno;
+    err = at_stat(from, name, -1, &st);
+    if (err < 0) {
+        return err;
     }
-    if (fstatat(to, to_name, &there, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (at_stat(to, to_name, -1, &there) == 0) {
         return -EEXIST;
     }
     switch (st.st_mode & S_IFMT) {
@@ -253,13 +259,12 @@ int copy_new(int from, const char *name, int to, const char *to_name, struct cop
         err = copy_link(from, name, to, to_name);
         break;
     default:
-        err = mknodat(to, to_name, st.st_mode, st.st_rdev) < 0 ? -errno : 0;
+        err = at_mknod(to, to_name, st.st_mode, st.st_rdev);
     }
-    if (err == 0) {
-        err = copy_attrs(from, name, to, to_name, stat);
-    }
+    err = err < 0 ? err : at_made(to, to_name, st.st_mode, NULL);
+    err = err < 0 ? err : copy_attrs(from, name, to, to_name, stat);
     if (err < 0) {
-        (void)unlinkat(to, to_name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0); /* a failed try */
+        (void)at_unlink(to, to_name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0); /* a failed try */
     }
     return err;
 }
@@ -354,28 +359,27 @@ static int equalize_file(int from, const char *name, int to, const char *to_name
 
 static bool same_target(int from, const char *name, int to, const char *to_name) {
     char a[PATH_BYTES], b[PATH_BYTES];
-    ssize_t n = readlinkat(from, name, a, sizeof(a)), m = readlinkat(to, to_name, b, sizeof(b));
+    ssize_t n = at_readlink(from, name, a, sizeof(a)), m = at_readlink(to, to_name, b, sizeof(b));
 
     return n >= 0 && n == m && memcmp(a, b, (size_t)n) == 0;
 }
 
 static int replace_new(int from, const char *name, int to, const char *to_name,
                        struct copy_stat *stat) {
-    if (unlinkat(to, to_name, 0) < 0) {
-        return -errno;
-    }
-    return copy_new(from, name, to, to_name, stat);
+    int err = at_unlink(to, to_name, 0);
+
+    return err < 0 ? err : copy_new(from, name, to, to_name, stat);
 }
 
 int copy_equalize(int from, const char *name, int to, const char *to_name, bool data,
                   struct copy_stat *stat) {
     struct stat a, b;
-    int err = 0;
+    int err = at_stat(from, name, -1, &a);
 
     stat->objects_compared++;
-    if (fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
-        fstatat(to, to_name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
-        return -errno;
+    err = err < 0 ? err : at_stat(to, to_name, -1, &b);
+    if (err < 0) {
+        return err;
     }
     switch (a.st_mode & S_IFMT) {
     case S_IFREG:

@@ -5,15 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "store/at.h"
 #include "store/store_int.h"
-
-#ifndef SYS_fchmodat2
-#define SYS_fchmodat2 452
-#endif
 
 static int fd_of(struct vol_handle h) {
     return (int)h.v;
@@ -58,7 +54,7 @@ static int op_lookup(struct vol *v, struct obj *dir, const char *name,
     if (err < 0) {
         return err;
     }
-    err = result(fstatat(ref.fd, name, &attr, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
+    err = at_stat(ref.fd, name, -1, &attr);
     dirfds_put(st, &ref);
     if (err == 0 && S_ISDIR(attr.st_mode) && attr.st_dev != st->dev) {
         return -EXDEV; /* another filesystem mounted inside the store is not part of it */
@@ -74,9 +70,9 @@ static int make_one(int dirfd, const char *name, const struct vol_new *new) {
     case S_IFDIR:
         return result(mkdirat(dirfd, name, new->mode & 07777));
     case S_IFLNK:
-        return result(symlinkat(new->target, dirfd, name));
+        return at_symlink(new->target, dirfd, name);
     default:
-        return result(mknodat(dirfd, name, new->mode, new->rdev));
+        return at_mknod(dirfd, name, new->mode, new->rdev);
     }
 }
 
@@ -98,8 +94,9 @@ static int op_make(struct vol *v, struct obj *dir, const char *name, const struc
     cred_become(new->cred, gives_setgid(new));
     err = make_one(ref.fd, name, new);
     cred_back();
+    err = err < 0 ? err : at_made(ref.fd, name, new->mode, new->cred);
     if (err == 0 && ret_entry) {
-        err = result(fstatat(ref.fd, name, &attr, AT_SYMLINK_NOFOLLOW));
+        err = at_stat(ref.fd, name, -1, &attr);
     }
     dirfds_put(st, &ref);
     if (err == 0 && ret_entry) {
@@ -131,10 +128,13 @@ static int op_create(struct vol *v, struct obj *dir, const char *name, const str
     fd = openat(ref.fd, name, backing_flags(flags) | O_RDWR | O_CREAT | O_EXCL, new->mode & 07777);
     err = result(fd);
     cred_back();
-    if (err == 0 && ret_entry && fstat(fd, &attr) < 0) {
-        err = -errno;
-        (void)close(fd); /* the file is empty: nothing to lose */
-        (void)unlinkat(ref.fd, name, 0);
+    if (err == 0) {
+        err = at_made(ref.fd, name, S_IFREG | (new->mode & 07777), new->cred);
+        err = err == 0 && ret_entry ? at_stat(ref.fd, name, fd, &attr) : err;
+        if (err < 0) {
+            (void)close(fd); /* the file is empty: nothing to lose */
+            (void)unlinkat(ref.fd, name, 0);
+        }
     }
     dirfds_put(st, &ref);
     if (err < 0) {
@@ -160,9 +160,9 @@ static int op_link(struct vol *v, struct obj *obj, struct obj *dir, const char *
     }
     err = dirfds_get(st, dir, &ref);
     if (err == 0) {
-        err = result(linkat(from.fd, from.name, ref.fd, name, 0));
+        err = at_link(from.fd, from.name, ref.fd, name);
         if (err == 0 && ret_entry) {
-            err = result(fstatat(ref.fd, name, &attr, AT_SYMLINK_NOFOLLOW));
+            err = at_stat(ref.fd, name, -1, &attr);
         }
         dirfds_put(st, &ref);
     }
@@ -179,7 +179,7 @@ static int op_unlink(struct vol *v, struct obj *dir, const char *name) {
     int err = dirfds_get(st, dir, &ref);
 
     if (err == 0) {
-        err = result(unlinkat(ref.fd, name, 0));
+        err = at_unlink(ref.fd, name, 0);
         dirfds_put(st, &ref);
     }
     return err;
@@ -201,7 +201,7 @@ static int op_rmdir(struct vol *v, struct obj *dir, const char *name) {
     int err = dirfds_get(st, dir, &ref);
 
     if (err == 0) {
-        err = result(unlinkat(ref.fd, name, AT_REMOVEDIR));
+        err = at_unlink(ref.fd, name, AT_REMOVEDIR);
         dirfds_put(st, &ref);
     }
     if (err == 0) {
@@ -221,8 +221,7 @@ static int op_rename(struct vol *v, struct obj *dir, const char *name, struct ob
     }
     err = dirfds_get(st, new_dir, &to);
     if (err == 0) {
-        err = flags ? result(renameat2(from.fd, name, to.fd, new_name, flags))
-                    : result(renameat(from.fd, name, to.fd, new_name));
+        err = at_rename(from.fd, name, to.fd, new_name, flags);
         dirfds_put(st, &to);
     }
     dirfds_put(st, &from);
@@ -232,34 +231,43 @@ static int op_rename(struct vol *v, struct obj *dir, const char *name, struct ob
     return err;
 }
 
+/* The place of an object that may be open instead: with a handle it need not have a name, and the
+ * place is only looked for where a side file knows it. */
+static int place_or_handle(struct store *st, struct obj *obj, struct vol_handle h,
+                           struct place *ret_place) {
+    int err = !vol_have(h) || st->side ? place_get(st, obj, ret_place) : -ENOENT;
+
+    if (err < 0 && vol_have(h)) {
+        *ret_place = (struct place){.fd = -1, .name = ""};
+        return 0;
+    }
+    return err;
+}
+
+static void place_done(struct store *st, struct place *p) {
+    if (p->fd >= 0) {
+        place_put(st, p);
+    }
+}
+
+static int handle_fd(struct vol_handle h) {
+    return vol_have(h) ? fd_of(h) : -1;
+}
+
 static int op_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
     struct store *st = store_of(v);
-    struct place p;
     struct stat attr;
-    int err;
+    struct place p;
+    int err = place_or_handle(st, obj, h, &p);
 
-    if (vol_have(h)) {
-        err = result(fstat(fd_of(h), &attr));
-    } else {
-        err = place_get(st, obj, &p);
-        if (err == 0) {
-            err = result(fstatat(p.fd, p.name, &attr, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
-            place_put(st, &p);
-        }
+    if (err == 0) {
+        err = at_stat(p.fd, p.name, handle_fd(h), &attr);
+        place_done(st, &p);
     }
     if (err == 0) {
         *ret_attr = attr;
     }
     return err;
-}
-
-/* chmod that does not follow a symlink somebody planted: fchmodat2(2), Linux 6.6; before that
- * glibc takes the way through /proc/self/fd. */
-static int chmod_at(int dirfd, const char *name, mode_t mode) {
-    if (syscall(SYS_fchmodat2, dirfd, name, mode, AT_SYMLINK_NOFOLLOW) == 0) {
-        return 0;
-    }
-    return errno == ENOSYS ? result(fchmodat(dirfd, name, mode, AT_SYMLINK_NOFOLLOW)) : -errno;
 }
 
 static int truncate_at(int dirfd, const char *name, off_t size) {
@@ -277,24 +285,21 @@ static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
     int err = 0;
 
     if (a->set & (VOL_SET_UID | VOL_SET_GID)) {
-        uid_t uid = a->set & VOL_SET_UID ? a->uid : (uid_t)-1;
-        gid_t gid = a->set & VOL_SET_GID ? a->gid : (gid_t)-1;
-
-        err = result(fd >= 0 ? fchown(fd, uid, gid)
-                             : fchownat(p->fd, p->name, uid, gid, AT_SYMLINK_NOFOLLOW));
+        err = at_chown(p->fd, p->name, fd, a->set & VOL_SET_UID ? a->uid : (uid_t)-1,
+                       a->set & VOL_SET_GID ? a->gid : (gid_t)-1);
     }
     if (err == 0 && (a->set & VOL_SET_SIZE)) {
         err = fd >= 0 ? result(ftruncate(fd, a->size)) : truncate_at(p->fd, p->name, a->size);
+        err = err < 0 ? err : at_written(p->fd, p->name);
     }
     if (err == 0 && (a->set & VOL_SET_MODE)) {
-        err = fd >= 0 ? result(fchmod(fd, a->mode & 07777))
-                      : chmod_at(p->fd, p->name, a->mode & 07777);
+        err = at_chmod(p->fd, p->name, fd, a->mode);
     }
     if (err == 0 && (a->set & (VOL_SET_ATIME | VOL_SET_MTIME))) {
         struct timespec t[2] = {time_or_omit(a->set, VOL_SET_ATIME, a->atime),
                                 time_or_omit(a->set, VOL_SET_MTIME, a->mtime)};
 
-        err = result(fd >= 0 ? futimens(fd, t) : utimensat(p->fd, p->name, t, AT_SYMLINK_NOFOLLOW));
+        err = at_utimes(p->fd, p->name, fd, t);
     }
     return err;
 }
@@ -302,26 +307,17 @@ static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
 static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
                       const struct vol_attr *attr, struct stat *ret_attr) {
     struct store *st = store_of(v);
-    struct vol_attr can = *attr;
     struct place p;
-    int err;
+    int err = place_or_handle(st, obj, h, &p);
 
-    if (!(st->caps & STORE_CHOWN)) {
-        can.set &= ~(unsigned)(VOL_SET_UID | VOL_SET_GID);
+    if (err < 0) {
+        return err;
     }
-    if (vol_have(h)) {
-        err = set_parts(&can, fd_of(h), NULL);
-    } else {
-        err = place_get(st, obj, &p);
-        if (err < 0) {
-            return err;
-        }
-        err = set_parts(&can, -1, &p);
-        place_put(st, &p);
-    }
+    err = set_parts(attr, handle_fd(h), &p);
     if (err == 0 && ret_attr) {
-        err = op_getattr(v, obj, h, ret_attr);
+        err = at_stat(p.fd, p.name, handle_fd(h), ret_attr);
     }
+    place_done(st, &p);
     return err;
 }
 
@@ -331,8 +327,7 @@ static ssize_t op_readlink(struct vol *v, struct obj *obj, char *buf, size_t siz
     ssize_t n = place_get(st, obj, &p);
 
     if (n == 0) {
-        n = readlinkat(p.fd, p.name, buf, size);
-        n = n < 0 ? -errno : n;
+        n = at_readlink(p.fd, p.name, buf, size);
         place_put(st, &p);
     }
     return n;
@@ -376,20 +371,30 @@ static ssize_t op_read(struct vol *v, struct obj *obj, struct vol_handle h, void
 
 static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
                         size_t size, off_t off, const struct cred *cred) {
-    (void)v;
-    (void)obj;
+    struct store *st = store_of(v);
+    ssize_t n = io_pwrite(fd_of(h), buf, size, off);
+    struct place p;
+
     (void)cred; /* setuid bits are the mirror's job */
-    return io_pwrite(fd_of(h), buf, size, off);
+    if (n > 0 && st->side && side_has_capabilities(st->side) &&
+        place_or_handle(st, obj, h, &p) == 0) {
+        int err = at_written(p.fd, p.name);
+
+        place_done(st, &p);
+        n = err < 0 ? err : n;
+    }
+    return n;
 }
 
 /* XFS that has shut down says yes to the fsync of a folder whose changes it has just lost; but it
  * answers no stat(2). */
 static int op_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool data_only) {
-    struct stat st;
+    struct store *st = store_of(v);
+    struct stat attr;
     int r = data_only ? fdatasync(fd_of(h)) : fsync(fd_of(h));
+    int err = result(r == 0 && obj->type == DT_DIR ? fstat(fd_of(h), &attr) : r);
 
-    (void)v;
-    return result(r == 0 && obj->type == DT_DIR ? fstat(fd_of(h), &st) : r);
+    return err == 0 && st->side ? side_sync(st->side) : err;
 }
 
 static int op_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
@@ -468,7 +473,10 @@ static int op_statfs(struct vol *v, struct statvfs *ret_stat) {
 }
 
 static int op_sync(struct vol *v) {
-    return result(syncfs(store_of(v)->root));
+    struct store *st = store_of(v);
+    int err = st->side ? side_sync(st->side) : 0;
+
+    return err < 0 ? err : result(syncfs(st->root));
 }
 
 static void op_free(struct vol *v) {

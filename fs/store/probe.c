@@ -17,15 +17,15 @@
 #include "store/store.h"
 
 const struct store_cap_info store_cap_table[STORE_CAPS] = {
-    {STORE_HARDLINK, "hard links", "hard links cannot be made in the volume"},
-    {STORE_XATTR_USER, "user xattrs", "user xattrs are not kept on this store"},
+    {STORE_HARDLINK, "hard links", "which names are one file is kept in its side file"},
+    {STORE_XATTR_USER, "user xattrs", "they are kept in its side file"},
     {STORE_XATTR_TRUSTED, "trusted and security xattrs",
-     "file capabilities and labels are not kept on this store"},
-    {STORE_ACL, "POSIX ACLs", "ACLs are not kept on this store"},
+     "file capabilities and labels are kept in its side file"},
+    {STORE_ACL, "POSIX ACLs", "they are kept in its side file"},
     {STORE_STABLE_INO, "stable inode numbers", "another store gives the numbers that users see"},
-    {STORE_TIME_NS, "nanosecond times", "times on this store are rounded"},
-    {STORE_CHOWN, "owners", "all files on this store belong to one user"},
-    {STORE_MKNOD, "devices and FIFOs", "devices and FIFOs cannot be made in the volume"},
+    {STORE_TIME_NS, "nanosecond times", "the parts of seconds are kept in its side file"},
+    {STORE_CHOWN, "owners", "its files belong to one user; the owners are kept in its side file"},
+    {STORE_MKNOD, "devices and FIFOs", "they are empty files there, and kept in its side file"},
     {STORE_PUNCH_HOLE, "punching holes", "holes cannot be punched in the volume"},
     {STORE_REFLINK, "reflinks", "copies inside the store move every byte"},
     {STORE_NOREPLACE, "rename without replacing",
@@ -36,6 +36,9 @@ const struct store_cap_info store_cap_table[STORE_CAPS] = {
     {STORE_SYNCFS, "syncfs", "only fsync of a file proves it stable"},
     {STORE_RENAME_OVER, "atomic rename over a file", "cannot be a store"},
     {STORE_FSYNC, "durable fsync of files", "cannot be a store"},
+    {STORE_LINK_BLIND, "several names for one file", "hard links cannot be made in the volume"},
+    {STORE_SYMLINK, "symlinks to anywhere", "where they point to is kept in its side file"},
+    {STORE_LINK_ATTR, "owners and times of symlinks", "they are kept in its side file"},
 };
 
 struct probe {
@@ -55,6 +58,31 @@ static bool has_hardlink(const struct probe *p) {
 
     return linkat(p->dir, "a", p->dir, "l", 0) == 0 && fstatat(p->dir, "a", &st, 0) == 0 &&
            st.st_nlink == 2;
+}
+static bool has_link_blind(const struct probe *p) {
+    scope_fd int fd = openat(p->dir, "l", O_RDONLY | O_CLOEXEC); /* has_hardlink() made it */
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0;
+}
+/* A server that follows the link would change a file of its own. */
+static bool has_link_attr(const struct probe *p) {
+    struct timespec t[2] = {{.tv_sec = 1234567000}, {.tv_sec = 1234567000}};
+    struct stat link, file;
+
+    return symlinkat("t", p->dir, "s") == 0 && touch(p, "t") &&
+           utimensat(p->dir, "s", t, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstatat(p->dir, "s", &link, AT_SYMLINK_NOFOLLOW) == 0 &&
+           link.st_mtim.tv_sec == 1234567000 && fstatat(p->dir, "t", &file, 0) == 0 &&
+           file.st_mtim.tv_sec != 1234567000;
+}
+static bool has_symlink(const struct probe *p) {
+    static const char target[] = "/../no where/";
+    char buf[sizeof(target)];
+
+    return symlinkat(target, p->dir, "u") == 0 &&
+           readlinkat(p->dir, "u", buf, sizeof(buf)) == sizeof(target) - 1 &&
+           memcmp(buf, target, sizeof(target) - 1) == 0;
 }
 static bool has_xattr_user(const struct probe *p) {
     return fsetxattr(p->fd, "user.holdfast.probe", "1", 1, 0) == 0;
@@ -125,9 +153,10 @@ static bool has_fsync(const struct probe *p) {
 }
 
 static bool (*const tests[STORE_CAPS])(const struct probe *) = {
-    has_hardlink,  has_xattr_user, has_xattr_trusted, has_acl,     has_stable_ino, has_time_ns,
-    has_chown,     has_mknod,      has_punch,         has_reflink, has_noreplace,  has_exchange,
-    has_fsync_dir, has_syncfs,     has_rename_over,   has_fsync,
+    has_hardlink,  has_xattr_user, has_xattr_trusted, has_acl,     has_stable_ino,
+    has_time_ns,   has_chown,      has_mknod,         has_punch,   has_reflink,
+    has_noreplace, has_exchange,   has_fsync_dir,     has_syncfs,  has_rename_over,
+    has_fsync,     has_link_blind, has_link_attr,     has_symlink,
 };
 
 /* Where a removed file was open, libfuse keeps it hidden in the folder until its release, which comes

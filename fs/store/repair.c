@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "store/at.h"
 #include "store/copy.h"
 #include "store/store_int.h"
 
@@ -23,7 +24,7 @@ static int move_to_lost(struct store *st, int dirfd, const char *name) {
         if (faccessat(folder, lost, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
             continue;
         }
-        return renameat(dirfd, name, folder, lost) < 0 ? -errno : 0;
+        return at_rename(dirfd, name, folder, lost, 0);
     }
     return -EEXIST;
 }
@@ -46,8 +47,8 @@ static bool is_empty(int dirfd, const char *name) {
 static int repair_at(int from, struct store *to_store, int to, const char *name, bool attrs_only) {
     struct copy_stat stat = {0};
     struct stat a, b;
-    bool have_a = fstatat(from, name, &a, AT_SYMLINK_NOFOLLOW) == 0;
-    bool have_b = fstatat(to, name, &b, AT_SYMLINK_NOFOLLOW) == 0;
+    bool have_a = at_stat(from, name, -1, &a) == 0;
+    bool have_b = at_stat(to, name, -1, &b) == 0;
 
     if (have_a && have_b && ((a.st_mode ^ b.st_mode) & S_IFMT) == 0) {
         return attrs_only ? copy_attrs(from, name, to, name, &stat)
@@ -92,8 +93,9 @@ int store_clear_open(struct store *st) {
         return err;
     }
     while ((e = readdir(d))) {
-        if (e->d_name[0] != '.' && unlinkat(dirfd(d), e->d_name, 0) < 0) {
-            return -errno;
+        err = e->d_name[0] != '.' ? at_unlink(dirfd(d), e->d_name, 0) : 0;
+        if (err < 0) {
+            return err;
         }
     }
     return 0;

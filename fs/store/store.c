@@ -188,11 +188,17 @@ static int make_folder(int at, const char *name) {
     return 0;
 }
 
+static uint32_t kept_aside(uint32_t caps) {
+    return STORE_KEPT_ASIDE & ~caps;
+}
+
 int store_format(const char *path, const struct super *super, bool adopt, struct why *why) {
     scope_fd int root = open_root(path, why);
     scope_fd int folder = -1;
     uint8_t bytes[SUPER_BYTES];
-    struct super old;
+    struct super me = *super, old;
+    struct super_member *m = super_member_of(&me, &me.store_id);
+    uint32_t caps = m ? m->caps : 0;
     int err;
 
     if (root < 0) {
@@ -222,6 +228,9 @@ int store_format(const char *path, const struct super *super, bool adopt, struct
     }
     err = make_folder(folder, STORE_OPEN_FOLDER);
     err = err < 0 ? err : make_folder(folder, STORE_LOST_FOLDER);
+    if (err == 0 && kept_aside(caps)) {
+        err = side_format(folder, &(struct side_head){super->volume_id, super->store_id});
+    }
     super_encode(super, bytes);
     for (unsigned i = 0; err == 0 && i < SUPER_SLOTS; i++) {
         char name[16];
@@ -327,6 +336,17 @@ static int open_parts(struct store *st, struct why *why) {
     return 0;
 }
 
+static int open_side(struct store *st, struct why *why) {
+    struct side_head head = {st->super.volume_id, st->super.store_id};
+    uint32_t lacks = kept_aside(st->caps);
+    int err = lacks ? side_open(st->root, st->folder, &head, lacks, st->path, why, &st->side) : 0;
+
+    if (err == 0) {
+        st->caps |= lacks & ~(uint32_t)(st->caps & STORE_LINK_BLIND ? 0 : STORE_HARDLINK);
+    }
+    return err;
+}
+
 int store_open(const char *path, struct why *why, struct store **ret_store) {
     struct store *st = calloc(1, sizeof(*st));
     struct super_member *m;
@@ -349,6 +369,11 @@ int store_open(const char *path, struct why *why, struct store **ret_store) {
     }
     m = super_member_of(&st->super, &st->super.store_id);
     st->caps = m ? m->caps : 0;
+    err = open_side(st, why);
+    if (err < 0) {
+        store_close(st);
+        return err;
+    }
     *ret_store = st;
     return 0;
 }
@@ -360,6 +385,7 @@ void store_attach(struct store *st, struct obj_table *table, uint8_t index, unsi
 }
 
 void store_let_go(struct store *st) {
+    side_let_go(st->side);
     dirfds_release(&st->dirs);
     cleanup_fd(&st->log.fd);
     close_slots(st->slot_fd);
@@ -373,11 +399,15 @@ void store_close(struct store *st) {
         return;
     }
     store_let_go(st);
+    side_free(st->side);
     free(st);
 }
 
 struct vol *store_vol(struct store *st) {
     return &st->vol;
+}
+int store_sync(struct store *st) {
+    return st->vol.ops->sync(&st->vol);
 }
 const char *store_path(const struct store *st) {
     return st->path;
@@ -390,9 +420,6 @@ uint64_t store_root_ino(const struct store *st) {
 }
 uint32_t store_caps(const struct store *st) {
     return st->caps;
-}
-void store_mask_caps(struct store *st, uint32_t missing) {
-    st->caps &= ~missing;
 }
 void store_instance(const struct store *st, uint64_t *ret_dev, uint64_t *ret_ino,
                     uint64_t *ret_mount) {

@@ -2,7 +2,8 @@
  *
  *     STORE/              the volume's files, plain
  *     STORE/.holdfast/    ours, 0700: super.0 super.1 (superblock), open/ (open files that have no
- *                         name any more), lost/ (what a repair moved out of the way)
+ *                         name any more), lost/ (what a repair moved out of the way), side (what
+ *                         its filesystem cannot hold)
  *
  * A store is opened once. Its identity (device, mount instance, ids in its superblock) is taken
  * then and compared again by store_check(), so that a bare directory below a mount that vanished is
@@ -39,8 +40,15 @@ enum store_cap {
     STORE_SYNCFS = 1 << 13,      /* syncfs reaches the platter; on FUSE it does nothing */
     STORE_RENAME_OVER = 1 << 14, /* required */
     STORE_FSYNC = 1 << 15,       /* required */
-    STORE_CAPS = 16,
+    STORE_LINK_BLIND =
+        1 << 16,               /* link(2) works, but two names do not show that they are one file */
+    STORE_LINK_ATTR = 1 << 17, /* a symlink has an owner and times of its own */
+    STORE_SYMLINK = 1 << 18,   /* reads back any target (sshfs may refuse absolute ones) */
+    STORE_CAPS = 19,
     STORE_REQUIRED = STORE_RENAME_OVER | STORE_FSYNC,
+    /* What a side file (store/side.h) makes up for; hard links only where names can share bytes. */
+    STORE_KEPT_ASIDE = STORE_HARDLINK | STORE_XATTR_USER | STORE_XATTR_TRUSTED | STORE_ACL |
+                       STORE_TIME_NS | STORE_CHOWN | STORE_MKNOD | STORE_LINK_ATTR | STORE_SYMLINK,
 };
 
 struct store_cap_info {
@@ -77,6 +85,8 @@ void store_let_go(struct store *store);
 void store_close(struct store *store);
 
 struct vol *store_vol(struct store *store);
+/* syncfs(2), and what is kept aside. Where a store has no syncfs, files are synced one by one. */
+int store_sync(struct store *store) must_check;
 /* Closes the folders that are kept open for later use, if there are more than `keep`. Any thread.
  */
 void store_close_folders(struct store *store, uint64_t keep);
@@ -86,9 +96,8 @@ uint64_t store_root_ino(const struct store *store);
 /* "ext4", "xfs", "fuse" ... and whether it is on another machine or behind FUSE. */
 const char *store_fs_name(const struct store *store);
 bool store_is_remote(const struct store *store);
+/* What it can do, with what its side file makes up for. */
 uint32_t store_caps(const struct store *store);
-/* For tests: takes capabilities away. */
-void store_mask_caps(struct store *store, uint32_t missing);
 
 /* Which instance of the mount it was opened on. */
 void store_instance(const struct store *store, uint64_t *ret_dev, uint64_t *ret_ino,

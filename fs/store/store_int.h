@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "store/side.h"
 #include "store/store.h"
 
 struct dir_slot;
@@ -28,6 +29,7 @@ struct store {
     uint8_t index;
     uint32_t caps;
     struct obj_table *table;
+    struct side *side; /* NULL: its filesystem holds all there is */
     /* owned by whoever writes superblocks (the mirror's member lock) */
     struct super super;
     struct dirfds dirs;

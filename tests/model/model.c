@@ -469,8 +469,10 @@ int main(int argc, char **argv) {
                                             {"steps", required_argument, NULL, 'n'},
                                             {"stores", required_argument, NULL, 'm'},
                                             {"faults", no_argument, NULL, 'f'},
+                                            {"lesser", no_argument, NULL, 'l'},
                                             {0}};
     unsigned long seed = 1, steps = 2000, stores = 3;
+    uint32_t lacks = 0;
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -487,13 +489,16 @@ int main(int argc, char **argv) {
         case 'f':
             faults = true;
             break;
+        case 'l':
+            lacks = STORE_KEPT_ASIDE;
+            break;
         default:
             return 2;
         }
     }
     (void)printf("seed %lu\n", seed);
     random_state = seed;
-    rig_up(&rig, (unsigned)stores);
+    rig_up_lesser(&rig, (unsigned)stores, lacks);
     if (vol_mem_new(&mem) < 0) {
         return 1;
     }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/io.h"
+#include "heal/tree.h"
 #include "store/segment.h"
 #include "tree.h"
 
@@ -53,6 +54,10 @@ static void rig_journal(struct rig *r, struct mirror_config *mc) {
 }
 
 void rig_up(struct rig *r, unsigned stores) {
+    rig_up_lesser(r, stores, 0);
+}
+
+void rig_up_lesser(struct rig *r, unsigned stores, uint32_t lacks) {
     const char *base = getenv("TMPDIR");
     struct mirror_config mc = {
         .count = stores, .dirfds_max = 32, .write_witness = write_witness, .witness_arg = r};
@@ -61,6 +66,7 @@ void rig_up(struct rig *r, unsigned stores) {
 
     memset(r, 0, sizeof(*r));
     r->count = stores;
+    r->lacks = lacks;
     (void)snprintf(r->dir, sizeof(r->dir), "%s/holdfast-rig-XXXXXX",
                    base && strlen(base) < 30 ? base : "/tmp");
     if (!mkdtemp(r->dir)) {
@@ -78,6 +84,7 @@ void rig_up(struct rig *r, unsigned stores) {
         assert(err == 0);
         s.store_id = s.member[i].id;
         err = store_probe(r->path[i], &s.member[i].caps, &why);
+        s.member[i].caps &= ~(i + 1 == stores ? lacks : 0);
         err = err < 0 ? err : store_format(r->path[i], &s, false, &why);
         err = err < 0 ? err : store_open(r->path[i], &why, &mc.member[i].store);
         err = err < 0 ? err : vol_fault_new(store_vol(mc.member[i].store), &r->fault[i]);
@@ -115,10 +122,41 @@ struct super rig_super(const struct rig *r, unsigned store) {
     return s;
 }
 
+/* The path of a whole copy of a store, made from it alone. */
+static const char *whole(const struct rig *r, unsigned i, char path[256]) {
+    struct heal_options options = {.all_data = true, .since_s = UINT64_MAX};
+    struct super s = *store_super(r->store[i]);
+    struct copy_stat stat;
+    struct store *copy;
+    struct why why = {""};
+    int err;
+
+    (void)snprintf(path, 256, "%s/whole", r->dir);
+    err = mkdir(path, 0755);
+    s.store_id = s.member[0].id = id_new();
+    err = err < 0 ? err : store_probe(path, &s.member[0].caps, &why);
+    err = err < 0 ? err : store_format(path, &s, false, &why);
+    err = err < 0 ? err : store_open(path, &why, &copy);
+    err = err < 0 ? err : heal_tree(r->store[i], copy, &options, &stat, &why);
+    if (err < 0) {
+        (void)fprintf(stderr, "rig: %s\n", why.text);
+        abort();
+    }
+    store_close(copy);
+    return path;
+}
+
 long rig_differences(const struct rig *r, unsigned a, unsigned b) {
     struct tree_options o = {.times = true, .differences_max = 20, .out = stderr};
+    const char *path[2] = {r->path[a], r->path[b]};
+    char copy[256];
 
-    return tree_compare(r->path[a], r->path[b], &o);
+    for (unsigned k = 0; k < 2; k++) {
+        unsigned i = k ? b : a;
+
+        path[k] = r->lacks && i + 1 == r->count ? whole(r, i, copy) : path[k];
+    }
+    return tree_compare(path[0], path[1], &o);
 }
 
 void rig_down(struct rig *r) {

@@ -8,6 +8,7 @@
 struct rig {
     char dir[64];
     unsigned count;
+    uint32_t lacks; /* of the last store */
     char path[STORES_MAX][128];
     struct store *store[STORES_MAX];
     struct vol *fault[STORES_MAX];
@@ -22,11 +23,14 @@ struct rig {
 
 /* New stores, formatted, and a mirror over them. Aborts on failure: a test cannot go on. */
 void rig_up(struct rig *rig, unsigned stores);
+/* The same; the last store lacks these capabilities (enum store_cap). */
+void rig_up_lesser(struct rig *rig, unsigned stores, uint32_t lacks);
 /* One of its stores, still open. */
 struct store *rig_store(struct rig *rig, unsigned store);
 /* The superblock that is on the disk of a store now. */
 struct super rig_super(const struct rig *rig, unsigned store);
-/* How many differences there are between the stores `a` and `b`, mtimes included. */
+/* How many differences there are between the stores `a` and `b`, mtimes included. A lesser store is
+ * copied to a whole one for that. */
 long rig_differences(const struct rig *rig, unsigned a, unsigned b);
 /* Ends the mirror and removes everything. */
 void rig_down(struct rig *rig);

@@ -1,0 +1,45 @@
+/* System calls on the objects of stores, as (folder descriptor, name), never following a link. Where
+ * the store's filesystem lacks something, its side file makes up for it, so that all stores look the
+ * same from here on. The only way in which Holdfast touches a volume's names and attributes; bytes
+ * and listings need no help and are read and written directly.
+ *
+ * Results are 0 (or a count) or a negative errno. `fd` is the open object, or -1; with it, `dir` may be
+ * -1 if the object has no name any more. Any thread; two changes of one object must not meet. */
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+#include "base/cred.h"
+
+int at_stat(int dir, const char *name, int fd, struct stat *ret_attr) must_check;
+
+int at_symlink(const char *target, int dir, const char *name) must_check;
+ssize_t at_readlink(int dir, const char *name, char *buf, size_t size) must_check;
+/* A device, FIFO or socket. */
+int at_mknod(int dir, const char *name, mode_t mode, dev_t rdev) must_check;
+/* After any object was made: what the name stood for is forgotten, and, unless `who` is NULL (a copy,
+ * whose attributes come next), its owner and ACLs are what a local filesystem gives a new object of
+ * `mode` (before the umask). */
+int at_made(int dir, const char *name, mode_t mode, const struct cred *who) must_check;
+int at_link(int dir, const char *name, int to_dir, const char *to_name) must_check;
+int at_rename(int dir, const char *name, int to_dir, const char *to_name,
+              unsigned flags) must_check;
+int at_unlink(int dir, const char *name, int flags);
+/* With all below it: io_remove_tree(). */
+int at_remove_tree(int dir, const char *name) must_check;
+
+/* -1: stays as it is. */
+int at_chown(int dir, const char *name, int fd, uid_t uid, gid_t gid) must_check;
+int at_chmod(int dir, const char *name, int fd, mode_t mode) must_check;
+int at_utimes(int dir, const char *name, int fd, const struct timespec times[2]) must_check;
+
+ssize_t at_getxattr(int dir, const char *name, const char *key, void *buf, size_t size) must_check;
+ssize_t at_listxattr(int dir, const char *name, char *buf, size_t size) must_check;
+int at_setxattr(int dir, const char *name, const char *key, const void *value, size_t size,
+                int flags) must_check;
+int at_removexattr(int dir, const char *name, const char *key) must_check;
+
+/* Its data changed: file capabilities go. */
+int at_written(int dir, const char *name) must_check;

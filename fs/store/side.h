@@ -1,0 +1,56 @@
+/* What a store's filesystem cannot hold (owners, devices, nanoseconds, xattrs, ACLs, which names are
+ * links of one file), kept in STORE/.holdfast/side, so that the store alone is a whole copy. Only
+ * stores that lack something have one; all of it is also in memory, about 300 bytes an object that
+ * needs an entry.
+ *
+ * Objects go by their path: what moves a folder moves all below it in one step. Everybody who touches
+ * objects of stores does it through store/at.h, which is the only caller of the functions below the
+ * line.
+ *
+ * Changes are one append each; side_sync() makes them durable, and an fsync of anything on the store
+ * does that first. The file is written anew when more than half of it is out of date.
+ *
+ * Any thread. */
+#pragma once
+
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "format/side.h"
+
+struct side;
+
+/* An empty one in our folder of a new store. */
+int side_format(int folder, const struct side_head *head) must_check;
+
+/* Reads it. `lacks`: which of STORE_KEPT_ASIDE the store cannot do. `root`, `folder`: of the store, open as
+ * long as this is; `path`: for messages. -HFE_CORRUPT if it is missing or damaged. */
+int side_open(int root, int folder, const struct side_head *head, uint32_t lacks, const char *path,
+              struct why *why, struct side **ret_side) must_check;
+int side_sync(struct side *side) must_check;
+/* Closes the file; only calls that are still under way may use it afterwards. Accepts NULL. */
+void side_let_go(struct side *side);
+void side_free(struct side *side);
+
+/* --- for store/at.h --- */
+
+/* The side file of the store that `dir` lies on, and the path of dir/name in it. 0: there is none (no
+ * such store is open, or `dir` is -1). 1, or -ENAMETOOLONG, -errno. */
+int side_find(int dir, const char *name, struct side **ret_side,
+              char ret_path[PATH_BYTES]) must_check;
+/* Does the store lack `cap` (enum store_cap)? */
+bool side_lacks(const struct side *side, uint32_t cap);
+
+/* Puts what is kept about `path` over what the store says. */
+void side_overlay(struct side *side, const char *path, struct stat *attr);
+/* A copy of what is kept about `path`; `*ret_bytes` (free it) holds its xattrs. */
+int side_get(struct side *side, const char *path, struct side_attr *ret_attr,
+             uint8_t **ret_bytes) must_check;
+/* Is any xattr kept that begins with "security.capability"? Cheap. */
+bool side_has_capabilities(struct side *side);
+/* All that is kept about `path` is `attr` from here on. */
+int side_set(struct side *side, const char *path, const struct side_attr *attr) must_check;
+int side_drop(struct side *side, const char *path) must_check;
+int side_move(struct side *side, const char *from, const char *to) must_check;
+int side_swap(struct side *side, const char *a, const char *b) must_check;
+int side_link(struct side *side, const char *path, const char *other) must_check;
