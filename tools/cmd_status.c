@@ -57,6 +57,12 @@ static void print_store(const json_t *s, const struct args *a) {
 
     (void)snprintf(where, sizeof(where), "%s%s%s%s", *text_of(s, "path") ? text_of(s, "path") : "-",
                    *text_of(s, "fs") ? " (" : "", text_of(s, "fs"), *text_of(s, "fs") ? ")" : "");
+    if (a->verbose && number_of(s, "latency_us") > 0) {
+        size_t used = strlen(where);
+
+        (void)snprintf(where + used, sizeof(where) - used, ", %.1f ms a change",
+                       (double)number_of(s, "latency_us") / 1000);
+    }
     (void)printf(
         "  %-10s %-8s %-34s %5lld %6lld %6lld %8s %8s\n", text_of(s, "label"), text_of(s, "state"),
         where, number_of(s, "read_errors"), number_of(s, "write_errors"),

@@ -1,10 +1,14 @@
 #include "base/clock.h"
 
-int64_t clock_ms(void) {
+int64_t clock_us(void) {
     struct timespec now;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t clock_ms(void) {
+    return clock_us() / 1000;
 }
 
 struct timespec clock_deadline(int timeout_ms) {

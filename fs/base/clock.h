@@ -7,6 +7,8 @@
 
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t clock_ms(void);
+/* Microseconds of it. */
+int64_t clock_us(void);
 /* CLOCK_MONOTONIC, timeout_ms from now: for pthread_cond_timedwait on such a condition. */
 struct timespec clock_deadline(int timeout_ms);
 /* Seconds since the epoch. */

@@ -39,7 +39,8 @@ static json_t *progress_json(const struct mirror_progress *p) {
                      "bytes_per_s", (json_int_t)p->bytes_per_s, "seconds_left", (json_int_t)eta);
 }
 
-/* `behind`: frames that were told since it left: what its catch-up reads. */
+/* `behind`: frames that were told since it left: what its catch-up reads. Of a passive one: bytes
+ * that were written since. */
 static json_t *store_json(const struct mirror_status *s, const struct mirror_member_status *m) {
     bool away = m->state != MEMBER_ONLINE;
     json_t *o = json_pack(
@@ -51,8 +52,12 @@ static json_t *store_json(const struct mirror_status *s, const struct mirror_mem
         (json_int_t)m->checksum_errors, "total_bytes", (json_int_t)m->total_bytes, "free_bytes",
         (json_int_t)m->free_bytes, "stuck_calls", (int)m->stuck_calls);
 
+    (void)json_object_set_new(o, "latency_us", json_integer((json_int_t)m->latency_us));
+    (void)json_object_set_new(o, "lag_bytes", json_integer((json_int_t)m->lag_bytes));
+    (void)json_object_set_new(o, "lag_seconds", json_integer((json_int_t)m->lag_s));
     (void)json_object_set_new(o, "behind",
-                              away && m->position != 0
+                              m->state == MEMBER_PASSIVE ? json_integer((json_int_t)m->lag_bytes)
+                              : away && m->position != 0
                                   ? json_integer((json_int_t)(s->position - m->position))
                                   : json_integer(away ? -1 : 0));
     (void)json_object_set_new(o, "catchup", progress_json(&m->progress));
@@ -132,8 +137,8 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
             if (!*action) {
                 (void)snprintf(text, sizeof(text),
                                "All stores that serve are equal and online. Store \"%s\" follows "
-                               "behind; it is not crash-consistent while it does.",
-                               m->label);
+                               "%llu s behind; it is not crash-consistent while it does.",
+                               m->label, (unsigned long long)m->lag_s);
             }
         } else if (m->state != MEMBER_ONLINE) {
             explain_store(v, s, m, text, sizeof(text), action, sizeof(action));

@@ -469,6 +469,7 @@ static int build(struct gather *g, struct assembly *a, struct why *why) {
     char ring[PATH_BYTES];
     struct mirror_config mc = {.count = g->count,
                                .min_stores = g->options->min_stores,
+                               .policy = g->options->policy,
                                .super = g->record,
                                .stable = g->stable,
                                .position = g->position,

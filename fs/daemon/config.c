@@ -347,6 +347,10 @@ static bool parse_flag(const char *word, struct mount_options *o) {
         {"dev", &o->dev, true},
         {"cache=writeback", &o->writeback, true},
         {"cache=through", &o->writeback, false},
+        {"on-full=drop", &o->policy.drop_full, true},
+        {"on-full=fail", &o->policy.drop_full, false},
+        {"passive-policy=slow", &o->policy.lag_slows, true},
+        {"passive-policy=report", &o->policy.lag_slows, false},
     };
 
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
@@ -358,7 +362,37 @@ static bool parse_flag(const char *word, struct mount_options *o) {
     return false;
 }
 
+/* Seconds such as 10s, 0.5 or 200ms, as milliseconds. */
+static bool parse_time(const char *text, double *ret_ms) {
+    char *end;
+    double n = strtod(text, &end);
+
+    *ret_ms = strcmp(end, "ms") == 0 ? n : n * 1000;
+    return end != text && n > 0 && (!*end || strcmp(end, "s") == 0 || strcmp(end, "ms") == 0);
+}
+
+/* 30s, or bytes such as 64M. */
+static int parse_lag(const char *text, struct mirror_policy *p, struct why *why) {
+    static const char units[] = "KMGT";
+    char *end;
+    double n = strtod(text, &end), ms;
+    const char *unit = *end ? strchr(units, *end) : NULL;
+
+    if (unit && end != text && end[1] == '\0' && n > 0) {
+        p->lag_bytes = (uint64_t)(n * (double)(UINT64_C(1024) << (10 * (unit - units))));
+        return 0;
+    }
+    if (strchr(text, 's') && parse_time(text, &ms) && ms >= 1000) {
+        p->lag_s = (uint64_t)(ms / 1000);
+        return 0;
+    }
+    return why_set(
+        why, -HFE_USAGE,
+        "passive-lag takes seconds or bytes, such as 30s or 64M; give it twice for both");
+}
+
 static int parse_option(const char *word, struct mount_options *o, struct why *why) {
+    double ms;
     char *end;
 
     if (*word == '\0' || IN(dropped, word) || strncmp(word, "x-", 2) == 0 ||
@@ -372,15 +406,22 @@ static int parse_option(const char *word, struct mount_options *o, struct why *w
                    : why_set(why, -HFE_USAGE, "fsname is too long");
     }
     if (strncmp(word, "store-timeout=", 14) == 0) {
-        double seconds = strtod(word + 14, &end);
-
-        if (end == word + 14 || seconds < 0.5 || seconds > 3600 ||
-            (*end && strcmp(end, "s") != 0)) {
+        if (!parse_time(word + 14, &ms) || ms < 500 || ms > 3600e3) {
             return why_set(why, -HFE_USAGE,
                            "store-timeout takes seconds, from 0.5 to 3600, such as 10s");
         }
-        o->store_timeout_ms = (unsigned)(seconds * 1000);
+        o->store_timeout_ms = (unsigned)ms;
         return 0;
+    }
+    if (strncmp(word, "slow-store=", 11) == 0) {
+        if (!parse_time(word + 11, &ms) || ms > 3600e3) {
+            return why_set(why, -HFE_USAGE, "slow-store takes a time, such as 200ms");
+        }
+        o->policy.slow_us = (uint64_t)(ms * 1000);
+        return 0;
+    }
+    if (strncmp(word, "passive-lag=", 12) == 0) {
+        return parse_lag(word + 12, &o->policy, why);
     }
     if (strncmp(word, "min-stores=", 11) == 0) {
         unsigned long n = strtoul(word + 11, &end, 10);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/id.h"
 #include "base/limits.h"
+#include "mirror/mirror.h"
 
 struct config_store {
     char label[LABEL_BYTES];
@@ -47,6 +48,7 @@ void config_drop_store(struct config *config, unsigned index);
 struct mount_options {
     bool degraded, force, read_only, writeback, suid, dev;
     unsigned min_stores, store_timeout_ms;
+    struct mirror_policy policy;
     char fsname[VOLUME_NAME_BYTES];
     char for_kernel[256]; /* passed on as they are: noatime, sync ... */
 };

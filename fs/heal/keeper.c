@@ -208,6 +208,7 @@ static int read_log(struct keeper *k, struct catchup *c, struct store *from, uin
 /* A round: what was told up to a cut is made equal. */
 static int one_round(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
                      struct why *why) {
+    struct mirror_followed point = mirror_now(k->m);
     uint64_t to;
     int err = mirror_cut(k->m, &to);
 
@@ -219,6 +220,9 @@ static int one_round(struct keeper *k, struct catchup *c, struct store *from, ui
     err = err < 0 ? err : catchup_names(c, why);
     phase(k, "bytes", catchup_bytes_left(c));
     err = err < 0 ? err : catchup_data(c, why);
+    if (err == 0 && catchup_pending(c) == 0) {
+        mirror_followed(k->m, k->i, &point);
+    }
     if (err == 0) {
         catchup_next(c);
     }

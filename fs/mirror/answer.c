@@ -165,10 +165,11 @@ static int settle_disagreement(struct mirror *m, struct change *c, unsigned lead
 }
 
 struct outcome {
-    int leader;   /* the first store that took it, or -1 */
-    int answer;   /* of the leader, or why nobody took it */
-    uint32_t bad; /* bit per store that gave a device error */
-    int bad_err;
+    int leader;    /* the first store that took it, or -1 */
+    int answer;    /* of the leader, or why nobody took it */
+    uint32_t bad;  /* bit per store that gave a device error */
+    uint32_t full; /* bit per store that has no room, and is dropped if another has */
+    int bad_err, full_err;
     bool masked; /* a store never could */
 };
 
@@ -196,6 +197,13 @@ static bool account(struct mirror *m, struct change *c, struct outcome *o, unsig
             return true;
         }
         break;
+    case ANSWER_LIMIT:
+        if (m->policy.drop_full && (err == -ENOSPC || err == -EDQUOT)) {
+            o->full |= 1u << i;
+            o->full_err = err;
+            return true;
+        }
+        break;
     default:
         break;
     }
@@ -205,6 +213,18 @@ static bool account(struct mirror *m, struct change *c, struct outcome *o, unsig
     }
     o->answer = err;
     return false;
+}
+
+/* Stores without room: they are lost if enough others took the change, else it fails. */
+static void drop_full(struct mirror *m, struct change *c, struct outcome *o) {
+    if (o->leader >= 0 && (unsigned)__builtin_popcount(c->took) >= m->min_stores) {
+        o->bad_err = o->bad ? o->bad_err : o->full_err;
+        o->bad |= o->full;
+        return;
+    }
+    c->refused = __builtin_ctz(o->full);
+    c->failed = o->leader >= 0 ? c->refused : -1;
+    o->answer = o->full_err;
 }
 
 static int blame(struct mirror *m, const struct change *c, uint32_t bad, int err) {
@@ -231,6 +251,9 @@ static int change_all(struct mirror *m, struct change *c) {
         if (!account(m, c, &o, order[k], apply_once(m, c, order[k]))) {
             break;
         }
+    }
+    if (c->failed < 0 && o.full) {
+        drop_full(m, c, &o);
     }
     if (c->failed >= 0) {
         take_back(m, c);

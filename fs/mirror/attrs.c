@@ -224,7 +224,7 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
     int err;
 
     fix_times(&set);
-    gate_enter(&m->gate);
+    change_enter(m);
     if (f && f->writable && (set.set & VOL_SET_SIZE)) {
         ac.file = f;
         ac.c.needs_handle = is_open_on;
@@ -315,7 +315,7 @@ static int change_xattr(struct mirror *m, struct attr_change *ac) {
 
     /* An ACL may change the mode. */
     atomic_fetch_and(&ac->obj->flags, (uint8_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS));
-    gate_enter(&m->gate);
+    change_enter(m);
     rwlock_read(&m->names);
     err = change_held(m, ac);
     atomic_fetch_and(&ac->obj->flags,

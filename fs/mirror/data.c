@@ -367,7 +367,7 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
     d->c.obj = d->file->obj;
     d->c.off = (uint64_t)d->off;
     d->c.len = d->shifts ? 0 : (uint64_t)d->len;
-    gate_enter(&m->gate);
+    change_enter(m);
     err = mfile_on_all(m, d->file);
     err = err < 0 || !d->from ? err : mfile_on_all(m, d->from);
     if (err < 0) {
@@ -481,7 +481,7 @@ int mirror_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool data_
         rwlock_read_done(&m->names);
     }
     err = log_make_durable(m, obj->told_position);
-    gate_enter(&m->gate);
+    change_enter(m);
     err = err < 0 ? err : mfile_on_all(m, f);
     for (unsigned i = 0; i < m->count; i++) {
         handles[i] = mfile_handle(m, f, i);

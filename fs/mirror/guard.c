@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "mirror/guard_int.h"
 
@@ -33,8 +34,13 @@ int guard_make(struct op *o) {
     struct guard *g = o->g;
     enum guard_kind kind = (enum guard_kind)o->call.kind;
     struct obj *a = o->a, *b = o->b;
+    int64_t since = kind == GUARD_READ ? 0 : clock_us();
 
     if (fiber_block(&o->call)) {
+        if (since > 0) {
+            atomic_fetch_add_explicit(&g->spent_us, (uint64_t)(clock_us() - since),
+                                      memory_order_relaxed);
+        }
         atomic_fetch_add_explicit(&g->answered[kind], 1, memory_order_relaxed);
         atomic_fetch_sub(&g->calls, 1);
         return 0;
@@ -194,6 +200,11 @@ bool guard_is_open(const struct guard *g) {
 
 unsigned guard_calls(const struct guard *g) {
     return (unsigned)atomic_load(&g->calls);
+}
+
+void guard_spent(const struct guard *g, uint64_t *ret_us, uint64_t *ret_calls) {
+    *ret_us = atomic_load(&g->spent_us);
+    *ret_calls = atomic_load(&g->answered[GUARD_CHANGE]) + atomic_load(&g->answered[GUARD_SLOW]);
 }
 
 /* --- the watchdog's side --- */

@@ -51,6 +51,8 @@ bool guard_handle_ok(const struct guard *guard, struct vol_handle handle);
 int guard_call(struct guard *guard, enum guard_kind kind, int (*fn)(void *arg), void *arg,
                size_t size) must_check;
 
+/* Since it was made: how many calls returned that are no reads, and how long they took. */
+void guard_spent(const struct guard *guard, uint64_t *ret_us, uint64_t *ret_calls);
 /* For how long, in ms, calls of this kind have waited while none of its kind (or a slower one) was
  * answered. 0: none waits. Called at every tick, by one thread that runs no fiber. */
 int64_t guard_silence(struct guard *guard, enum guard_kind kind, int64_t now_ms);

@@ -23,7 +23,7 @@ struct guard {
     _Atomic bool open;
     _Atomic uint64_t epoch; /* one more at each opening */
     _Atomic int calls;
-    _Atomic uint64_t answered[GUARD_KINDS];
+    _Atomic uint64_t answered[GUARD_KINDS], spent_us;
     /* owned by the watchdog */
     uint64_t seen[GUARD_KINDS];
     int64_t seen_ms[GUARD_KINDS];

@@ -180,6 +180,9 @@ void log_change(struct mirror *m, const struct change *c, struct journal_intent 
     uint64_t last = 0;
 
     ret_intent->slot = -1;
+    if (c->tells == TELLS_DATA) {
+        atomic_fetch_add_explicit(&m->written, c->len, memory_order_relaxed);
+    }
     switch (c->tells) {
     case TELLS_NOTHING:
         return;

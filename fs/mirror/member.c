@@ -619,6 +619,9 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
         r->total_bytes = member->total_bytes;
         r->free_bytes = member->free_bytes;
         r->progress = member->progress;
+        r->latency_us = atomic_load(&member->latency_us);
+        r->lag_bytes = atomic_load(&member->lag_bytes);
+        r->lag_s = atomic_load(&member->lag_s);
         r->passive = atomic_load(&member->passive);
         s->following += member->state == MEMBER_PASSIVE;
         r->stuck_calls = guard_is_open(member->guard) ? 0 : guard_calls(member->guard);

@@ -243,6 +243,7 @@ int mirror_new(const struct mirror_config *c, struct why *why, struct vol **ret_
         return why_set(why, -ENOMEM, "out of memory");
     }
     m->vol.ops = &mirror_ops;
+    m->policy = c->policy;
     m->min_stores = c->min_stores > 0 ? c->min_stores : 1;
     m->events = c->events;
     m->super = m->shown = c->super;
@@ -310,6 +311,7 @@ void mirror_tick(struct mirror *m) {
         m->space_checked_ms = now;
         check_space(m);
     }
+    policy_tick(m, now);
 }
 
 struct alive_call {

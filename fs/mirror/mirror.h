@@ -34,13 +34,23 @@ struct mirror_member_config {
     const char *reason; /* why it is not ONLINE */
 };
 
+/* What the admin allows. Zeros: nothing is done about it. */
+struct mirror_policy {
+    bool drop_full;     /* a store without room is FAULTED; else the change fails */
+    uint64_t slow_us;   /* a store that takes longer for a change, on average, goes OFFLINE */
+    uint64_t lag_bytes; /* so far may a passive store fall behind */
+    uint64_t lag_s;
+    bool lag_slows; /* beyond that changes are slowed down; else it is only told */
+};
+
 struct mirror_config {
     struct mirror_member_config member[STORES_MAX];
     unsigned count;
     unsigned min_stores;       /* successes a change needs; 1 or more */
     unsigned store_timeout_ms; /* silence after which a store is lost; 0: 10 s */
     unsigned dirfds_max;       /* cached folders of each store */
-    struct super super;        /* the record in force: ids, generation, counts */
+    struct mirror_policy policy;
+    struct super super; /* the record in force: ids, generation, counts */
     struct journal
         *journal;      /* goes on where the logs of the ONLINE stores end. Freed by the mirror */
     uint64_t position; /* up to where they have it */
@@ -204,6 +214,15 @@ struct mirror_progress {
 void mirror_set_progress(struct mirror *mirror, unsigned index,
                          const struct mirror_progress *progress);
 
+/* A point in the life of the volume. */
+struct mirror_followed {
+    uint64_t position, written; /* of the journal; bytes of data changed since the mount */
+    int64_t at_ms;
+};
+struct mirror_followed mirror_now(struct mirror *mirror);
+/* A passive store has all that was there at that point. */
+void mirror_followed(struct mirror *mirror, unsigned index, const struct mirror_followed *point);
+
 /* What `status` shows. Never touches a store. Any thread. */
 struct mirror_member_status {
     unsigned index;
@@ -217,6 +236,8 @@ struct mirror_member_status {
     uint64_t position; /* of one that is away: since when it lacks changes */
     struct mirror_progress progress;
     uint64_t since_s, read_errors, write_errors, checksum_errors, total_bytes, free_bytes;
+    uint64_t latency_us;       /* of a call, on average in a busy second lately; 0: not known */
+    uint64_t lag_bytes, lag_s; /* of a passive one */
 };
 struct mirror_status {
     unsigned count, online, following; /* following: PASSIVE, as it should be */

@@ -43,16 +43,23 @@ struct member {
     _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
     _Atomic bool passive;  /* as recorded: it is to follow behind */
     _Atomic bool silent, waits;
-    _Atomic int space; /* enum space_level: what was told */
+    _Atomic uint64_t latency_us, lag_bytes, lag_s; /* as the policy measured last */
+    _Atomic bool measured;                         /* enough calls for latency_us */
+    _Atomic int space;                             /* enum space_level: what was told */
     /* what its catch-up holds; whoever clears a flag lets go of it */
     _Atomic bool names_held;
     _Atomic int64_t held_ms;
     struct range_hold *_Atomic range; /* NULL: none. Whoever takes it releases it */
     struct obj *range_obj;
+    /* owned by the ticking thread: policy.c */
+    uint64_t seen_us, seen_calls;
+    unsigned slow_times;
+    bool lagging;
     /* guarded by status_lock */
     uint64_t since_s;
     char reason[REASON_BYTES];
     struct mirror_progress progress;
+    struct mirror_followed followed; /* up to where a passive store has all */
 };
 
 struct mirror {
@@ -61,6 +68,7 @@ struct mirror {
     /* constant */
     unsigned min_stores, dirfds_max;
     int64_t store_timeout_ms;
+    struct mirror_policy policy;
     uint32_t caps; /* what all stores can do */
     struct obj_table *objs;
     struct obj *ours, *parked; /* .holdfast and .holdfast/open */
@@ -78,6 +86,8 @@ struct mirror {
     _Atomic bool read_only;  /* the loss of a store could not be recorded */
     _Atomic bool taken;   /* another daemon has mounted the volume: nothing is written any more */
     _Atomic bool unequal; /* the stores may differ: the next mount must compare */
+    _Atomic uint64_t written;  /* bytes that changes of data were about, since the mount */
+    _Atomic bool slowed;       /* changes wait a moment: a passive store is too far behind */
     _Atomic bool low_on_space; /* order allocating changes: fullest store first */
     _Atomic bool renumbered;   /* reads come from another store than at first */
     _Atomic unsigned joined;   /* stores that came back so far */
@@ -110,7 +120,7 @@ struct mirror {
         int64_t since_ms;
     } linger[LINGER_MAX];
     unsigned linger_first, linger_count; /* a ring, oldest first */
-    int64_t space_checked_ms;            /* owned by the ticking thread */
+    int64_t space_checked_ms, policy_ms; /* owned by the ticking thread */
     int64_t heartbeat_ms;                /* owned by the carrying thread */
     /* the log: log.c */
     struct rwlock log_lock;       /* taken alone by who carries frames to the stores */
@@ -393,3 +403,15 @@ DECLARE_OP(int, readdir, struct obj *, struct vol_handle, uint64_t, vol_dirent_f
 DECLARE_OP(int, closedir, struct obj *, struct vol_handle);
 DECLARE_OP(int, statfs, struct statvfs *);
 int mirror_sync(struct vol *v);
+
+/* --- watch.c --- */
+
+/* Loses a store in a thread of its own: the caller must not wait for superblocks to be written. */
+void member_lose_aside(struct mirror *m, unsigned i, enum member_state state, const char *reason);
+
+/* --- policy.c --- */
+
+/* Now and then; see the options. One thread. */
+void policy_tick(struct mirror *m, int64_t now_ms);
+/* Enters the gate for a change, a moment later where the policy says so. Nothing is held. */
+void change_enter(struct mirror *m);

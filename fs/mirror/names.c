@@ -243,7 +243,7 @@ int mirror_make(struct vol *v, struct obj *dir, const char *name, const struct v
         !S_ISREG(new->mode)) {
         return -EPERM;
     }
-    gate_enter(&m->gate);
+    change_enter(m);
     rwlock_read(&m->names);
     hold_name(m, &hold, dir, name);
     err = make_new(m, &mc, ret_entry);
@@ -272,7 +272,7 @@ int mirror_create(struct vol *v, struct obj *dir, const char *name, const struct
         free(mc.file);
         return err;
     }
-    gate_enter(&m->gate);
+    change_enter(m);
     rwlock_read(&m->names);
     hold_name(m, &hold, dir, name);
     err = make_new(m, &mc, ret_entry);
@@ -312,7 +312,7 @@ int mirror_link(struct vol *v, struct obj *obj, struct obj *dir, const char *nam
     if (!(m->caps & STORE_HARDLINK)) {
         return -EPERM;
     }
-    gate_enter(&m->gate);
+    change_enter(m);
     rwlock_read(&m->names);
     for (;;) { /* both names are held in one order, the old one only if it still is one */
         bool still;
@@ -442,7 +442,7 @@ int mirror_unlink(struct vol *v, struct obj *dir, const char *name) {
     if (err < 0) {
         return err;
     }
-    gate_enter(&m->gate);
+    change_enter(m);
     rwlock_read(&m->names);
     hold_name(m, &hold, dir, name);
     obj = obj_find(m->objs, dir, name);
@@ -477,7 +477,7 @@ int mirror_rmdir(struct vol *v, struct obj *dir, const char *name) {
     if (err < 0) {
         return err;
     }
-    gate_enter(&m->gate);
+    change_enter(m);
     rwlock_write(&m->names);
     err = look(m, dir, name, &attr, &from);
     err = err < 0 ? err : run_name_change(m, &nc);
@@ -630,7 +630,7 @@ int mirror_rename(struct vol *v, struct obj *dir, const char *name, struct obj *
         ((flags & RENAME_EXCHANGE) && !(m->caps & STORE_EXCHANGE))) {
         return -EINVAL;
     }
-    gate_enter(&m->gate);
+    change_enter(m);
     for (;;) { /* a folder moves with all names below it: alone */
         bool folder, again;
 

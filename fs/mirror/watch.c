@@ -15,27 +15,27 @@
 struct loss {
     struct mirror *m;
     unsigned i;
+    enum member_state state;
     char reason[REASON_BYTES];
 };
 
 static void lose(void *arg) {
     struct loss *l = arg;
 
-    if (mirror_lose(l->m, l->i, MEMBER_FAULTED, l->reason) == -HFE_UNSAFE) {
+    if (mirror_lose(l->m, l->i, l->state, l->reason) == -HFE_UNSAFE) {
         guard_reopen(l->m->member[l->i].guard); /* meanwhile it is the last one: it stays */
     }
     atomic_fetch_sub(&l->m->losing, 1);
     free(l);
 }
 
-/* Usually one of its requests was faster. In a thread of its own: another store may hang, too. */
-static void lose_aside(struct mirror *m, unsigned i, const char *reason) {
+void member_lose_aside(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
     struct loss *l = malloc(sizeof(*l));
 
     if (!l) {
-        return; /* its requests do it */
+        return; /* its requests do it, or the next look */
     }
-    *l = (struct loss){.m = m, .i = i};
+    *l = (struct loss){.m = m, .i = i, .state = state};
     (void)snprintf(l->reason, sizeof(l->reason), "%s", reason);
     atomic_fetch_add(&m->losing, 1);
     if (fiber_start(lose, l) < 0) {
@@ -54,7 +54,8 @@ static void give_up(struct mirror *m, unsigned i, const char *what, int64_t ms) 
     if (catches_up(m, i)) {
         member_spoil(m, i, "watchdog", -HFE_GIVEN_UP);
     } else {
-        lose_aside(m, i, reason);
+        /* Usually one of its requests was faster. */
+        member_lose_aside(m, i, MEMBER_FAULTED, reason);
     }
 }
 

@@ -11,8 +11,9 @@
 #include "base/le.h"
 #include "store/store_int.h"
 
-enum { FILE_BYTES = JOURNAL_HEAD_BYTES + JOURNAL_SEGMENT_BYTES };
-static const char spare[] = "spare"; /* the next segment, allocated already */
+enum { FILE_BYTES = JOURNAL_HEAD_BYTES + JOURNAL_SEGMENT_BYTES, RESERVE_FILES = 8 };
+static const char spare[] = "spare";     /* the next segment, allocated already */
+static const char reserve[] = "reserve"; /* room for more, for when the disk is full */
 
 static void segment_name(uint64_t start, char ret_name[24]) {
     (void)snprintf(ret_name, 24, "%016llx", (unsigned long long)start);
@@ -55,6 +56,23 @@ static int allocate(int dir, const char *name) {
     return 0;
 }
 
+/* The log goes on while a disk is full: people must be able to remove files then. */
+static void fill_reserve(int dir) {
+    scope_fd int fd = openat(dir, reserve, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    (void)(fd >= 0 && posix_fallocate(fd, 0, (off_t)RESERVE_FILES * FILE_BYTES) == 0);
+}
+
+/* Gives one segment's room back to the filesystem. */
+static bool use_reserve(int dir) {
+    enum { ROOM = FILE_BYTES + (64 << 10) }; /* and what the filesystem needs to note it */
+    scope_fd int fd = openat(dir, reserve, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 &&
+           ftruncate(fd, st.st_size > ROOM ? st.st_size - ROOM : 0) == 0;
+}
+
 static int sync_folder(const struct store *st, int dir) {
     return (st->caps & STORE_FSYNC_DIR) && fsync(dir) < 0 ? -errno : 0;
 }
@@ -71,6 +89,9 @@ static int begin_segment(struct store *st, uint64_t start) {
     segment_name(start, name);
     if (err == 0 && renameat(dir, spare, dir, name) < 0) {
         err = allocate(dir, name);
+        if (err == -ENOSPC && use_reserve(dir)) {
+            err = allocate(dir, name);
+        }
     }
     if (err < 0) {
         return err;
@@ -106,7 +127,11 @@ int store_log_reset(struct store *st, uint64_t position) {
     }
     dir = open_log_folder(st);
     err = dir < 0 ? dir : list_segments(st, remove_segment, &dir);
-    return err < 0 ? err : begin_segment(st, position);
+    err = err < 0 ? err : begin_segment(st, position);
+    if (err == 0) {
+        fill_reserve(dir);
+    }
+    return err;
 }
 
 static size_t frame_size(const uint8_t *frame) {
@@ -194,6 +219,9 @@ void store_log_drop(struct store *st, uint64_t before) {
 
     for (unsigned i = 0; err == 0 && i + 1 < s.n && s.start[i + 1] <= before; i++) {
         err = remove_segment(&dir, s.start[i]);
+    }
+    if (dir >= 0) {
+        fill_reserve(dir); /* if some was used, and there is room again */
     }
     free(s.start);
 }

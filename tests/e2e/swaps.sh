@@ -14,6 +14,17 @@ mend() { # a disk that was shut down is there again, with what it had
     wait_for umount -qc "$lab/$1" 2>/dev/null
     mount -o loop "$lab/$1.img" "$lab/$1"
 }
+# All disks stop, one after the other, and lose what was not synced; so does the machine's memory.
+power_cut() {
+    local n
+    for n in "${names[@]}"; do xfs_io -x -c shutdown "$lab/$n" 2>/dev/null || true; done
+    kill -KILL "$(cat "$lab/daemon")"
+    writer_off
+    umount -qcl "$mnt" || true
+    rm -rf "$lab/run"
+    mkdir "$lab/run"
+    for n in "${names[@]}"; do mend "$n"; done
+}
 pick() { echo "${names[$((RANDOM % 4))]}"; }
 # may COMMAND...: it may be refused for safety or because it makes no sense now, but not fail otherwise
 may() {
@@ -71,7 +82,8 @@ one_step() {
     local d label
     d=$(pick)
     label=$(label_on "$d")
-    case $((RANDOM % 11)) in
+    daemon_pid >"$lab/daemon"
+    case $((RANDOM % 12)) in
     0) [ -n "$label" ] && return; mend "$d"; fresh "$d"; step="add $d"; may hf store add crm "$d$RANDOM=$lab/$d/s" -q ;;
     1) [ -z "$label" ] && return; step="remove $label"; may hf store remove crm "$label" --yes -q ;;
     2) local old; old=$(stores | cut -f1 | shuf -n1 --random-source=<(yes $RANDOM)); [ -n "$label" ] && return; mend "$d"; fresh "$d"; step="replace $old by $d"; may hf replace crm "$old" "$d$RANDOM=$lab/$d/s" -q ;;
@@ -80,6 +92,7 @@ one_step() {
     5) [ -z "$label" ] || [ "$(count_online)" -lt 2 ] && return; step="fault $label"; xfs_io -x -c shutdown "$lab/$d"; sleep 0.3; [ "$(label_on "$d")" = "" ] || { hf store offline crm "$label" -q >/dev/null 2>&1 || true; sleep 0.5; }; mend "$d"; may hf store online crm "$label" -q ;;
     6) step="kill -9"; writer_off; kill -KILL "$(daemon_pid)"; may hf mount crm "$mnt"; [ $done = 0 ] || may hf mount crm "$mnt" -o degraded; writer_on ;;
     7) step="remount"; writer_off; hf umount crm; may hf mount crm "$mnt"; [ $done = 0 ] || may hf mount crm "$mnt" -o degraded; writer_on ;;
+    11) step="power cut"; power_cut; may hf mount crm "$mnt"; [ $done = 0 ] || may hf mount crm "$mnt" -o degraded; writer_on ;;
     8) step="verify"; may hf verify crm -q ;;
     9) [ -z "$label" ] && return; step="passive $label"; may hf store set crm "$label" passive ;;
     10) [ -z "$label" ] && return; step="active $label"; may hf store set crm "$label" active ;;

@@ -11,7 +11,7 @@ _holdfast() {
     fi
     case $prev in
     --adopt | --take-over | --mount | --keep) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
-    -o) mapfile -t COMPREPLY < <(compgen -W "degraded store-timeout= min-stores= cache=writeback ro suid dev noatime" -- "$cur"); return ;;
+    -o) mapfile -t COMPREPLY < <(compgen -W "degraded store-timeout= min-stores= on-full=drop slow-store= passive-lag= passive-policy=slow cache=writeback ro suid dev noatime" -- "$cur"); return ;;
     esac
     case ${COMP_WORDS[1]}:$cur in
     create:-*) mapfile -t COMPREPLY < <(compgen -W "--adopt --take-over --mount --fstab -o --dry-run --quiet --help" -- "$cur") ;;
