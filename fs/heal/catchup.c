@@ -19,6 +19,11 @@ static int open_stage(const struct catchup *c) {
     return openat(ours, stage_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
+static bool go_on(void *arg, const struct copy_stat *stat) {
+    (void)stat;
+    return !catchup_stopped(arg);
+}
+
 int catchup_new(const struct catchup_config *config, const struct id *volume,
                 struct catchup **ret_catchup) {
     struct catchup *c = calloc(1, sizeof(*c));
@@ -28,6 +33,7 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
     }
     c->c = *config;
     c->stage = c->parked[FROM] = c->parked[TO] = -1;
+    c->stat = (struct copy_stat){.go_on = go_on, .arg = c};
     c->view = view_new(volume, (int)config->to_slot);
     c->buf = malloc(2 * (size_t)CHUNK);
     c->stage = c->view && c->buf ? open_stage(c) : -1;

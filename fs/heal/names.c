@@ -80,13 +80,17 @@ static int compare(struct catchup *c, int from, int to, bool top, bool all_data)
                                    .all_data = all_data,
                                    .since_s = UINT64_MAX,
                                    .known = on_known,
-                                   .known_arg = c};
+                                   .known_arg = c,
+                                   .progress = c->stat.go_on,
+                                   .progress_arg = c};
 
     return heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
 }
 
 int names_compare(struct catchup *c, int from, int to, bool top) {
-    return compare(c, from, to, top, true);
+    int err = compare(c, from, to, top, true);
+
+    return err == -EINTR ? -ECANCELED : err;
 }
 
 /* A folder whose contents the log does not vouch for. */
@@ -384,6 +388,7 @@ int catchup_names(struct catchup *c, struct why *why) {
         who_trim_folders(c, OPEN_FOLDERS);
         err = catchup_stopped(c) ? -ECANCELED : names_equalize_attrs(c, n);
     }
+    err = err == -EINTR ? -ECANCELED : err;
     return err < 0 ? why_set(why, err, "catching up %s stopped at \"%s\": %s", store_path(c->c.to),
                              c->where, error_words(err))
                    : 0;

@@ -396,7 +396,7 @@ int heal_tree(struct store *from, struct store *to, const struct heal_options *o
                      .sync_each = !(store_caps(to) & STORE_SYNCFS)};
     int err = store_check(from, why);
 
-    *ret_stat = (struct copy_stat){0};
+    *ret_stat = (struct copy_stat){.go_on = options->progress, .arg = options->progress_arg};
     err = err < 0 ? err : store_check(to, why);
     if (err < 0) {
         return err;

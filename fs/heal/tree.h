@@ -21,7 +21,7 @@ struct heal_options {
     int (*known)(void *arg, int dir, const char *name, const struct stat *st,
                  const struct stat *source);
     void *known_arg;
-    /* Called now and then; may be NULL. Returns false to stop: -EINTR. */
+    /* Called for each object and within large ones; may be NULL. Returns false to stop: -EINTR. */
     bool (*progress)(void *arg, const struct copy_stat *stat);
     void *progress_arg;
 };

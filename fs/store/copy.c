@@ -141,6 +141,10 @@ int copy_attrs(int from, const char *name, int to, const char *to_name, struct c
     return 0;
 }
 
+static bool stopped(const struct copy_stat *stat) {
+    return stat->go_on && !stat->go_on(stat->arg, stat);
+}
+
 static bool is_zero(const char *buf, size_t n) {
     return n > 0 && buf[0] == 0 && memcmp(buf, buf + 1, n - 1) == 0;
 }
@@ -165,6 +169,9 @@ static int copy_range(int in, int out, off_t from, off_t to, char *buf, bool ski
         }
         stat->bytes_copied += (uint64_t)n;
         from += n;
+        if (stopped(stat)) {
+            return -EINTR;
+        }
     }
     return 0;
 }
@@ -295,6 +302,9 @@ static int equalize_data(int in, int out, off_t size, struct copy_stat *stat) {
                 return w < 0 ? (int)w : -ENOSPC;
             }
             stat->bytes_copied += (uint64_t)n;
+        }
+        if (stopped(stat)) {
+            return -EINTR;
         }
     }
     return ftruncate(out, size) < 0 ? -errno : 0;

@@ -12,6 +12,10 @@
 
 struct copy_stat {
     uint64_t objects_compared, objects_changed, bytes_copied, bytes_compared;
+    /* Called between two chunks of a file, unless NULL. False: stop, with -EINTR; the object is then
+     * as after an error. */
+    bool (*go_on)(void *arg, const struct copy_stat *stat);
+    void *arg;
 };
 
 /* Makes to/to_name a new object like from/name. A folder is made empty. -EEXIST if the name is

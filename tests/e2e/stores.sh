@@ -107,6 +107,20 @@ wait_for gone
 grep -q "$lab/a/s" "$lab/etc/crm.conf" && die "the configuration still names a"
 hf status crm --test >/dev/null || die "not healthy"
 
+# A catch-up stands still while it is paused.
+hf store offline crm d -q
+dd if=/dev/urandom of="$mnt/big" bs=1M count=30 status=none
+hf resync crm d --pause
+hf store online crm d -q
+paused() { hf status crm --json | python3 -c 'import json,sys
+sys.exit(not any(s["label"] == "d" and s["state"] == "SYNCING" and s["catchup"]["paused"] for s in json.load(sys.stdin)["stores"]))'; }
+wait_for paused
+sleep 1
+paused || die "a paused catch-up went on"
+hf resync crm d --resume
+hf resync crm --wait -q
+hf status crm --test >/dev/null || die "not healthy after the pause"
+
 # Removing: never the last one.
 refused 5 "Without a terminal" sh -c "$bin store remove crm d -q && $bin store remove crm n"
 hf store list crm -H | cut -f1 | grep -qx d && die "d is still there"

@@ -63,7 +63,7 @@ while True:
 P
 }
 writer_on() { start_writer 2>"$lab/writer" & writer=$!; pids=($writer); }
-writer_off() { kill $writer 2>/dev/null; wait $writer 2>/dev/null || true; pids=(); }
+writer_off() { kill $writer 2>/dev/null || true; wait $writer 2>/dev/null || true; pids=(); }
 check_synced() {
     python3 - "$mnt" "$lab/log" <<'P' || die "seed $seed: something that was synced is gone"
 import sys
