@@ -4,11 +4,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "ctl/ctl.h"
 #include "tool.h"
 
 enum {
-    ASK_TIMEOUT_MS = 5000,
     VOLUMES_MAX = 256, /* of one machine, that are listed */
 };
 
@@ -19,29 +17,12 @@ enum health {
     HEALTH_UNKNOWN = 4,
 };
 
-static const char *text_of(const json_t *o, const char *key) {
-    const char *s = json_string_value(json_object_get(o, key));
-
-    return s ? s : "";
-}
-
-static long long number_of(const json_t *o, const char *key) {
-    return json_integer_value(json_object_get(o, key));
-}
-
 static enum health health_of(const json_t *status) {
     const char *state = text_of(status, "state");
 
     return strcmp(state, "HEALTHY") == 0    ? HEALTH_GOOD
            : strcmp(state, "DEGRADED") == 0 ? HEALTH_DEGRADED
                                             : HEALTH_UNUSABLE;
-}
-
-static int ask(const char *name, json_t **ret_status, struct why *why) {
-    char path[PATH_BYTES];
-
-    daemon_socket_path(name, path);
-    return ctl_call(path, json_pack("{s:s}", "verb", "status"), ASK_TIMEOUT_MS, ret_status, why);
 }
 
 /* How much was told since it left: not how much there is to copy, but it grows with it. */
@@ -117,7 +98,7 @@ static enum health show_one(const char *name, const struct args *a, json_t *all)
     json_t *st = NULL;
     struct why why = {""};
     enum health h;
-    int err = ask(name, &st, &why);
+    int err = ask_status(name, &st, &why);
 
     if (err < 0) {
         if (all) {
@@ -195,7 +176,7 @@ int cmd_check(const struct args *a) {
     static const char *const words[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
     json_t *st = NULL;
     struct why why = {""};
-    int err = ask(a->word[0], &st, &why);
+    int err = ask_status(a->word[0], &st, &why);
     int code = err < 0 ? 3 : (int)health_of(st);
 
     (void)printf("HOLDFAST %s - %s: %s | online=%lld stores=%lld\n", words[code], a->word[0],
@@ -223,7 +204,7 @@ int cmd_list(const struct args *a) {
             (void)fprintf(stderr, "holdfast: %s\n", why.text);
             continue;
         }
-        state = ask(names[i], &st, &why) == 0 ? text_of(st, "state") : "UNMOUNTED";
+        state = ask_status(names[i], &st, &why) == 0 ? text_of(st, "state") : "UNMOUNTED";
         if (all) {
             (void)json_array_append_new(
                 all, json_pack("{s:s, s:s, s:i, s:s}", "volume", c.name, "state", state, "stores",

@@ -12,41 +12,18 @@
 #include "tool.h"
 
 enum {
-    ASK_TIMEOUT_MS =
-        30000, /* recording a state may wait for a store that has just stopped answering */
     WAIT_STEP_MS = 200,
     GONE_MS = 15000, /* until a removed store is let go */
 };
 
 /* --- asking --- */
 
-static int ask(const char *name, json_t *request, json_t **ret_reply, struct why *why) {
-    char socket[PATH_BYTES];
-
-    daemon_socket_path(name, socket);
-    return ctl_call(socket, request, ASK_TIMEOUT_MS, ret_reply, why);
-}
-
 static int tell(const char *name, json_t *request, struct why *why) {
     json_t *reply = NULL;
-    int err = ask(name, request, &reply, why);
+    int err = ask_daemon(name, request, &reply, why);
 
     json_decref(reply);
     return err;
-}
-
-static int ask_status(const char *name, json_t **ret_status, struct why *why) {
-    return ask(name, json_pack("{s:s}", "verb", "status"), ret_status, why);
-}
-
-static const char *text_of(const json_t *o, const char *key) {
-    const char *s = json_string_value(json_object_get(o, key));
-
-    return s ? s : "";
-}
-
-static long long number_of(const json_t *o, const char *key) {
-    return json_integer_value(json_object_get(o, key));
 }
 
 /* The store in the status, by label or path; NULL. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ctl/ctl.h"
 #include "tool.h"
 
 const struct command commands[] = {
@@ -76,6 +77,28 @@ bool confirmed(const struct args *args, const char *name, const char *what) {
     }
     line[strcspn(line, "\n")] = '\0';
     return strcmp(line, name) == 0;
+}
+
+const char *text_of(const json_t *o, const char *key) {
+    const char *s = json_string_value(json_object_get(o, key));
+
+    return s ? s : "";
+}
+
+long long number_of(const json_t *o, const char *key) {
+    return json_integer_value(json_object_get(o, key));
+}
+
+int ask_daemon(const char *name, json_t *request, json_t **ret_reply, struct why *why) {
+    enum { ASK_TIMEOUT_MS = 30000 }; /* recording a state may wait for a store that just stopped */
+    char socket[PATH_BYTES];
+
+    daemon_socket_path(name, socket);
+    return ctl_call(socket, request, ASK_TIMEOUT_MS, ret_reply, why);
+}
+
+int ask_status(const char *name, json_t **ret_status, struct why *why) {
+    return ask_daemon(name, json_pack("{s:s}", "verb", "status"), ret_status, why);
 }
 
 void print_json(json_t *value) {

@@ -65,5 +65,11 @@ int fail(int err, const struct why *why);
 /* True if the admin agrees: --yes, or the volume's name typed at the question. */
 bool confirmed(const struct args *args, const char *name, const char *what);
 void print_json(json_t *value); /* and frees it */
+/* Members of a reply: "" or 0 if they are not there. */
+const char *text_of(const json_t *object, const char *key);
+long long number_of(const json_t *object, const char *key);
+/* What the daemon of a volume answers to `request`, which is freed: ctl_call(). */
+int ask_daemon(const char *name, json_t *request, json_t **ret_reply, struct why *why) must_check;
+int ask_status(const char *name, json_t **ret_status, struct why *why) must_check;
 /* "412G", or plain bytes with --exact. */
 const char *size_text(uint64_t bytes, bool exact, char ret_text[32]);

@@ -258,19 +258,32 @@ static json_t *answer(const struct ctl_volume *v, int err) {
     return json_pack("{s:s, s:i}", "error", text, "code", -err);
 }
 
-static json_t *verb_online(const struct ctl_volume *v, const json_t *request) {
+/* -EAGAIN: it is being added right now. */
+static int find_keeper(const struct ctl_volume *v, const json_t *request,
+                       struct keeper **ret_keeper) {
     int i = find_store(v, request);
 
-    if (i >= 0 && v->keeper[i]) {
-        keeper_wake(v->keeper[i]);
+    if (i >= 0) {
+        *ret_keeper = v->keeper[i];
     }
-    return answer(v, i < 0 ? i : v->keeper[i] ? 0 : -EAGAIN);
+    return i < 0 ? i : v->keeper[i] ? 0 : -EAGAIN;
+}
+
+static json_t *verb_online(const struct ctl_volume *v, const json_t *request) {
+    struct keeper *k = NULL;
+    int err = find_keeper(v, request, &k);
+
+    if (err == 0) {
+        keeper_wake(k);
+    }
+    return answer(v, err);
 }
 
 static json_t *verb_offline(const struct ctl_volume *v, const json_t *request) {
-    int i = find_store(v, request);
+    struct keeper *k = NULL;
+    int err = find_keeper(v, request, &k);
 
-    return answer(v, i < 0 ? i : v->keeper[i] ? keeper_offline(v->keeper[i]) : -EAGAIN);
+    return answer(v, err < 0 ? err : keeper_offline(k));
 }
 
 static const char *string_of(const json_t *request, const char *key) {

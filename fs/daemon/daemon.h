@@ -33,6 +33,9 @@ int daemon_find_mount(const char *what, char ret_mount_point[PATH_BYTES],
 /* Takes the volume's lock, so that no daemon and no other command runs meanwhile; the descriptor.
  */
 int daemon_lock(const char *name, struct why *why) must_check;
+/* Notes in the lock file where it is mounted: another volume of that name may be mounted by somebody
+ * with other folders (HOLDFAST_RUN_DIR). */
+void daemon_note_mount(int lock, const char *mount_point);
 /* Unmounts what daemon_find_mount() found, and waits until its daemon has flushed and left. */
 int daemon_unmount(const char *mount_point, const char *name, bool lazy,
                    struct why *why) must_check;

@@ -25,7 +25,7 @@ _Static_assert(sizeof(struct disk_head) == SIDE_HEAD_BYTES, "the head takes 64 b
 struct disk_record {
     le64 checksum; /* XXH3, 64 bits, seeded with the volume, of all that follows in the record */
     le32 size;     /* of the whole record: a multiple of 8 */
-    uint8_t kind, zero[3];
+    uint8_t kind, pending, zero[2];
     le64 position;
     le16 path_bytes, path2_bytes;
     le32 xattr_bytes;
@@ -33,10 +33,10 @@ struct disk_record {
     le32 uid, gid;
     le32 major, minor;
     le64 mtime_s;
-    le32 mtime_ns, zero2;
-    le64 zero3;
+    le32 mtime_ns, mode;
+    le64 synced, of;
 };
-_Static_assert(sizeof(struct disk_record) == SIDE_RECORD_HEAD_BYTES, "a record's head: 80 bytes");
+_Static_assert(sizeof(struct disk_record) == SIDE_RECORD_HEAD_BYTES, "a record's head: 88 bytes");
 
 static const uint8_t magic[8] = {'H', 'F', 'S', 'I', 'D', 'E', '0', '1'};
 
@@ -50,12 +50,19 @@ static bool has_two_paths(enum side_kind kind) {
     return kind == SIDE_MOVE || kind == SIDE_SWAP || kind == SIDE_LINK;
 }
 
+static bool is_outcome(enum side_kind kind) {
+    return kind == SIDE_DONE || kind == SIDE_NOT;
+}
+
 size_t side_record_encode(const struct side_record *r, const struct id *volume, uint64_t position,
                           uint8_t *ret_bytes) {
     size_t used = sizeof(struct disk_record) + r->path_bytes + r->path2_bytes + r->attr.xattr_bytes,
            size = (used + 7) / 8 * 8;
     struct disk_record d = {.size = le32_of((uint32_t)size),
                             .kind = (uint8_t)r->kind,
+                            .pending = r->pending,
+                            .synced = le64_of(r->synced),
+                            .of = le64_of(r->of),
                             .position = le64_of(position),
                             .path_bytes = le16_of((uint16_t)r->path_bytes),
                             .path2_bytes = le16_of((uint16_t)r->path2_bytes),
@@ -73,13 +80,18 @@ size_t side_record_encode(const struct side_record *r, const struct id *volume, 
         d.major = le32_of(major(r->attr.rdev));
         d.minor = le32_of(minor(r->attr.rdev));
     }
+    if (r->attr.has & SIDE_MODE) {
+        d.mode = le32_of(r->attr.mode);
+    }
     if (r->attr.has & SIDE_MTIME) {
         d.mtime_s = le64_of((uint64_t)r->attr.mtime.tv_sec);
         d.mtime_ns = le32_of((uint32_t)r->attr.mtime.tv_nsec);
     }
     memcpy(ret_bytes, &d, sizeof(d));
-    memcpy(p, r->path, r->path_bytes);
-    p += r->path_bytes;
+    if (r->path_bytes > 0) {
+        memcpy(p, r->path, r->path_bytes);
+        p += r->path_bytes;
+    }
     if (r->path2_bytes > 0) {
         memcpy(p, r->path2, r->path2_bytes);
         p += r->path2_bytes;
@@ -115,9 +127,10 @@ static bool good_path(const char *path, size_t n) {
 }
 
 static bool good_attr(const struct disk_record *d, const struct side_attr *a) {
-    bool ok = (a->has & ~(uint32_t)(SIDE_OWNER | SIDE_TYPE | SIDE_MTIME)) == 0 &&
+    bool ok = (a->has & ~(uint32_t)(SIDE_OWNER | SIDE_TYPE | SIDE_MTIME | SIDE_MODE)) == 0 &&
               a->mtime.tv_nsec < NS_PER_S;
 
+    ok = ok && (a->mode & ~(mode_t)07777) == 0 && ((a->has & SIDE_MODE) || a->mode == 0);
     ok = ok && ((a->has & SIDE_OWNER) || (a->uid == 0 && a->gid == 0));
     ok = ok && ((a->has & SIDE_TYPE)
                     ? S_ISCHR(a->type) || S_ISBLK(a->type) || S_ISFIFO(a->type) || S_ISSOCK(a->type)
@@ -153,12 +166,15 @@ int side_record_decode(const uint8_t *bytes, size_t n, const struct id *volume, 
     size = le32_get(d.size);
     if (size < sizeof(d) || size > n || size > SIDE_RECORD_BYTES_MAX || size % 8 != 0 ||
         le64_get(d.position) != position || d.kind == 0 || d.kind > SIDE_LAST ||
-        (d.zero[0] | d.zero[1] | d.zero[2]) != 0 || le32_get(d.zero2) != 0 ||
-        le64_get(d.zero3) != 0 || le64_get(d.checksum) != checksum_of(bytes, size, volume)) {
+        (d.zero[0] | d.zero[1]) != 0 || d.pending > 1 ||
+        le64_get(d.checksum) != checksum_of(bytes, size, volume)) {
         return -HFE_CORRUPT;
     }
     r = (struct side_record){
         .kind = d.kind,
+        .pending = d.pending,
+        .synced = le64_get(d.synced),
+        .of = le64_get(d.of),
         .path = (const char *)bytes + sizeof(d),
         .path_bytes = le16_get(d.path_bytes),
         .path2_bytes = le16_get(d.path2_bytes),
@@ -166,6 +182,7 @@ int side_record_decode(const uint8_t *bytes, size_t n, const struct id *volume, 
                  .uid = le32_get(d.uid),
                  .gid = le32_get(d.gid),
                  .type = le32_get(d.type),
+                 .mode = le32_get(d.mode),
                  .rdev = makedev(le32_get(d.major), le32_get(d.minor)),
                  .mtime = {(time_t)le64_get(d.mtime_s), (long)le32_get(d.mtime_ns)},
                  .xattr_bytes = le32_get(d.xattr_bytes)}};
@@ -181,8 +198,11 @@ int side_record_decode(const uint8_t *bytes, size_t n, const struct id *volume, 
         }
     }
     if (!good_path(r.path, r.path_bytes) || !good_path(r.path2, r.path2_bytes) ||
-        has_two_paths(r.kind) != (r.path2_bytes > 0) ||
-        (r.kind != SIDE_SET && (r.path_bytes == 0 || r.attr.has || r.attr.xattr_bytes)) ||
+        has_two_paths(r.kind) != (r.path2_bytes > 0) || (r.pending && !has_two_paths(r.kind)) ||
+        is_outcome(r.kind) != (r.of != 0) || r.of >= position || r.synced > position ||
+        (is_outcome(r.kind) && r.path_bytes > 0) ||
+        (r.kind != SIDE_SET && (r.attr.has || r.attr.xattr_bytes)) ||
+        (r.kind != SIDE_SET && !is_outcome(r.kind) && r.path_bytes == 0) ||
         !good_attr(&d, &r.attr) || !good_xattrs(&r.attr)) {
         return -HFE_CORRUPT;
     }

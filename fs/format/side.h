@@ -16,7 +16,7 @@
 
 enum {
     SIDE_HEAD_BYTES = 64,
-    SIDE_RECORD_HEAD_BYTES = 80,
+    SIDE_RECORD_HEAD_BYTES = 88,
     SIDE_RECORD_BYTES_MAX = SIDE_RECORD_HEAD_BYTES + 2 * PATH_BYTES + XATTR_BYTES_MAX,
 };
 
@@ -27,13 +27,16 @@ enum side_kind {
     SIDE_MOVE = 3, /* what is kept about `path` and below it is now kept about `path2` */
     SIDE_SWAP = 4, /* `path` and `path2` changed places, with all below them */
     SIDE_LINK = 5, /* `path2` is one more name of the file `path` */
-    SIDE_LAST = SIDE_LINK,
+    SIDE_DONE = 6, /* what the pending record at `of` tells was done */
+    SIDE_NOT = 7,  /* ... was not done */
+    SIDE_LAST = SIDE_NOT,
 };
 
 enum side_has {
     SIDE_OWNER = 1, /* uid, gid */
     SIDE_TYPE = 2,  /* type, rdev: the store holds an empty file in its place */
     SIDE_MTIME = 4, /* mtime: of a symlink; of others while the store's own shows that second */
+    SIDE_MODE = 8,  /* mode: permissions; the store's own may give its user more */
 };
 
 struct side_attr {
@@ -41,6 +44,7 @@ struct side_attr {
     uid_t uid;
     gid_t gid;
     mode_t type; /* S_IFCHR ... */
+    mode_t mode; /* 07777 */
     dev_t rdev;
     struct timespec mtime;
     const uint8_t *xattrs; /* items of side_xattr_next() */
@@ -49,6 +53,9 @@ struct side_attr {
 
 struct side_record {
     enum side_kind kind;
+    bool pending;    /* MOVE, SWAP, LINK: it is about to be done; DONE or NOT says if it was */
+    uint64_t of;     /* DONE, NOT: position of the pending record */
+    uint64_t synced; /* the file was durable up to here when this was written */
     const char *path, *path2; /* not terminated */
     size_t path_bytes, path2_bytes;
     struct side_attr attr; /* of SET */

@@ -268,22 +268,6 @@ static void run(void *arg) {
     atomic_store(&v->running, false);
 }
 
-static uint64_t used_bytes(struct mirror *m) {
-    struct mirror_status *s = malloc(sizeof(*s));
-    uint64_t used = 0;
-
-    if (s) {
-        mirror_status(m, s);
-        for (unsigned i = 0; i < s->count; i++) {
-            if (s->member[i].reads_here && s->member[i].total_bytes > s->member[i].free_bytes) {
-                used = s->member[i].total_bytes - s->member[i].free_bytes;
-            }
-        }
-    }
-    free(s);
-    return used;
-}
-
 int verifier_begin(struct verifier *v, const struct verifier_request *request) {
     struct stores s = {.m = v->m};
     int err;
@@ -298,7 +282,7 @@ int verifier_begin(struct verifier *v, const struct verifier_request *request) {
         atomic_store(&v->stop, false);
         pthread_mutex_lock(&v->mutex);
         v->status = (struct verifier_status){
-            .running = true, .started_s = clock_real_s(), .bytes_total = used_bytes(v->m)};
+            .running = true, .started_s = clock_real_s(), .bytes_total = mirror_used_bytes(v->m)};
         pthread_mutex_unlock(&v->mutex);
         err = fiber_start(run, v);
     }

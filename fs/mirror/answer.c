@@ -169,9 +169,19 @@ struct outcome {
     int answer;    /* of the leader, or why nobody took it */
     uint32_t bad;  /* bit per store that gave a device error */
     uint32_t full; /* bit per store that has no room, and is dropped if another has */
-    int bad_err, full_err;
+    int bad_err;
     bool masked; /* a store never could */
 };
+
+/* Is there really no room, or can it only not hold this one? */
+static bool is_full(struct mirror *m, unsigned i) {
+    enum { LITTLE = 16 << 20, FEW_FILES = 16 };
+    struct vol *v = m->member[i].vol;
+    struct statvfs fs;
+
+    return RETRY_OWN(v->ops->statfs(v, &fs)) == 0 &&
+           (fs.f_bavail * fs.f_frsize < LITTLE || (fs.f_files > 0 && fs.f_favail < FEW_FILES));
+}
 
 /* One store's result. False: stop here. */
 static bool account(struct mirror *m, struct change *c, struct outcome *o, unsigned i, int err) {
@@ -198,9 +208,8 @@ static bool account(struct mirror *m, struct change *c, struct outcome *o, unsig
         }
         break;
     case ANSWER_LIMIT:
-        if (m->policy.drop_full && (err == -ENOSPC || err == -EDQUOT)) {
+        if (m->policy.drop_full && err == -ENOSPC && c->allocates && is_full(m, i)) {
             o->full |= 1u << i;
-            o->full_err = err;
             return true;
         }
         break;
@@ -215,18 +224,6 @@ static bool account(struct mirror *m, struct change *c, struct outcome *o, unsig
     return false;
 }
 
-/* Stores without room: they are lost if enough others took the change, else it fails. */
-static void drop_full(struct mirror *m, struct change *c, struct outcome *o) {
-    if (o->leader >= 0 && (unsigned)__builtin_popcount(c->took) >= m->min_stores) {
-        o->bad_err = o->bad ? o->bad_err : o->full_err;
-        o->bad |= o->full;
-        return;
-    }
-    c->refused = __builtin_ctz(o->full);
-    c->failed = o->leader >= 0 ? c->refused : -1;
-    o->answer = o->full_err;
-}
-
 static int blame(struct mirror *m, const struct change *c, uint32_t bad, int err) {
     for (unsigned i = 0; i < m->count; i++) {
         if (bad >> i & 1) {
@@ -237,6 +234,19 @@ static int blame(struct mirror *m, const struct change *c, uint32_t bad, int err
         }
     }
     return 0;
+}
+
+/* Stores without room: they are lost if enough others took the change, else it fails. */
+static void drop_full(struct mirror *m, struct change *c, struct outcome *o) {
+    if (o->leader >= 0 && (unsigned)__builtin_popcount(c->took) >= m->min_stores) {
+        if (blame(m, c, o->full, -ENOSPC) < 0) {
+            o->answer = -EIO;
+        }
+        return;
+    }
+    c->refused = __builtin_ctz(o->full);
+    c->failed = o->leader >= 0 ? c->refused : -1;
+    o->answer = -ENOSPC;
 }
 
 static int change_all(struct mirror *m, struct change *c) {

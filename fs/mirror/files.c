@@ -223,7 +223,7 @@ int mirror_open(struct vol *v, struct obj *obj, int flags, const struct cred *cr
     if (!oc.file) {
         return -ENOMEM;
     }
-    change_enter(m);
+    gate_enter(&m->gate);
     rwlock_read(&m->names);
     err = open_held(m, &oc);
     rwlock_read_done(&m->names);
@@ -265,7 +265,7 @@ void unpark_if_closed(struct mirror *m, struct obj *obj) {
 }
 
 static void unpark_alone(struct mirror *m, struct obj *obj) {
-    change_enter(m);
+    gate_enter(&m->gate);
     rwlock_read(&m->names);
     unpark_if_closed(m, obj);
     rwlock_read_done(&m->names);

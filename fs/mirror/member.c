@@ -629,3 +629,10 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
     pthread_mutex_unlock(&m->status_lock);
     s->objects = obj_count(m->objs);
 }
+
+uint64_t mirror_used_bytes(struct mirror *m) {
+    const struct member *reader = &m->member[atomic_load(&m->reader)];
+    uint64_t total = atomic_load(&reader->total_bytes), left = atomic_load(&reader->free_bytes);
+
+    return total > left ? total - left : 0;
+}

@@ -248,3 +248,5 @@ struct mirror_status {
     struct mirror_member_status member[STORES_MAX];
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *ret_status);
+/* How much is on the store that serves reads, as its filesystem counts. */
+uint64_t mirror_used_bytes(struct mirror *mirror);

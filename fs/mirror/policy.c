@@ -45,8 +45,8 @@ static void drop_if_slow(struct mirror *m, unsigned i) {
     uint64_t us = atomic_load(&member->latency_us);
     char reason[REASON_BYTES];
 
-    if (m->policy.slow_us == 0 || !is_online(m, i) || !atomic_load(&member->measured) ||
-        us <= m->policy.slow_us || !another_is_fast(m, i)) {
+    if (m->policy.slow_us == 0 || online_count(m) <= m->min_stores || !is_online(m, i) ||
+        !atomic_load(&member->measured) || us <= m->policy.slow_us || !another_is_fast(m, i)) {
         member->slow_times = 0;
         return;
     }
@@ -128,6 +128,10 @@ void policy_tick(struct mirror *m, int64_t now_ms) {
         drop_if_slow(m, i);
         if (atomic_load(&m->member[i].state) == MEMBER_PASSIVE) {
             slow_down = lags(m, i) || slow_down;
+        } else {
+            atomic_store(&m->member[i].lag_bytes, 0);
+            atomic_store(&m->member[i].lag_s, 0);
+            m->member[i].lagging = false;
         }
     }
     atomic_store(&m->slowed, slow_down && m->policy.lag_slows);

@@ -28,13 +28,23 @@ struct spot {
     char path[PATH_BYTES];
 };
 
-static int spot_get(int dir, const char *name, struct spot *ret) {
-    int n = side_find(dir, name, &ret->side, ret->path);
+/* `fd`: the open object, or -1. */
+static int spot_get(int dir, const char *name, int fd, struct spot *ret) {
+    int n = fd >= 0 ? side_find(fd, ".", &ret->side, ret->path)
+                    : side_find(dir, name, &ret->side, ret->path);
 
     if (n <= 0) {
         ret->side = NULL;
     }
-    return n < 0 ? n : 0;
+    return n < 0 && !(n == -ENOENT && fd >= 0) ? n
+                                               : 0; /* an open file without a name has nothing */
+}
+
+/* The same, of an object that is about to be changed. */
+static int spot_change(int dir, const char *name, int fd, struct spot *ret) {
+    int err = spot_get(dir, name, fd, ret);
+
+    return err == 0 && ret->side ? side_prepare(ret->side) : err;
 }
 
 static bool lacks(const struct spot *s, uint32_t cap) {
@@ -45,15 +55,34 @@ static bool lacks(const struct spot *s, uint32_t cap) {
 
 struct kept {
     struct side_attr attr;
-    uint8_t *bytes; /* its xattrs, with room for one more of any size */
+    uint8_t *bytes;    /* its xattrs */
+    struct side *edit; /* nobody else changes it meanwhile; NULL: it is only read */
 };
 
 static int kept_get(const struct spot *s, struct kept *ret) {
+    ret->edit = NULL;
     return side_get(s->side, s->path, &ret->attr, &ret->bytes);
+}
+
+/* To be changed. On success kept_free() follows. */
+static int kept_edit(const struct spot *s, struct kept *ret) {
+    int err;
+
+    side_edit(s->side);
+    err = kept_get(s, ret);
+    if (err < 0) {
+        side_edit_done(s->side);
+        return err;
+    }
+    ret->edit = s->side;
+    return 0;
 }
 
 static void kept_free(struct kept *k) {
     free(k->bytes);
+    if (k->edit) {
+        side_edit_done(k->edit);
+    }
 }
 
 static bool is_key(const struct side_xattr *x, const char *key) {
@@ -105,13 +134,29 @@ static int kept_put(const struct spot *s, const struct kept *k) {
 
 /* --- attributes --- */
 
+/* What the store itself says. */
+static int stat_there(int dir, const char *name, int fd, struct stat *ret_attr) {
+    return result(fd >= 0 ? fstat(fd, ret_attr)
+                          : fstatat(dir, name, ret_attr, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
+}
+
+/* The kernel does not know that two names are one file: what it remembers of this one may be old. */
+static void ask_anew(int dir, const char *name) {
+    struct statx sx;
+
+    (void)statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_FORCE_SYNC,
+                STATX_BASIC_STATS, &sx);
+}
+
 int at_stat(int dir, const char *name, int fd, struct stat *ret_attr) {
     struct spot s;
     struct stat attr;
-    int err = result(fd >= 0 ? fstat(fd, &attr)
-                             : fstatat(dir, name, &attr, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
+    int err = spot_get(dir, name, fd, &s);
 
-    err = err < 0 ? err : spot_get(dir, name, &s);
+    if (err == 0 && lacks(&s, STORE_HARDLINK) && side_has_links(s.side, s.path)) {
+        ask_anew(dir, name);
+    }
+    err = err < 0 ? err : stat_there(dir, name, fd, &attr);
     if (err < 0) {
         return err;
     }
@@ -122,44 +167,13 @@ int at_stat(int dir, const char *name, int fd, struct stat *ret_attr) {
     return 0;
 }
 
-static int keep_owner(const struct spot *s, const struct stat *now, uid_t uid, gid_t gid) {
-    struct kept k;
-    int err = kept_get(s, &k);
-
-    if (err < 0) {
-        return err;
-    }
-    k.attr.has |= SIDE_OWNER;
-    k.attr.uid = uid == (uid_t)-1 ? now->st_uid : uid;
-    k.attr.gid = gid == (gid_t)-1 ? now->st_gid : gid;
-    err = kept_put(s, &k);
-    kept_free(&k);
-    return err;
-}
-
 /* Is it a symlink whose attributes the store would take for those of what it points to? */
-static bool is_blind_link(const struct spot *s, int dir, const char *name) {
+static bool is_blind_link(const struct spot *s, int dir, const char *name, int fd) {
     struct stat st;
 
-    return lacks(s, STORE_LINK_ATTR) &&
+    return fd < 0 && lacks(s, STORE_LINK_ATTR) &&
            fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0 &&
            S_ISLNK(st.st_mode);
-}
-
-int at_chown(int dir, const char *name, int fd, uid_t uid, gid_t gid) {
-    struct stat now;
-    struct spot s;
-    int err = spot_get(dir, name, &s);
-
-    if (err < 0) {
-        return err;
-    }
-    if (!lacks(&s, STORE_CHOWN) && !is_blind_link(&s, dir, name)) {
-        return result(fd >= 0 ? fchown(fd, uid, gid)
-                              : fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW));
-    }
-    err = at_stat(dir, name, fd, &now);
-    return err < 0 ? err : keep_owner(&s, &now, uid, gid);
 }
 
 /* chmod that does not follow a symlink somebody planted: fchmodat2(2), Linux 6.6; before that
@@ -174,11 +188,48 @@ static int chmod_nofollow(int dir, const char *name, int fd, mode_t mode) {
     return errno == ENOSYS ? result(fchmodat(dir, name, mode, AT_SYMLINK_NOFOLLOW)) : -errno;
 }
 
+static int keep_mode(const struct spot *s, mode_t mode, mode_t there) {
+    uint32_t has = mode != there ? SIDE_MODE : 0;
+    struct kept k;
+    int err = kept_edit(s, &k);
+
+    if (err < 0) {
+        return err;
+    }
+    if ((k.attr.has & SIDE_MODE) != has || (has && k.attr.mode != mode)) {
+        k.attr.has = (k.attr.has & ~(uint32_t)SIDE_MODE) | has;
+        k.attr.mode = has ? mode : 0;
+        err = kept_put(s, &k);
+    }
+    kept_free(&k);
+    return err;
+}
+
+/* Where all files belong to one user, who is not root there, that user must be able to use them all;
+ * and nothing is setuid for him. */
+static int set_mode(const struct spot *s, int dir, const char *name, int fd, mode_t mode) {
+    struct stat st;
+    mode_t there;
+    int err;
+
+    mode &= 07777;
+    if (!lacks(s, STORE_CHOWN)) {
+        return chmod_nofollow(dir, name, fd, mode);
+    }
+    err = stat_there(dir, name, fd, &st);
+    if (err < 0) {
+        return err;
+    }
+    there = S_ISDIR(st.st_mode) ? (mode & 01777) | 0700 : (mode & 0777) | 0600;
+    err = (st.st_mode & 07777) != there ? chmod_nofollow(dir, name, fd, there) : 0;
+    return err < 0 ? err : keep_mode(s, mode, there);
+}
+
 /* The kept access ACL, changed as chmod(2) does. */
 static int chmod_kept(const struct spot *s, mode_t mode) {
     struct side_xattr x;
     struct kept k;
-    int err = kept_get(s, &k);
+    int err = kept_edit(s, &k);
 
     if (err < 0) {
         return err;
@@ -193,15 +244,58 @@ static int chmod_kept(const struct spot *s, mode_t mode) {
 
 int at_chmod(int dir, const char *name, int fd, mode_t mode) {
     struct spot s;
-    int err = spot_get(dir, name, &s);
+    int err = spot_change(dir, name, fd, &s);
 
-    err = err < 0 ? err : chmod_nofollow(dir, name, fd, mode & 07777);
+    err = err < 0 ? err : set_mode(&s, dir, name, fd, mode);
     return err == 0 && lacks(&s, STORE_ACL) ? chmod_kept(&s, mode) : err;
+}
+
+static int keep_owner(const struct spot *s, const struct stat *now, uid_t uid, gid_t gid) {
+    struct kept k;
+    int err = kept_edit(s, &k);
+
+    if (err < 0) {
+        return err;
+    }
+    k.attr.has |= SIDE_OWNER;
+    k.attr.uid = uid == (uid_t)-1 ? now->st_uid : uid;
+    k.attr.gid = gid == (gid_t)-1 ? now->st_gid : gid;
+    err = kept_put(s, &k);
+    kept_free(&k);
+    return err;
+}
+
+/* As chown(2) does, but for folders and symlinks. */
+static int drop_privileges(const struct spot *s, int dir, const char *name, int fd,
+                           const struct stat *before) {
+    mode_t drop = S_ISUID | (before->st_mode & S_IXGRP ? S_ISGID : 0);
+
+    if (S_ISDIR(before->st_mode) || S_ISLNK(before->st_mode) || !(before->st_mode & drop)) {
+        return 0;
+    }
+    return set_mode(s, dir, name, fd, before->st_mode & ~drop);
+}
+
+int at_chown(int dir, const char *name, int fd, uid_t uid, gid_t gid) {
+    struct stat now;
+    struct spot s;
+    int err = spot_change(dir, name, fd, &s);
+
+    if (err < 0) {
+        return err;
+    }
+    if (!lacks(&s, STORE_CHOWN) && !is_blind_link(&s, dir, name, fd)) {
+        return result(fd >= 0 ? fchown(fd, uid, gid)
+                              : fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW));
+    }
+    err = at_stat(dir, name, fd, &now);
+    err = err < 0 ? err : keep_owner(&s, &now, uid, gid);
+    return err < 0 ? err : drop_privileges(&s, dir, name, fd, &now);
 }
 
 static int keep_mtime(const struct spot *s, const struct timespec *mtime) {
     struct kept k;
-    int err = kept_get(s, &k);
+    int err = kept_edit(s, &k);
 
     if (err < 0) {
         return err;
@@ -217,8 +311,8 @@ static int keep_mtime(const struct spot *s, const struct timespec *mtime) {
 
 int at_utimes(int dir, const char *name, int fd, const struct timespec times[2]) {
     struct spot s;
-    int err = spot_get(dir, name, &s);
-    bool blind = err == 0 && is_blind_link(&s, dir, name);
+    int err = spot_change(dir, name, fd, &s);
+    bool blind = err == 0 && is_blind_link(&s, dir, name, fd);
 
     if (err == 0 && !blind) {
         err = result(fd >= 0 ? futimens(fd, times)
@@ -271,7 +365,7 @@ ssize_t at_getxattr(int dir, const char *name, const char *key, void *buf, size_
     struct side_xattr x;
     struct spot s;
     struct kept k;
-    ssize_t n = spot_get(dir, name, &s);
+    ssize_t n = spot_get(dir, name, -1, &s);
 
     if (n == 0 && !aside(&s, key)) {
         n = lgetxattr(proc_path(dir, name).text, key, buf, size);
@@ -313,7 +407,7 @@ static ssize_t list_kept(const struct spot *s, char *list, size_t n) {
 ssize_t at_listxattr(int dir, const char *name, char *buf, size_t size) {
     scope_free char *list = malloc(XATTR_BYTES_MAX);
     struct spot s;
-    ssize_t n = list ? spot_get(dir, name, &s) : -ENOMEM;
+    ssize_t n = list ? spot_get(dir, name, -1, &s) : -ENOMEM;
 
     if (n < 0) {
         return n;
@@ -327,41 +421,51 @@ ssize_t at_listxattr(int dir, const char *name, char *buf, size_t size) {
 }
 
 /* An ACL gives the mode, and is not kept if that says it all. */
-static int set_access_acl(int dir, const char *name, const void *value, size_t size,
-                          bool *ret_all) {
+static int set_access_acl(const struct spot *s, int dir, const char *name, const void *value,
+                          size_t size, bool *ret_all) {
     struct stat st;
     int err = at_stat(dir, name, -1, &st);
 
     *ret_all = acl_is_mode(value, size);
-    return err < 0 ? err : chmod_nofollow(dir, name, -1, acl_mode(value, size, st.st_mode) & 07777);
+    return err < 0 ? err : set_mode(s, dir, name, -1, acl_mode(value, size, st.st_mode));
+}
+
+static int check_flags(const struct spot *s, const char *key, int flags) {
+    struct side_xattr x;
+    struct kept k;
+    bool there;
+    int err = flags & (XATTR_CREATE | XATTR_REPLACE) ? kept_get(s, &k) : 1;
+
+    if (err != 0) {
+        return err < 0 ? err : 0;
+    }
+    there = kept_find(&k, key, &x);
+    kept_free(&k);
+    return there && (flags & XATTR_CREATE)     ? -EEXIST
+           : !there && (flags & XATTR_REPLACE) ? -ENODATA
+                                               : 0;
 }
 
 int at_setxattr(int dir, const char *name, const char *key, const void *value, size_t size,
                 int flags) {
-    struct side_xattr x = {key, strlen(key), value, size}, old;
+    struct side_xattr x = {key, strlen(key), value, size};
     bool in_mode = false;
     struct spot s;
     struct kept k;
-    int err = spot_get(dir, name, &s);
+    int err = spot_change(dir, name, -1, &s);
 
     if (err == 0 && !aside(&s, key)) {
         return result(lsetxattr(proc_path(dir, name).text, key, value, size, flags));
     }
-    err = err < 0 ? err : kept_get(&s, &k);
+    err = err < 0 ? err : check_flags(&s, key, flags);
+    if (err == 0 && strcmp(key, acl_access) == 0) {
+        err = set_access_acl(&s, dir, name, value, size, &in_mode);
+    }
+    err = err < 0 ? err : kept_edit(&s, &k);
     if (err < 0) {
         return err;
     }
-    if (flags & (XATTR_CREATE | XATTR_REPLACE)) {
-        bool there = kept_find(&k, key, &old);
-
-        err = there && (flags & XATTR_CREATE)     ? -EEXIST
-              : !there && (flags & XATTR_REPLACE) ? -ENODATA
-                                                  : 0;
-    }
-    if (err == 0 && strcmp(key, acl_access) == 0) {
-        err = set_access_acl(dir, name, value, size, &in_mode);
-    }
-    err = err < 0 ? err : kept_replace(&k, key, in_mode ? NULL : &x);
+    err = kept_replace(&k, key, in_mode ? NULL : &x);
     err = err < 0 ? err : kept_put(&s, &k);
     kept_free(&k);
     return err;
@@ -371,12 +475,12 @@ int at_removexattr(int dir, const char *name, const char *key) {
     struct side_xattr old;
     struct spot s;
     struct kept k;
-    int err = spot_get(dir, name, &s);
+    int err = spot_change(dir, name, -1, &s);
 
     if (err == 0 && !aside(&s, key)) {
         return result(lremovexattr(proc_path(dir, name).text, key));
     }
-    err = err < 0 ? err : kept_get(&s, &k);
+    err = err < 0 ? err : kept_edit(&s, &k);
     if (err < 0) {
         return err;
     }
@@ -386,33 +490,50 @@ int at_removexattr(int dir, const char *name, const char *key) {
     return err;
 }
 
-int at_written(int dir, const char *name) {
+int at_written(int dir, const char *name, int fd) {
     static const char capability[] = "security.capability";
+    struct side_xattr x;
     struct spot s;
-    int err = spot_get(dir, name, &s);
+    struct kept k;
+    int err = spot_get(dir, name, fd, &s);
 
-    if (err == 0 && s.side && side_has_capabilities(s.side)) {
-        err = at_removexattr(dir, name, capability);
+    if (err < 0 || !s.side || !side_has_capabilities(s.side)) {
+        return err;
     }
-    return err == -ENODATA ? 0 : err;
+    err = kept_edit(&s, &k);
+    if (err < 0) {
+        return err;
+    }
+    if (kept_find(&k, capability, &x)) {
+        err = kept_replace(&k, capability, NULL);
+        err = err < 0 ? err : kept_put(&s, &k);
+    }
+    kept_free(&k);
+    return err;
 }
 
 /* --- names --- */
+
+/* A new object: what its name stood for is forgotten. */
+static int forget(const struct spot *s) {
+    return s->side ? side_drop(s->side, s->path) : 0;
+}
 
 int at_symlink(const char *target, int dir, const char *name) {
     struct side_xattr x = {target_key, strlen(target_key), (const uint8_t *)target, strlen(target)};
     struct kept k = {.bytes = NULL};
     struct spot s;
-    int err = spot_get(dir, name, &s);
+    int err = spot_change(dir, name, -1, &s);
 
     err = err < 0 ? err : result(symlinkat(target, dir, name));
-    if (err < 0 || !s.side) {
+    err = err < 0 ? err : forget(&s);
+    if (err < 0 || !lacks(&s, STORE_SYMLINK)) {
         return err;
     }
-    err = lacks(&s, STORE_SYMLINK) ? kept_replace(&k, target_key, &x) : 0;
+    err = kept_replace(&k, target_key, &x);
     err = err < 0 ? err : kept_put(&s, &k);
     kept_free(&k);
-    return err;
+    return err < 0 ? -EIO : 0;
 }
 
 ssize_t at_readlink(int dir, const char *name, char *buf, size_t size) {
@@ -420,7 +541,7 @@ ssize_t at_readlink(int dir, const char *name, char *buf, size_t size) {
     struct spot s;
     struct kept k;
     bool found = false;
-    ssize_t n = spot_get(dir, name, &s);
+    ssize_t n = spot_get(dir, name, -1, &s);
 
     if (n == 0 && lacks(&s, STORE_SYMLINK)) {
         n = kept_get(&s, &k);
@@ -444,52 +565,67 @@ ssize_t at_readlink(int dir, const char *name, char *buf, size_t size) {
 int at_mknod(int dir, const char *name, mode_t mode, dev_t rdev) {
     struct side_attr attr = {.has = SIDE_TYPE, .type = mode & S_IFMT, .rdev = rdev};
     struct spot s;
-    int fd, err = spot_get(dir, name, &s);
+    int fd, err = spot_change(dir, name, -1, &s);
 
-    if (err == 0 && !lacks(&s, STORE_MKNOD)) {
-        return result(mknodat(dir, name, mode, rdev));
-    }
     if (err < 0) {
         return err;
     }
+    if (!lacks(&s, STORE_MKNOD)) {
+        err = result(mknodat(dir, name, mode, rdev));
+        return err < 0 ? err : forget(&s);
+    }
     fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
     err = result(fd < 0 ? fd : close(fd));
+    err = err < 0 ? err : forget(&s);
     return err < 0 ? err : side_set(s.side, s.path, &attr);
 }
 
-/* What a folder with a default ACL gives to what is made in it. */
-static int inherit_acl(const struct spot *above, const struct spot *s, int dir, const char *name,
-                       mode_t mode) {
+/* What a folder with a default ACL gives to what is made in it; its mode, too. 1 if it has one. */
+static int inherit_acl(int dir, const struct spot *s, mode_t mode, mode_t *ret_mode) {
+    struct kept parent = {.bytes = NULL}, k = {.bytes = NULL};
     struct side_xattr x, copy;
-    struct kept parent = {.bytes = NULL}, k;
-    int err = kept_get(above, &parent);
+    struct spot above;
+    int err = spot_get(dir, ".", -1, &above);
 
+    err = err < 0 ? err : kept_get(&above, &parent);
     if (err < 0 || !kept_find(&parent, acl_default, &x)) {
-        goto done;
+        kept_free(&parent);
+        return err;
     }
-    err = kept_get(s, &k);
-    if (err < 0) {
-        goto done;
-    }
-    if (S_ISDIR(mode)) {
+    err = kept_edit(s, &k);
+    if (err == 0 && S_ISDIR(mode)) {
         copy = (struct side_xattr){acl_default, strlen(acl_default), x.value, x.value_bytes};
         err = kept_replace(&k, acl_default, &copy);
     }
-    mode = acl_inherit(parent.bytes + (x.value - parent.attr.xattrs), x.value_bytes, mode);
+    *ret_mode = acl_inherit(parent.bytes + (x.value - parent.attr.xattrs), x.value_bytes, mode);
     if (err == 0 && !acl_is_mode(x.value, x.value_bytes)) {
         copy = (struct side_xattr){acl_access, strlen(acl_access), x.value, x.value_bytes};
         err = kept_replace(&k, acl_access, &copy);
     }
     err = err < 0 ? err : kept_put(s, &k);
-    err = err < 0 ? err : chmod_nofollow(dir, name, -1, mode & 07777);
     kept_free(&k);
-done:
     kept_free(&parent);
-    return err;
+    return err < 0 ? err : 1;
 }
 
-/* The filesystem below made it as the user it serves: it gets the owner it should have. */
-static int give_owner(int dir, const char *name, mode_t mode, const struct cred *who) {
+/* inode_init_owner() in Linux: what the folder's setgid bit does to the mode. */
+static mode_t inherit_setgid(mode_t mode, const struct stat *above, gid_t gid,
+                             const struct cred *who) {
+    if (!(above->st_mode & S_ISGID)) {
+        return mode;
+    }
+    if (S_ISDIR(mode)) {
+        return mode | S_ISGID;
+    }
+    return (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && who->uid != 0 &&
+                   !cred_in_group(who, gid)
+               ? mode & ~(mode_t)S_ISGID
+               : mode;
+}
+
+/* The filesystem below made it as the user it serves, and by the umask it has. */
+static int give_attrs(const struct spot *s, int dir, const char *name, mode_t mode,
+                      const struct cred *who) {
     struct stat above, st;
     gid_t gid;
     int err = at_stat(dir, ".", -1, &above);
@@ -499,72 +635,90 @@ static int give_owner(int dir, const char *name, mode_t mode, const struct cred 
         return err;
     }
     gid = above.st_mode & S_ISGID ? above.st_gid : who->gid;
-    if (st.st_uid == who->uid && st.st_gid == gid) {
-        return 0;
+    if (st.st_uid != who->uid || st.st_gid != gid) {
+        err = at_chown(dir, name, -1, who->uid, gid);
     }
-    err = at_chown(dir, name, -1, who->uid, gid);
-    return err == 0 && !S_ISLNK(mode) && (st.st_mode & (S_ISUID | S_ISGID))
-               ? chmod_nofollow(dir, name, -1, st.st_mode & 07777)
-               : err;
+    if (err < 0 || S_ISLNK(mode)) {
+        return err;
+    }
+    mode = inherit_setgid(mode, &above, gid, who);
+    err = lacks(s, STORE_ACL) ? inherit_acl(dir, s, mode, &mode) : 0;
+    if (err == 0) {
+        mode &= ~who->umask;
+    }
+    return err < 0 ? err : set_mode(s, dir, name, -1, mode);
+}
+
+int at_prepare(int dir, const char *name) {
+    struct spot s;
+
+    return spot_change(dir, name, -1, &s);
 }
 
 int at_made(int dir, const char *name, mode_t mode, const struct cred *who) {
-    struct spot s, above;
-    int err = spot_get(dir, name, &s);
+    struct spot s;
+    int err = spot_get(dir, name, -1, &s);
 
-    if (err < 0 || !s.side) {
-        return err;
+    if (err == 0 && !s.side) {
+        return 0;
     }
-    if (S_ISREG(mode) || S_ISDIR(mode)) { /* the others were set anew when they were made */
-        err = side_drop(s.side, s.path);  /* left by a crash */
+    if (err == 0 && (S_ISREG(mode) || S_ISDIR(mode))) { /* of the others it is done */
+        err = forget(&s);
     }
     if (err == 0 && who) {
-        err = give_owner(dir, name, mode, who);
+        err = give_attrs(&s, dir, name, mode, who);
     }
-    if (err == 0 && who && !S_ISLNK(mode) && lacks(&s, STORE_ACL)) {
-        err = spot_get(dir, ".", &above);
-        err = err < 0 ? err : inherit_acl(&above, &s, dir, name, mode);
-    }
-    return err;
+    return err < 0 ? -EIO : 0; /* it is there, and not as it should be */
 }
 
 int at_link(int dir, const char *name, int to_dir, const char *to_name) {
     struct spot s, to;
-    int err = spot_get(dir, name, &s);
+    uint64_t token = 0;
+    int err = spot_change(dir, name, -1, &s), told;
 
-    err = err < 0 ? err : spot_get(to_dir, to_name, &to);
-    err = err < 0 ? err : result(linkat(dir, name, to_dir, to_name, 0));
-    return err == 0 && s.side ? side_link(s.side, s.path, to.path) : err;
+    err = err < 0 ? err : spot_get(to_dir, to_name, -1, &to);
+    if (err == 0 && s.side) {
+        err = side_intend(s.side, SIDE_LINK, s.path, to.path, &token);
+    }
+    if (err < 0) {
+        return err;
+    }
+    err = result(linkat(dir, name, to_dir, to_name, 0));
+    told = s.side ? side_settle(s.side, token, err == 0) : 0;
+    return err < 0 ? err : told;
 }
 
 int at_rename(int dir, const char *name, int to_dir, const char *to_name, unsigned flags) {
+    enum side_kind kind = flags & RENAME_EXCHANGE ? SIDE_SWAP : SIDE_MOVE;
     struct spot s, to;
-    int err = spot_get(dir, name, &s);
+    uint64_t token = 0;
+    int err = spot_change(dir, name, -1, &s), told;
 
-    err = err < 0 ? err : spot_get(to_dir, to_name, &to);
-    if (err == 0) {
-        err = result(flags ? renameat2(dir, name, to_dir, to_name, flags)
-                           : renameat(dir, name, to_dir, to_name));
+    err = err < 0 ? err : spot_get(to_dir, to_name, -1, &to);
+    if (err == 0 && s.side) {
+        err = side_intend(s.side, kind, s.path, to.path, &token);
     }
-    if (err < 0 || !s.side) {
+    if (err < 0) {
         return err;
     }
-    return flags & RENAME_EXCHANGE ? side_swap(s.side, s.path, to.path)
-                                   : side_move(s.side, s.path, to.path);
+    err = result(flags ? renameat2(dir, name, to_dir, to_name, flags)
+                       : renameat(dir, name, to_dir, to_name));
+    told = s.side ? side_settle(s.side, token, err == 0) : 0;
+    return err < 0 ? err : told;
 }
 
 int at_unlink(int dir, const char *name, int flags) {
     struct spot s;
-    int err = spot_get(dir, name, &s);
+    int err = spot_change(dir, name, -1, &s);
 
     err = err < 0 ? err : result(unlinkat(dir, name, flags));
-    return err == 0 && s.side ? side_drop(s.side, s.path) : err;
+    return err < 0 ? err : forget(&s);
 }
 
 int at_remove_tree(int dir, const char *name) {
     struct spot s;
-    int err = spot_get(dir, name, &s);
+    int err = spot_change(dir, name, -1, &s);
 
     err = err < 0 ? err : io_remove_tree(dir, name);
-    return err == 0 && s.side ? side_drop(s.side, s.path) : err;
+    return err < 0 ? err : forget(&s);
 }

@@ -3,8 +3,9 @@
  * same from here on. The only way in which Holdfast touches a volume's names and attributes; bytes
  * and listings need no help and are read and written directly.
  *
- * Results are 0 (or a count) or a negative errno. `fd` is the open object, or -1; with it, `dir` may be
- * -1 if the object has no name any more. Any thread; two changes of one object must not meet. */
+ * Results are 0 (or a count) or a negative errno. With `fd` (else -1), the open object, `dir` and `name`
+ * mean nothing. What was changed on the store and could not be told to its side file is -EIO: the store
+ * is lost, and compared when it comes back. Any thread. */
 #pragma once
 
 #include <sys/stat.h>
@@ -19,6 +20,8 @@ int at_symlink(const char *target, int dir, const char *name) must_check;
 ssize_t at_readlink(int dir, const char *name, char *buf, size_t size) must_check;
 /* A device, FIFO or socket. */
 int at_mknod(int dir, const char *name, mode_t mode, dev_t rdev) must_check;
+/* Before a file or folder is made: could it be told to the side file? */
+int at_prepare(int dir, const char *name) must_check;
 /* After any object was made: what the name stood for is forgotten, and, unless `who` is NULL (a copy,
  * whose attributes come next), its owner and ACLs are what a local filesystem gives a new object of
  * `mode` (before the umask). */
@@ -42,4 +45,4 @@ int at_setxattr(int dir, const char *name, const char *key, const void *value, s
 int at_removexattr(int dir, const char *name, const char *key) must_check;
 
 /* Its data changed: file capabilities go. */
-int at_written(int dir, const char *name) must_check;
+int at_written(int dir, const char *name, int fd) must_check;

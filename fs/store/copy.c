@@ -260,7 +260,8 @@ int copy_new(int from, const char *name, int to, const char *to_name, struct cop
         err = copy_file(from, name, to, to_name, stat);
         break;
     case S_IFDIR:
-        err = mkdirat(to, to_name, 0700) < 0 ? -errno : 0;
+        err = at_prepare(to, to_name);
+        err = err < 0 ? err : mkdirat(to, to_name, 0700) < 0 ? -errno : 0;
         break;
     case S_IFLNK:
         err = copy_link(from, name, to, to_name);

@@ -66,9 +66,12 @@ static int op_lookup(struct vol *v, struct obj *dir, const char *name,
 }
 
 static int make_one(int dirfd, const char *name, const struct vol_new *new) {
+    int err;
+
     switch (new->mode &S_IFMT) {
     case S_IFDIR:
-        return result(mkdirat(dirfd, name, new->mode & 07777));
+        err = at_prepare(dirfd, name);
+        return err < 0 ? err : result(mkdirat(dirfd, name, new->mode & 07777));
     case S_IFLNK:
         return at_symlink(new->target, dirfd, name);
     default:
@@ -124,6 +127,11 @@ static int op_create(struct vol *v, struct obj *dir, const char *name, const str
     if (err < 0) {
         return err;
     }
+    err = at_prepare(ref.fd, name);
+    if (err < 0) {
+        dirfds_put(st, &ref);
+        return err;
+    }
     cred_become(new->cred, gives_setgid(new));
     fd = openat(ref.fd, name, backing_flags(flags) | O_RDWR | O_CREAT | O_EXCL, new->mode & 07777);
     err = result(fd);
@@ -133,7 +141,7 @@ static int op_create(struct vol *v, struct obj *dir, const char *name, const str
         err = err == 0 && ret_entry ? at_stat(ref.fd, name, fd, &attr) : err;
         if (err < 0) {
             (void)close(fd); /* the file is empty: nothing to lose */
-            (void)unlinkat(ref.fd, name, 0);
+            (void)at_unlink(ref.fd, name, 0);
         }
     }
     dirfds_put(st, &ref);
@@ -231,17 +239,16 @@ static int op_rename(struct vol *v, struct obj *dir, const char *name, struct ob
     return err;
 }
 
-/* The place of an object that may be open instead: with a handle it need not have a name, and the
- * place is only looked for where a side file knows it. */
+/* The place of an object, or, if it is open, no place but its descriptor. */
 static int place_or_handle(struct store *st, struct obj *obj, struct vol_handle h,
-                           struct place *ret_place) {
-    int err = !vol_have(h) || st->side ? place_get(st, obj, ret_place) : -ENOENT;
-
-    if (err < 0 && vol_have(h)) {
+                           struct place *ret_place, int *ret_fd) {
+    if (vol_have(h)) {
         *ret_place = (struct place){.fd = -1, .name = ""};
+        *ret_fd = fd_of(h);
         return 0;
     }
-    return err;
+    *ret_fd = -1;
+    return place_get(st, obj, ret_place);
 }
 
 static void place_done(struct store *st, struct place *p) {
@@ -250,18 +257,14 @@ static void place_done(struct store *st, struct place *p) {
     }
 }
 
-static int handle_fd(struct vol_handle h) {
-    return vol_have(h) ? fd_of(h) : -1;
-}
-
 static int op_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
     struct store *st = store_of(v);
     struct stat attr;
     struct place p;
-    int err = place_or_handle(st, obj, h, &p);
+    int fd, err = place_or_handle(st, obj, h, &p, &fd);
 
     if (err == 0) {
-        err = at_stat(p.fd, p.name, handle_fd(h), &attr);
+        err = at_stat(p.fd, p.name, fd, &attr);
         place_done(st, &p);
     }
     if (err == 0) {
@@ -290,7 +293,7 @@ static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
     }
     if (err == 0 && (a->set & VOL_SET_SIZE)) {
         err = fd >= 0 ? result(ftruncate(fd, a->size)) : truncate_at(p->fd, p->name, a->size);
-        err = err < 0 ? err : at_written(p->fd, p->name);
+        err = err < 0 ? err : at_written(p->fd, p->name, fd);
     }
     if (err == 0 && (a->set & VOL_SET_MODE)) {
         err = at_chmod(p->fd, p->name, fd, a->mode);
@@ -308,14 +311,14 @@ static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
                       const struct vol_attr *attr, struct stat *ret_attr) {
     struct store *st = store_of(v);
     struct place p;
-    int err = place_or_handle(st, obj, h, &p);
+    int fd, err = place_or_handle(st, obj, h, &p, &fd);
 
     if (err < 0) {
         return err;
     }
-    err = set_parts(attr, handle_fd(h), &p);
+    err = set_parts(attr, fd, &p);
     if (err == 0 && ret_attr) {
-        err = at_stat(p.fd, p.name, handle_fd(h), ret_attr);
+        err = at_stat(p.fd, p.name, fd, ret_attr);
     }
     place_done(st, &p);
     return err;
@@ -371,19 +374,12 @@ static ssize_t op_read(struct vol *v, struct obj *obj, struct vol_handle h, void
 
 static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
                         size_t size, off_t off, const struct cred *cred) {
-    struct store *st = store_of(v);
     ssize_t n = io_pwrite(fd_of(h), buf, size, off);
-    struct place p;
+    int err = n > 0 && store_of(v)->side ? at_written(-1, "", fd_of(h)) : 0;
 
+    (void)obj;
     (void)cred; /* setuid bits are the mirror's job */
-    if (n > 0 && st->side && side_has_capabilities(st->side) &&
-        place_or_handle(st, obj, h, &p) == 0) {
-        int err = at_written(p.fd, p.name);
-
-        place_done(st, &p);
-        n = err < 0 ? err : n;
-    }
-    return n;
+    return err < 0 ? err : n;
 }
 
 /* XFS that has shut down says yes to the fsync of a folder whose changes it has just lost; but it

@@ -37,8 +37,8 @@ const struct store_cap_info store_cap_table[STORE_CAPS] = {
     {STORE_RENAME_OVER, "atomic rename over a file", "cannot be a store"},
     {STORE_FSYNC, "durable fsync of files", "cannot be a store"},
     {STORE_LINK_BLIND, "several names for one file", "hard links cannot be made in the volume"},
-    {STORE_SYMLINK, "symlinks to anywhere", "where they point to is kept in its side file"},
     {STORE_LINK_ATTR, "owners and times of symlinks", "they are kept in its side file"},
+    {STORE_SYMLINK, "symlinks to anywhere", "where they point to is kept in its side file"},
 };
 
 struct probe {
@@ -152,11 +152,29 @@ static bool has_fsync(const struct probe *p) {
     return fsync(p->fd) == 0;
 }
 
-static bool (*const tests[STORE_CAPS])(const struct probe *) = {
-    has_hardlink,  has_xattr_user, has_xattr_trusted, has_acl,     has_stable_ino,
-    has_time_ns,   has_chown,      has_mknod,         has_punch,   has_reflink,
-    has_noreplace, has_exchange,   has_fsync_dir,     has_syncfs,  has_rename_over,
-    has_fsync,     has_link_blind, has_link_attr,     has_symlink,
+static const struct {
+    enum store_cap cap;
+    bool (*has)(const struct probe *);
+} tests[STORE_CAPS] = {
+    {STORE_HARDLINK, has_hardlink},
+    {STORE_XATTR_USER, has_xattr_user},
+    {STORE_XATTR_TRUSTED, has_xattr_trusted},
+    {STORE_ACL, has_acl},
+    {STORE_STABLE_INO, has_stable_ino},
+    {STORE_TIME_NS, has_time_ns},
+    {STORE_CHOWN, has_chown},
+    {STORE_MKNOD, has_mknod},
+    {STORE_PUNCH_HOLE, has_punch},
+    {STORE_REFLINK, has_reflink},
+    {STORE_NOREPLACE, has_noreplace},
+    {STORE_EXCHANGE, has_exchange},
+    {STORE_FSYNC_DIR, has_fsync_dir},
+    {STORE_SYNCFS, has_syncfs},
+    {STORE_RENAME_OVER, has_rename_over},
+    {STORE_FSYNC, has_fsync},
+    {STORE_LINK_BLIND, has_link_blind},
+    {STORE_LINK_ATTR, has_link_attr},
+    {STORE_SYMLINK, has_symlink},
 };
 
 /* Where a removed file was open, libfuse keeps it hidden in the folder until its release, which comes
@@ -217,9 +235,7 @@ int store_probe(const char *folder, uint32_t *ret_caps, struct why *why) {
     }
     p = (struct probe){.dir = dir, .fd = fd, .remote = is_remote_fs(fd)};
     for (int i = 0; i < STORE_CAPS; i++) {
-        if (tests[i](&p)) {
-            caps |= (uint32_t)store_cap_table[i].cap;
-        }
+        caps |= tests[i].has(&p) ? (uint32_t)tests[i].cap : 0;
     }
     (void)close(
         steal_fd(&fd)); /* FUSE filesystems keep a hidden file while a removed one is open */

@@ -58,9 +58,13 @@ static int allocate(int dir, const char *name) {
 
 /* The log goes on while a disk is full: people must be able to remove files then. */
 static void fill_reserve(int dir) {
+    enum { BYTES = RESERVE_FILES * FILE_BYTES };
     scope_fd int fd = openat(dir, reserve, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    struct stat st;
 
-    (void)(fd >= 0 && posix_fallocate(fd, 0, (off_t)RESERVE_FILES * FILE_BYTES) == 0);
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size < BYTES) {
+        (void)fallocate(fd, 0, 0, BYTES); /* a filesystem that cannot has none */
+    }
 }
 
 /* Gives one segment's room back to the filesystem. */
@@ -89,7 +93,7 @@ static int begin_segment(struct store *st, uint64_t start) {
     segment_name(start, name);
     if (err == 0 && renameat(dir, spare, dir, name) < 0) {
         err = allocate(dir, name);
-        if (err == -ENOSPC && use_reserve(dir)) {
+        while (err == -ENOSPC && use_reserve(dir)) {
             err = allocate(dir, name);
         }
     }

@@ -7,8 +7,9 @@
  * objects of stores does it through store/at.h, which is the only caller of the functions below the
  * line.
  *
- * Changes are one append each; side_sync() makes them durable, and an fsync of anything on the store
- * does that first. The file is written anew when more than half of it is out of date.
+ * Changes are one append each; what moves names is told before and after, as nothing else would find
+ * what is kept below a folder again. side_sync() makes it durable, and an fsync of anything on the store
+ * does that first; there the file is written anew when more than half of it is out of date.
  *
  * Any thread. */
 #pragma once
@@ -34,8 +35,9 @@ void side_free(struct side *side);
 
 /* --- for store/at.h --- */
 
-/* The side file of the store that `dir` lies on, and the path of dir/name in it. 0: there is none (no
- * such store is open, or `dir` is -1). 1, or -ENAMETOOLONG, -errno. */
+/* The side file of the store that `dir` lies on, and the path of dir/name in it (name ".": of `dir`
+ * itself, which may be any descriptor). 0: there is none (no such store is open, or `dir` is -1). 1, or
+ * -ENOENT (it has no name), -ENAMETOOLONG, -errno. */
 int side_find(int dir, const char *name, struct side **ret_side,
               char ret_path[PATH_BYTES]) must_check;
 /* Does the store lack `cap` (enum store_cap)? */
@@ -43,14 +45,23 @@ bool side_lacks(const struct side *side, uint32_t cap);
 
 /* Puts what is kept about `path` over what the store says. */
 void side_overlay(struct side *side, const char *path, struct stat *attr);
+/* Is it a file with several names? */
+bool side_has_links(struct side *side, const char *path);
 /* A copy of what is kept about `path`; `*ret_bytes` (free it) holds its xattrs. */
 int side_get(struct side *side, const char *path, struct side_attr *ret_attr,
              uint8_t **ret_bytes) must_check;
 /* Is any xattr kept that begins with "security.capability"? Cheap. */
 bool side_has_capabilities(struct side *side);
+/* Over reading what is kept about an object and setting it anew. */
+void side_edit(struct side *side);
+void side_edit_done(struct side *side);
+/* Makes room for what will be told, before anything is changed on the store: the errors of the
+ * filesystem. What is told afterwards answers 0 or -EIO: the store is lost then. */
+int side_prepare(struct side *side) must_check;
 /* All that is kept about `path` is `attr` from here on. */
 int side_set(struct side *side, const char *path, const struct side_attr *attr) must_check;
 int side_drop(struct side *side, const char *path) must_check;
-int side_move(struct side *side, const char *from, const char *to) must_check;
-int side_swap(struct side *side, const char *a, const char *b) must_check;
-int side_link(struct side *side, const char *path, const char *other) must_check;
+/* MOVE, SWAP or LINK is about to be done; then whether it was. Token 0: there is nothing to tell. */
+int side_intend(struct side *side, enum side_kind kind, const char *path, const char *path2,
+                uint64_t *ret_token) must_check;
+int side_settle(struct side *side, uint64_t token, bool done) must_check;

@@ -338,8 +338,15 @@ static int open_parts(struct store *st, struct why *why) {
 
 static int open_side(struct store *st, struct why *why) {
     struct side_head head = {st->super.volume_id, st->super.store_id};
-    uint32_t lacks = kept_aside(st->caps);
-    int err = lacks ? side_open(st->root, st->folder, &head, lacks, st->path, why, &st->side) : 0;
+    uint32_t lacks;
+    int err;
+
+    if ((st->caps & STORE_HARDLINK) && !(st->caps & STORE_LINK_BLIND)) {
+        st->caps |=
+            STORE_LINK_BLIND | STORE_LINK_ATTR | STORE_SYMLINK; /* probed before they were */
+    }
+    lacks = kept_aside(st->caps);
+    err = lacks ? side_open(st->root, st->folder, &head, lacks, st->path, why, &st->side) : 0;
 
     if (err == 0) {
         st->caps |= lacks & ~(uint32_t)(st->caps & STORE_LINK_BLIND ? 0 : STORE_HARDLINK);

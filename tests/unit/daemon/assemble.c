@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -199,16 +201,19 @@ Test(assemble, two_histories_are_a_split_brain) {
 
 Test(assemble, a_copy_from_last_week_is_not_taken_for_current) {
     struct tree_options t = {.times = true, .differences_max = 10, .out = stderr};
-    char cmd[3 * PATH_BYTES];
+    char *path = config.store[1].path, old[PATH_BYTES + 8];
+    char *cp[] = {"cp", "-a", path, old, NULL};
     struct assembly a;
+    pid_t pid;
+    int status;
 
+    (void)snprintf(old, sizeof(old), "%s.old", path);
     run_once(&plain, "one");
-    (void)snprintf(cmd, sizeof(cmd), "cp -a %s %s.old", config.store[1].path, config.store[1].path);
-    cr_assert_eq(system(cmd), 0);
+    cr_assert_eq(posix_spawnp(&pid, "cp", NULL, NULL, cp, environ), 0);
+    cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
     run_once(&plain, "two");
-    (void)snprintf(cmd, sizeof(cmd), "rm -r %s && mv %s.old %s", config.store[1].path,
-                   config.store[1].path, config.store[1].path);
-    cr_assert_eq(system(cmd), 0);
+    cr_assert_eq(io_remove_tree(AT_FDCWD, path), 0);
+    cr_assert_eq(rename(old, path), 0);
     hide(0, false);
     cr_assert_eq(mount_with(&degraded, &a), -HFE_STALE, "alone it must not serve");
     hide(0, true);

@@ -19,7 +19,8 @@ static struct side_record sample(unsigned i, uint8_t list[64]) {
     struct side_record all[SAMPLES] = {
         {.kind = SIDE_SET,
          .path = "d/f",
-         .attr = {.has = SIDE_OWNER | SIDE_TYPE | SIDE_MTIME,
+         .attr = {.has = SIDE_OWNER | SIDE_TYPE | SIDE_MTIME | SIDE_MODE,
+                  .mode = 04751,
                   .uid = 33,
                   .gid = 34,
                   .type = S_IFCHR,
@@ -83,8 +84,9 @@ Test(side_format, each_kind_reads_back_as_it_was_written) {
         cr_assert(back.path2_bytes == r.path2_bytes &&
                   (!r.path2 || memcmp(back.path2, r.path2, r.path2_bytes) == 0));
         cr_assert(back.attr.has == r.attr.has && back.attr.uid == r.attr.uid &&
-                  back.attr.gid == r.attr.gid && back.attr.type == r.attr.type &&
-                  back.attr.rdev == r.attr.rdev && back.attr.mtime.tv_sec == r.attr.mtime.tv_sec &&
+                  back.attr.mode == r.attr.mode && back.attr.gid == r.attr.gid &&
+                  back.attr.type == r.attr.type && back.attr.rdev == r.attr.rdev &&
+                  back.attr.mtime.tv_sec == r.attr.mtime.tv_sec &&
                   back.attr.mtime.tv_nsec == r.attr.mtime.tv_nsec);
         cr_assert(back.attr.xattr_bytes == r.attr.xattr_bytes &&
                   (i > 0 || memcmp(back.attr.xattrs, list, back.attr.xattr_bytes) == 0));
