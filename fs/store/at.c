@@ -688,6 +688,12 @@ int at_link(int dir, const char *name, int to_dir, const char *to_name) {
     return err < 0 ? err : told;
 }
 
+static bool is_folder(int dir, const char *name) {
+    struct stat st;
+
+    return stat_there(dir, name, -1, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 int at_rename(int dir, const char *name, int to_dir, const char *to_name, unsigned flags) {
     enum side_kind kind = flags & RENAME_EXCHANGE ? SIDE_SWAP : SIDE_MOVE;
     struct spot s, to;
@@ -703,6 +709,9 @@ int at_rename(int dir, const char *name, int to_dir, const char *to_name, unsign
     }
     err = result(flags ? renameat2(dir, name, to_dir, to_name, flags)
                        : renameat(dir, name, to_dir, to_name));
+    if (err == -EPERM && s.side && !flags && is_folder(to_dir, to_name)) {
+        err = -ENOTEMPTY; /* SFTP has no word for it */
+    }
     told = s.side ? side_settle(s.side, token, err == 0) : 0;
     return err < 0 ? err : told;
 }
