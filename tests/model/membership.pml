@@ -6,8 +6,10 @@
  *   restart         assemble(): find_newest(), ask_witness(), judge_member()
  *   sync begin      begin_locked(): SYNCING is recorded before the first byte is changed
  *   sync end        done_locked(): ONLINE is recorded when all is equal
+ *   remove, add     mirror_remove(), then the keeper gives the folder back; a new store in its place
  *
- * Checked in every run, with stores that vanish and come back and a daemon that is killed anywhere:
+ * Checked in every run, with stores that vanish and come back, are removed and added, and a daemon that is
+ * killed anywhere:
  *   what is served holds every acknowledged write, and is no mixture.
  *
  * The safeguards, each of which can be taken away; then spin must find a run that breaks the rule:
@@ -16,21 +18,23 @@
  *   -DNO_MIXTURE     a store that is being caught up is not recorded as such first
  *   -DNO_EQUAL       a store is ONLINE before its catch-up has ended
  *   -DNO_MOUNT       a mount is not recorded before the first change
+ *   -DNO_LAST        the last store that is ONLINE may be removed
  */
 #define N 2
 #define WRITES 3
-#define FAULTS 4
+#define FAULTS 3
 #define RESTARTS 2
 #define SYNCS 1
+#define SWAPS 1
 #define GENERATIONS 16
 #define HAS(set, i) ((set >> i) & 1)
 
 byte data[N];            /* the newest write that is on the store */
 bool mixed[N];           /* a catch-up changed it and has not ended */
-byte gen[N], set[N];     /* its superblock: generation, who is ONLINE */
+byte gen[N], set[N];     /* its superblock: generation (0: it is new), who is ONLINE */
 bool there[N];           /* it can be reached */
 byte wgen = 1, wset = (1 << N) - 1;
-byte acked, restarts, faults, syncs;
+byte acked, restarts, faults, syncs, swaps;
 byte parent[GENERATIONS]; /* super_new_generation(): ids are never the same twice; the old one goes into the history */
 byte last = 1;
 
@@ -83,7 +87,7 @@ start:
         /* find_newest() */
         i = 0; best = N; bestgen = 0;
         do
-        :: i < N && there[i] ->
+        :: i < N && there[i] && gen[i] != 0 -> /* super_is_newcomer(): it says nothing */
             if
             :: best == N -> best = i; bestgen = gen[i]
             :: else ->
@@ -96,7 +100,7 @@ start:
                 fi
             fi;
             i++
-        :: i < N && !there[i] -> i++
+        :: i < N && !(there[i] && gen[i] != 0) -> i++
         :: i == N -> break
         od;
         if :: best == N -> goto end :: else fi;
@@ -184,6 +188,25 @@ start:
             :: else
             fi
         :: else
+        fi
+    :: swaps < SWAPS -> /* mirror_remove(), give_back(), mirror_add() */
+        swaps++;
+        if :: i = 0 :: i = N - 1 fi;
+        if
+#ifndef NO_LAST
+        :: online == (1 << i) -> skip /* refused */
+#endif
+        :: else ->
+            online = online & ~(1 << i); new_generation();
+            record();
+            atomic { gen[i] = 0; set[i] = 0; data[i] = 0; mixed[i] = false }
+            k = 0;
+            do
+            :: k < N && !(HAS(online, k) && data[k] >= acked) -> k++
+            :: else -> break
+            od;
+            assert(k < N); /* a good copy is left */
+            kill9()
         fi
     :: restarts < RESTARTS -> restarts++; goto start
     :: true -> break
