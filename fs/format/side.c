@@ -47,7 +47,7 @@ static uint64_t checksum_of(const uint8_t *bytes, size_t size, const struct id *
 }
 
 static bool has_two_paths(enum side_kind kind) {
-    return kind == SIDE_MOVE || kind == SIDE_SWAP || kind == SIDE_LINK;
+    return kind == SIDE_MOVE || kind == SIDE_LINK;
 }
 
 static bool is_outcome(enum side_kind kind) {
@@ -198,11 +198,12 @@ int side_record_decode(const uint8_t *bytes, size_t n, const struct id *volume, 
         }
     }
     if (!good_path(r.path, r.path_bytes) || !good_path(r.path2, r.path2_bytes) ||
-        has_two_paths(r.kind) != (r.path2_bytes > 0) || (r.pending && !has_two_paths(r.kind)) ||
+        has_two_paths(r.kind) != (r.path2_bytes > 0) ||
+        (r.pending && !has_two_paths(r.kind) && r.kind != SIDE_DROP) ||
         is_outcome(r.kind) != (r.of != 0) || r.of >= position || r.synced > position ||
-        (is_outcome(r.kind) && r.path_bytes > 0) ||
+        ((is_outcome(r.kind) || r.kind == SIDE_MARK) && r.path_bytes > 0) ||
         (r.kind != SIDE_SET && (r.attr.has || r.attr.xattr_bytes)) ||
-        (r.kind != SIDE_SET && !is_outcome(r.kind) && r.path_bytes == 0) ||
+        ((has_two_paths(r.kind) || r.kind == SIDE_DROP) && r.path_bytes == 0) ||
         !good_attr(&d, &r.attr) || !good_xattrs(&r.attr)) {
         return -HFE_CORRUPT;
     }

@@ -25,11 +25,11 @@ enum side_kind {
     SIDE_SET = 1,  /* all that is kept about `path` is this */
     SIDE_DROP = 2, /* nothing is kept about `path` and what is below it */
     SIDE_MOVE = 3, /* what is kept about `path` and below it is now kept about `path2` */
-    SIDE_SWAP = 4, /* `path` and `path2` changed places, with all below them */
-    SIDE_LINK = 5, /* `path2` is one more name of the file `path` */
-    SIDE_DONE = 6, /* what the pending record at `of` tells was done */
-    SIDE_NOT = 7,  /* ... was not done */
-    SIDE_LAST = SIDE_NOT,
+    SIDE_LINK = 4, /* `path2` is one more name of the file `path` */
+    SIDE_DONE = 5, /* what the pending record at `of` tells was done */
+    SIDE_NOT = 6,  /* ... was not done */
+    SIDE_MARK = 7, /* nothing but its `synced`: all before it is durable */
+    SIDE_LAST = SIDE_MARK,
 };
 
 enum side_has {
@@ -53,7 +53,7 @@ struct side_attr {
 
 struct side_record {
     enum side_kind kind;
-    bool pending;    /* MOVE, SWAP, LINK: it is about to be done; DONE or NOT says if it was */
+    bool pending;    /* DROP, MOVE, LINK: it is about to be done; DONE or NOT says if it was */
     uint64_t of;     /* DONE, NOT: position of the pending record */
     uint64_t synced; /* the file was durable up to here when this was written */
     const char *path, *path2; /* not terminated */

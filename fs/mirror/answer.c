@@ -208,7 +208,8 @@ static bool account(struct mirror *m, struct change *c, struct outcome *o, unsig
         }
         break;
     case ANSWER_LIMIT:
-        if (m->policy.drop_full && err == -ENOSPC && c->allocates && is_full(m, i)) {
+        if (m->policy.drop_full && (err == -ENOSPC || err == -EDQUOT) && c->allocates &&
+            is_full(m, i)) {
             o->full |= 1u << i;
             return true;
         }
@@ -262,7 +263,7 @@ static int change_all(struct mirror *m, struct change *c) {
             break;
         }
     }
-    if (c->failed < 0 && o.full) {
+    if (c->refused < 0 && o.full) {
         drop_full(m, c, &o);
     }
     if (c->failed >= 0) {

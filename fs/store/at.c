@@ -18,6 +18,7 @@
 #define SYS_fchmodat2 452
 #endif
 
+static const char capability_key[] = "security.capability";
 static const char target_key[] = "symlink"; /* no xattr: those have a dot */
 static const char acl_access[] = "system.posix_acl_access",
                   acl_default[] = "system.posix_acl_default";
@@ -44,7 +45,14 @@ static int spot_get(int dir, const char *name, int fd, struct spot *ret) {
 static int spot_change(int dir, const char *name, int fd, struct spot *ret) {
     int err = spot_get(dir, name, fd, ret);
 
-    return err == 0 && ret->side ? side_prepare(ret->side) : err;
+    return err == 0 && ret->side ? side_prepare(ret->side, false) : err;
+}
+
+/* ... that is about to be removed. */
+static int spot_remove(int dir, const char *name, struct spot *ret) {
+    int err = spot_get(dir, name, -1, ret);
+
+    return err == 0 && ret->side ? side_prepare(ret->side, true) : err;
 }
 
 static bool lacks(const struct spot *s, uint32_t cap) {
@@ -285,12 +293,14 @@ int at_chown(int dir, const char *name, int fd, uid_t uid, gid_t gid) {
         return err;
     }
     if (!lacks(&s, STORE_CHOWN) && !is_blind_link(&s, dir, name, fd)) {
-        return result(fd >= 0 ? fchown(fd, uid, gid)
-                              : fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW));
+        err = result(fd >= 0 ? fchown(fd, uid, gid)
+                             : fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW));
+    } else {
+        err = at_stat(dir, name, fd, &now);
+        err = err < 0 ? err : keep_owner(&s, &now, uid, gid);
+        err = err < 0 ? err : drop_privileges(&s, dir, name, fd, &now);
     }
-    err = at_stat(dir, name, fd, &now);
-    err = err < 0 ? err : keep_owner(&s, &now, uid, gid);
-    return err < 0 ? err : drop_privileges(&s, dir, name, fd, &now);
+    return err < 0 || !s.side ? err : at_written(dir, name, fd);
 }
 
 static int keep_mtime(const struct spot *s, const struct timespec *mtime) {
@@ -430,19 +440,23 @@ static int set_access_acl(const struct spot *s, int dir, const char *name, const
     return err < 0 ? err : set_mode(s, dir, name, -1, acl_mode(value, size, st.st_mode));
 }
 
-static int check_flags(const struct spot *s, const char *key, int flags) {
-    struct side_xattr x;
+/* May it be set, and is there room for it in one object's list? */
+static int check_set(const struct spot *s, const struct side_xattr *x, const char *key, int flags) {
+    struct side_xattr old;
     struct kept k;
+    size_t bytes;
     bool there;
-    int err = flags & (XATTR_CREATE | XATTR_REPLACE) ? kept_get(s, &k) : 1;
+    int err = kept_get(s, &k);
 
-    if (err != 0) {
-        return err < 0 ? err : 0;
+    if (err < 0) {
+        return err;
     }
-    there = kept_find(&k, key, &x);
+    there = kept_find(&k, key, &old);
+    bytes = k.attr.xattr_bytes + side_xattr_put(x, NULL) - (there ? side_xattr_put(&old, NULL) : 0);
     kept_free(&k);
     return there && (flags & XATTR_CREATE)     ? -EEXIST
            : !there && (flags & XATTR_REPLACE) ? -ENODATA
+           : bytes > XATTR_BYTES_MAX           ? -ENOSPC
                                                : 0;
 }
 
@@ -457,7 +471,7 @@ int at_setxattr(int dir, const char *name, const char *key, const void *value, s
     if (err == 0 && !aside(&s, key)) {
         return result(lsetxattr(proc_path(dir, name).text, key, value, size, flags));
     }
-    err = err < 0 ? err : check_flags(&s, key, flags);
+    err = err < 0 ? err : check_set(&s, &x, key, flags);
     if (err == 0 && strcmp(key, acl_access) == 0) {
         err = set_access_acl(&s, dir, name, value, size, &in_mode);
     }
@@ -475,7 +489,7 @@ int at_removexattr(int dir, const char *name, const char *key) {
     struct side_xattr old;
     struct spot s;
     struct kept k;
-    int err = spot_change(dir, name, -1, &s);
+    int err = spot_remove(dir, name, &s);
 
     if (err == 0 && !aside(&s, key)) {
         return result(lremovexattr(proc_path(dir, name).text, key));
@@ -490,25 +504,46 @@ int at_removexattr(int dir, const char *name, const char *key) {
     return err;
 }
 
-int at_written(int dir, const char *name, int fd) {
-    static const char capability[] = "security.capability";
+/* Under the object's path as it is now: a rename may have come between. */
+static int drop_capability(const struct spot *s, int dir, const char *name, int fd,
+                           bool *ret_again) {
+    struct spot now;
     struct side_xattr x;
-    struct spot s;
     struct kept k;
-    int err = spot_get(dir, name, fd, &s);
+    int err = kept_edit(s, &k);
 
-    if (err < 0 || !s.side || !side_has_capabilities(s.side)) {
-        return err;
-    }
-    err = kept_edit(&s, &k);
     if (err < 0) {
         return err;
     }
-    if (kept_find(&k, capability, &x)) {
-        err = kept_replace(&k, capability, NULL);
-        err = err < 0 ? err : kept_put(&s, &k);
+    err = spot_get(dir, name, fd, &now);
+    *ret_again = err == 0 && (now.side != s->side || strcmp(now.path, s->path) != 0);
+    if (err == 0 && !*ret_again && kept_find(&k, capability_key, &x)) {
+        err = kept_replace(&k, capability_key, NULL);
+        err = err < 0 ? err : kept_put(s, &k);
     }
     kept_free(&k);
+    return err;
+}
+
+bool at_has_name(int fd) {
+    struct spot s;
+
+    return spot_get(-1, "", fd, &s) == 0 && s.side;
+}
+
+int at_written(int dir, const char *name, int fd) {
+    bool again = true;
+    struct spot s;
+    int err = 0;
+
+    while (err == 0 && again) {
+        err = spot_get(dir, name, fd, &s);
+        if (err < 0 || !s.side || !side_has_capabilities(s.side)) {
+            return err;
+        }
+        err = side_prepare(s.side, true);
+        err = err < 0 ? err : drop_capability(&s, dir, name, fd, &again);
+    }
     return err;
 }
 
@@ -576,7 +611,13 @@ int at_mknod(int dir, const char *name, mode_t mode, dev_t rdev) {
     }
     fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
     err = result(fd < 0 ? fd : close(fd));
-    err = err < 0 ? err : forget(&s);
+    if (err < 0) {
+        if (fd >= 0) {
+            (void)unlinkat(dir, name, 0);
+        }
+        return err;
+    }
+    err = forget(&s);
     return err < 0 ? err : side_set(s.side, s.path, &attr);
 }
 
@@ -641,6 +682,9 @@ static int give_attrs(const struct spot *s, int dir, const char *name, mode_t mo
     if (err < 0 || S_ISLNK(mode)) {
         return err;
     }
+    if (!lacks(s, STORE_ACL) && at_getxattr(dir, ".", acl_default, NULL, 0) > 0) {
+        return 0; /* the store gave it what that says */
+    }
     mode = inherit_setgid(mode, &above, gid, who);
     err = lacks(s, STORE_ACL) ? inherit_acl(dir, s, mode, &mode) : 0;
     if (err == 0) {
@@ -671,21 +715,31 @@ int at_made(int dir, const char *name, mode_t mode, const struct cred *who) {
     return err < 0 ? -EIO : 0; /* it is there, and not as it should be */
 }
 
+/* Tells that names change, before they do. */
+static int intend(enum side_kind kind, const struct spot *s, const struct spot *to,
+                  uint64_t *ret_token) {
+    *ret_token = 0;
+    if (to && s->side != to->side) {
+        return -EXDEV; /* one of the two is being let go */
+    }
+    return s->side ? side_intend(s->side, kind, s->path, to ? to->path : NULL, ret_token) : 0;
+}
+
+/* ... and after. */
+static int settle(const struct spot *s, uint64_t token, int err) {
+    int told = token != 0 ? side_settle(s->side, token, err == 0) : 0;
+
+    return err < 0 ? err : told;
+}
+
 int at_link(int dir, const char *name, int to_dir, const char *to_name) {
     struct spot s, to;
-    uint64_t token = 0;
-    int err = spot_change(dir, name, -1, &s), told;
+    uint64_t token;
+    int err = spot_change(dir, name, -1, &s);
 
     err = err < 0 ? err : spot_get(to_dir, to_name, -1, &to);
-    if (err == 0 && s.side) {
-        err = side_intend(s.side, SIDE_LINK, s.path, to.path, &token);
-    }
-    if (err < 0) {
-        return err;
-    }
-    err = result(linkat(dir, name, to_dir, to_name, 0));
-    told = s.side ? side_settle(s.side, token, err == 0) : 0;
-    return err < 0 ? err : told;
+    err = err < 0 ? err : intend(SIDE_LINK, &s, &to, &token);
+    return err < 0 ? err : settle(&s, token, result(linkat(dir, name, to_dir, to_name, 0)));
 }
 
 static bool is_folder(int dir, const char *name) {
@@ -695,15 +749,15 @@ static bool is_folder(int dir, const char *name) {
 }
 
 int at_rename(int dir, const char *name, int to_dir, const char *to_name, unsigned flags) {
-    enum side_kind kind = flags & RENAME_EXCHANGE ? SIDE_SWAP : SIDE_MOVE;
     struct spot s, to;
-    uint64_t token = 0;
-    int err = spot_change(dir, name, -1, &s), told;
+    uint64_t token;
+    int err = spot_remove(dir, name, &s);
 
     err = err < 0 ? err : spot_get(to_dir, to_name, -1, &to);
-    if (err == 0 && s.side) {
-        err = side_intend(s.side, kind, s.path, to.path, &token);
+    if (err == 0 && s.side && (flags & RENAME_EXCHANGE)) {
+        return -EINVAL; /* after a crash nobody could tell whether it was done */
     }
+    err = err < 0 ? err : intend(SIDE_MOVE, &s, &to, &token);
     if (err < 0) {
         return err;
     }
@@ -712,22 +766,28 @@ int at_rename(int dir, const char *name, int to_dir, const char *to_name, unsign
     if (err == -EPERM && s.side && !flags && is_folder(to_dir, to_name)) {
         err = -ENOTEMPTY; /* SFTP has no word for it */
     }
-    told = s.side ? side_settle(s.side, token, err == 0) : 0;
-    return err < 0 ? err : told;
+    return settle(&s, token, err);
+}
+
+/* What was told before needs no more; else the little there is goes now. */
+static int gone(const struct spot *s, uint64_t token, int err) {
+    return token != 0 || err < 0 ? settle(s, token, err) : forget(s);
 }
 
 int at_unlink(int dir, const char *name, int flags) {
     struct spot s;
-    int err = spot_change(dir, name, -1, &s);
+    uint64_t token;
+    int err = spot_remove(dir, name, &s);
 
-    err = err < 0 ? err : result(unlinkat(dir, name, flags));
-    return err < 0 ? err : forget(&s);
+    err = err < 0 ? err : intend(SIDE_DROP, &s, NULL, &token);
+    return err < 0 ? err : gone(&s, token, result(unlinkat(dir, name, flags)));
 }
 
 int at_remove_tree(int dir, const char *name) {
     struct spot s;
-    int err = spot_change(dir, name, -1, &s);
+    uint64_t token;
+    int err = spot_remove(dir, name, &s);
 
-    err = err < 0 ? err : io_remove_tree(dir, name);
-    return err < 0 ? err : forget(&s);
+    err = err < 0 ? err : intend(SIDE_DROP, &s, NULL, &token);
+    return err < 0 ? err : gone(&s, token, io_remove_tree(dir, name));
 }

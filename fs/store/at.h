@@ -8,6 +8,7 @@
  * is lost, and compared when it comes back. Any thread. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -27,6 +28,7 @@ int at_prepare(int dir, const char *name) must_check;
  * `mode` (before the umask). */
 int at_made(int dir, const char *name, mode_t mode, const struct cred *who) must_check;
 int at_link(int dir, const char *name, int to_dir, const char *to_name) must_check;
+/* RENAME_EXCHANGE only where nothing is kept aside: else -EINVAL. */
 int at_rename(int dir, const char *name, int to_dir, const char *to_name,
               unsigned flags) must_check;
 int at_unlink(int dir, const char *name, int flags);
@@ -44,5 +46,7 @@ int at_setxattr(int dir, const char *name, const char *key, const void *value, s
                 int flags) must_check;
 int at_removexattr(int dir, const char *name, const char *key) must_check;
 
+/* Has the open file the name by which it was opened (or what that became)? */
+bool at_has_name(int fd);
 /* Its data changed: file capabilities go. */
 int at_written(int dir, const char *name, int fd) must_check;

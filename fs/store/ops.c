@@ -251,6 +251,17 @@ static int place_or_handle(struct store *st, struct obj *obj, struct vol_handle 
     return place_get(st, obj, ret_place);
 }
 
+/* An open file whose name went, but that has another: by that one its attributes are known. */
+static void find_other_name(struct store *st, struct obj *obj, struct place *p, int fd) {
+    if (fd >= 0 && st->side && !at_has_name(fd)) {
+        struct place other;
+
+        if (place_get(st, obj, &other) == 0) {
+            *p = other;
+        }
+    }
+}
+
 static void place_done(struct store *st, struct place *p) {
     if (p->fd >= 0) {
         place_put(st, p);
@@ -264,7 +275,8 @@ static int op_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struc
     int fd, err = place_or_handle(st, obj, h, &p, &fd);
 
     if (err == 0) {
-        err = at_stat(p.fd, p.name, fd, &attr);
+        find_other_name(st, obj, &p, fd);
+        err = at_stat(p.fd, p.name, p.fd >= 0 ? -1 : fd, &attr);
         place_done(st, &p);
     }
     if (err == 0) {
@@ -336,6 +348,13 @@ static ssize_t op_readlink(struct vol *v, struct obj *obj, char *buf, size_t siz
     return n;
 }
 
+/* Its data changed. */
+static int written(struct vol *v, struct vol_handle h) {
+    struct store *st = store_of(v);
+
+    return st->side && side_has_capabilities(st->side) ? at_written(-1, "", fd_of(h)) : 0;
+}
+
 static int op_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
                    struct vol_handle *ret_handle) {
     struct store *st = store_of(v);
@@ -353,10 +372,15 @@ static int op_open(struct vol *v, struct obj *obj, int flags, const struct cred 
         err = result(fd);
     }
     place_put(st, &p);
-    if (err == 0) {
-        ret_handle->v = (uint64_t)fd;
+    if (err < 0) {
+        return err;
     }
-    return err;
+    ret_handle->v = (uint64_t)fd;
+    if ((flags & O_TRUNC) && written(v, *ret_handle) < 0) {
+        (void)close(fd); /* what was to be lost is lost */
+        return -EIO;
+    }
+    return 0;
 }
 
 static int op_close(struct vol *v, struct obj *obj, struct vol_handle h) {
@@ -375,7 +399,7 @@ static ssize_t op_read(struct vol *v, struct obj *obj, struct vol_handle h, void
 static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
                         size_t size, off_t off, const struct cred *cred) {
     ssize_t n = io_pwrite(fd_of(h), buf, size, off);
-    int err = n > 0 && store_of(v)->side ? at_written(-1, "", fd_of(h)) : 0;
+    int err = n > 0 ? written(v, h) : 0;
 
     (void)obj;
     (void)cred; /* setuid bits are the mirror's job */
@@ -395,10 +419,11 @@ static int op_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool da
 
 static int op_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
                         off_t len, const struct cred *cred) {
-    (void)v;
+    int err = result(fallocate(fd_of(h), mode, off, len));
+
     (void)obj;
     (void)cred;
-    return result(fallocate(fd_of(h), mode, off, len));
+    return err < 0 ? err : written(v, h);
 }
 
 /* Where the store cannot copy by itself: through memory. */
@@ -427,15 +452,10 @@ static ssize_t copy_bytes(int from, off_t from_off, int to, off_t to_off, size_t
     return (ssize_t)done;
 }
 
-static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off,
-                       struct obj *to, struct vol_handle ht, off_t to_off, size_t len,
-                       const struct cred *cred) {
+static ssize_t copy_inside(struct vol_handle hf, off_t from_off, struct vol_handle ht, off_t to_off,
+                           size_t len) {
     size_t done = 0;
 
-    (void)v;
-    (void)from;
-    (void)to;
-    (void)cred;
     while (done < len) {
         off_t in = from_off + (off_t)done, out = to_off + (off_t)done;
         ssize_t n = copy_file_range(fd_of(hf), &in, fd_of(ht), &out, len - done, 0);
@@ -454,6 +474,18 @@ static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, of
         done += (size_t)n;
     }
     return (ssize_t)done;
+}
+
+static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off,
+                       struct obj *to, struct vol_handle ht, off_t to_off, size_t len,
+                       const struct cred *cred) {
+    ssize_t n = copy_inside(hf, from_off, ht, to_off, len);
+    int err = n > 0 ? written(v, ht) : 0;
+
+    (void)from;
+    (void)to;
+    (void)cred;
+    return err < 0 ? err : n;
 }
 
 static off_t op_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t off, int whence) {

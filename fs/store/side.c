@@ -41,12 +41,17 @@ int side_open(int root, int folder, const struct side_head *head, uint32_t lacks
     *s = (struct side){.root = root, .folder = folder, .head = *head, .lacks = lacks, .fd = -1};
     pthread_mutex_init(&s->mutex, NULL);
     pthread_mutex_init(&s->edit, NULL);
+    pthread_mutex_init(&s->sync, NULL);
     s->record = malloc(SIDE_RECORD_BYTES_MAX);
     err = side_table_new(s) < 0 || !s->record ? -ENOMEM
           : device_of(root, &s->dev)          ? side_log_load(s)
                                               : -errno;
     if (err < 0) {
         side_free(s);
+        if (err != -HFE_CORRUPT && err != -HFE_FOREIGN) {
+            return why_set(why, err, "%s/.holdfast/%s cannot be read: %s", path, SIDE_FILE,
+                           error_words(err));
+        }
         return why_set(
             why, err,
             "%s/.holdfast/%s, which keeps what this filesystem cannot hold, is missing or "
@@ -99,6 +104,7 @@ void side_free(struct side *s) {
         free(p);
     }
     free(s->record);
+    pthread_mutex_destroy(&s->sync);
     pthread_mutex_destroy(&s->edit);
     pthread_mutex_destroy(&s->mutex);
     free(s);
@@ -163,7 +169,7 @@ static bool any_on(dev_t dev) {
 int side_find(int dir, const char *name, struct side **ret_side, char ret_path[PATH_BYTES]) {
     char whole[PATH_BYTES];
     const char *below = NULL;
-    struct side *s;
+    struct side *s = NULL;
     dev_t dev = 0;
     ssize_t n;
 
@@ -181,7 +187,13 @@ int side_find(int dir, const char *name, struct side **ret_side, char ret_path[P
         return (int)n;
     }
     pthread_mutex_lock(&registry);
-    for (s = sides; s && !(below = below_root(s, dev, whole)); s = s->next) {
+    for (struct side *each = sides; each; each = each->next) {
+        const char *here = below_root(each, dev, whole);
+
+        if (here && (!below || here > below)) { /* the innermost, of stores in stores */
+            below = here;
+            s = each;
+        }
     }
     pthread_mutex_unlock(&registry);
     if (!s) {
@@ -260,6 +272,25 @@ int side_drop(struct side *s, const char *path) {
     return err;
 }
 
+/* Has it other names, or is anything kept below it? Then nobody finds out after a crash. */
+static bool drop_needs_word(struct side *s, const struct side_record *r) {
+    const struct node *node = side_table_find(s, r->path, r->path_bytes, false);
+
+    return node && (node->children || (node->entry && node->entry->names > 1));
+}
+
+static bool needs_word(struct side *s, const struct side_record *r) {
+    switch (r->kind) {
+    case SIDE_LINK:
+        return true;
+    case SIDE_DROP:
+        return drop_needs_word(s, r);
+    default:
+        return side_table_find(s, r->path, r->path_bytes, false) ||
+               side_table_find(s, r->path2, r->path2_bytes, false);
+    }
+}
+
 int side_intend(struct side *s, enum side_kind kind, const char *path, const char *path2,
                 uint64_t *ret_token) {
     struct side_record r = record_of(kind, path, path2);
@@ -268,8 +299,9 @@ int side_intend(struct side *s, enum side_kind kind, const char *path, const cha
     r.pending = true;
     *ret_token = 0;
     pthread_mutex_lock(&s->mutex);
-    if (kind == SIDE_LINK || side_table_find(s, path, r.path_bytes, false) ||
-        side_table_find(s, path2, r.path2_bytes, false)) {
+    if (kind == SIDE_MOVE && !side_table_fits(s, path, r.path_bytes, r.path2_bytes)) {
+        at = -ENAMETOOLONG;
+    } else if (needs_word(s, &r)) {
         at = side_log_append(s, &r);
         if (at >= 0 && !side_log_remember(s, (uint64_t)at, &r)) {
             s->broken = true;

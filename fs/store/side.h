@@ -56,12 +56,14 @@ bool side_has_capabilities(struct side *side);
 void side_edit(struct side *side);
 void side_edit_done(struct side *side);
 /* Makes room for what will be told, before anything is changed on the store: the errors of the
- * filesystem. What is told afterwards answers 0 or -EIO: the store is lost then. */
-int side_prepare(struct side *side) must_check;
+ * filesystem. `removes`: it takes something away, which goes on when nothing else does. What is told
+ * afterwards answers 0 or -EIO: the store is lost then. */
+int side_prepare(struct side *side, bool removes) must_check;
 /* All that is kept about `path` is `attr` from here on. */
 int side_set(struct side *side, const char *path, const struct side_attr *attr) must_check;
 int side_drop(struct side *side, const char *path) must_check;
-/* MOVE, SWAP or LINK is about to be done; then whether it was. Token 0: there is nothing to tell. */
+/* DROP, MOVE or LINK is about to be done; then whether it was. Token 0: nothing was told. -ENAMETOOLONG:
+ * what is kept below would have too long a path. */
 int side_intend(struct side *side, enum side_kind kind, const char *path, const char *path2,
                 uint64_t *ret_token) must_check;
 int side_settle(struct side *side, uint64_t token, bool done) must_check;

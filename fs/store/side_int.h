@@ -44,12 +44,15 @@ struct side {
     struct side *next;     /* guarded by registry */
     _Atomic unsigned caps; /* entries with file capabilities */
     pthread_mutex_t edit;  /* over reading and changing what is kept about an object */
+    pthread_mutex_t sync;  /* over syncing and writing anew; taken before mutex */
     pthread_mutex_t mutex; /* a leaf, but for the log's writes */
     /* guarded by mutex */
     int fd;
     uint64_t end, room, synced; /* of the log; of the file; what is durable */
     uint64_t live;              /* bytes that count, when it was read or written anew */
     bool broken;                /* memory is not what the log says: nothing goes on */
+    bool failed;                /* a sync: what is in the file is not known; only anew it is */
+    unsigned tries;             /* to write it anew beside changes that went on */
     uint64_t numbers;
     struct pending *pending;
     struct node *top;
@@ -65,9 +68,11 @@ int side_table_apply(struct side *s, const struct side_record *r) must_check;
 struct node *side_table_find(struct side *s, const char *path, size_t n, bool make);
 /* Frees what is below `top`, and its entry. */
 void side_table_clear(struct side *s, struct node *top);
-/* The node after this one, folders before what is in them; NULL: it was the last. */
-struct node *side_table_next(struct node *node);
-/* The path of a node; it ends where `buf` does. */
+/* The node after this one at or below `top`, folders before what is in them; NULL: it was the last. */
+struct node *side_table_next(const struct node *top, struct node *node);
+/* Would every path below `path` still be one (PATH_BYTES), if it took `new_bytes`? */
+bool side_table_fits(struct side *s, const char *path, size_t n, size_t new_bytes);
+/* The path of a node; it ends where `buf` does. NULL: longer than PATH_BYTES. */
 const char *side_table_path(const struct node *node, char buf[PATH_BYTES], size_t *ret_bytes);
 
 /* --- side_log.c --- */

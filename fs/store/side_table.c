@@ -191,14 +191,6 @@ static int apply_move(struct side *s, const struct side_record *r) {
     return node ? attach(s, node, r->path2, r->path2_bytes) : 0;
 }
 
-static int apply_swap(struct side *s, const struct side_record *r) {
-    struct node *a = detach(s, r->path, r->path_bytes);
-    struct node *b = detach(s, r->path2, r->path2_bytes);
-    int err = a ? attach(s, a, r->path2, r->path2_bytes) : 0;
-
-    return err == 0 && b ? attach(s, b, r->path, r->path_bytes) : err;
-}
-
 static int apply_link(struct side *s, const struct side_record *r) {
     struct node *from = side_table_find(s, r->path, r->path_bytes, true);
     struct entry *e = from ? entry_of(s, from) : NULL;
@@ -227,10 +219,10 @@ int side_table_apply(struct side *s, const struct side_record *r) {
         return 0;
     case SIDE_MOVE:
         return apply_move(s, r);
-    case SIDE_SWAP:
-        return apply_swap(s, r);
     case SIDE_LINK:
         return apply_link(s, r);
+    case SIDE_MARK:
+        return 0;
     default:
         return -HFE_CORRUPT;
     }
@@ -240,6 +232,9 @@ const char *side_table_path(const struct node *node, char buf[PATH_BYTES], size_
     char *p = buf + PATH_BYTES;
 
     for (; node->parent; node = node->parent) {
+        if ((size_t)(p - buf) <= node->name_bytes) {
+            return NULL;
+        }
         p -= node->name_bytes;
         memcpy(p, node->name, node->name_bytes);
         if (node->parent->parent) {
@@ -250,14 +245,38 @@ const char *side_table_path(const struct node *node, char buf[PATH_BYTES], size_
     return p;
 }
 
-struct node *side_table_next(struct node *node) {
+/* Bytes of the path from `top` down to `node`. */
+static size_t depth_below(const struct node *top, const struct node *node) {
+    size_t bytes = 0;
+
+    for (; node != top; node = node->parent) {
+        bytes += node->name_bytes + 1;
+    }
+    return bytes;
+}
+
+struct node *side_table_next(const struct node *top, struct node *node) {
     if (node->children) {
         return node->children;
     }
-    while (node && !node->hh.next) {
+    while (node != top && !node->hh.next) {
         node = node->parent;
     }
-    return node && node->parent ? node->hh.next : NULL;
+    return node == top ? NULL : node->hh.next;
+}
+
+bool side_table_fits(struct side *s, const char *path, size_t n, size_t new_bytes) {
+    struct node *top = side_table_find(s, path, n, false);
+
+    if (!top || new_bytes <= n) {
+        return true;
+    }
+    for (struct node *at = top; at; at = side_table_next(top, at)) {
+        if (new_bytes + depth_below(top, at) >= PATH_BYTES) {
+            return false;
+        }
+    }
+    return true;
 }
 
 int side_table_new(struct side *s) {

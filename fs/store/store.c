@@ -348,7 +348,8 @@ static int open_side(struct store *st, struct why *why) {
     lacks = kept_aside(st->caps);
     err = lacks ? side_open(st->root, st->folder, &head, lacks, st->path, why, &st->side) : 0;
 
-    if (err == 0) {
+    if (err == 0 && lacks) {
+        st->caps &= ~(uint32_t)STORE_EXCHANGE;
         st->caps |= lacks & ~(uint32_t)(st->caps & STORE_LINK_BLIND ? 0 : STORE_HARDLINK);
     }
     return err;

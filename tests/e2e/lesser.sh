@@ -88,6 +88,23 @@ hf umount crm
 "$treecmp" "$lab/kept" "$lab/b/s" || die "the volume did not come back whole"
 umount "$lab/net"
 
+# A full disk behind sshfs is an I/O error: the store is lost, nobody notices, and it comes back.
+mkdir "$lab/b/t"
+disk small 60M mkfs.ext4
+chown 65534:65534 "$lab/small/s"
+sshfs -o ssh_command="$lab/ssh",allow_other,dir_cache=no localhost:"$lab/small/s" "$lab/net"
+hf create tight "$lab/b/t" small="$lab/net" -q 2>/dev/null
+hf mount tight "$mnt" -o suid,dev
+for i in $(seq 220); do head -c 300000 /dev/zero >"$mnt/f$i" || die "the application noticed"; done
+hf status tight | grep -q 'store "small"\|Store "small"' || { hf status tight; die "small is not full?"; }
+rm "$mnt"/f*
+echo small >"$mnt/g"
+chown 7:8 "$mnt/g"
+hf store online tight small --wait -q
+hf verify tight -q || die "the stores differ"
+hf umount tight
+umount "$lab/net"
+
 # Its side file is damaged: it is refused, and told what to do.
 printf X | dd of="$lab/far/s/.holdfast/side" bs=1 seek=200 conv=notrunc status=none
 connect

@@ -44,6 +44,7 @@ static unsigned long step;
 static uint64_t random_state;
 static unsigned lost;
 static bool faults;
+static uint32_t lacks; /* of the last store */
 
 static unsigned rnd(unsigned below) {
     random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -332,7 +333,7 @@ static void op_rename(void) {
     static const unsigned flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
     struct thing *d = random_thing(true), *nd = random_thing(true);
     const char *name = random_name(), *new_name = random_name();
-    unsigned f = flags[rnd(5)];
+    unsigned f = flags[rnd(lacks ? 4 : 5)]; /* a store with a side file exchanges no names */
 
     both_lookup(d, name);
     both_lookup(nd, new_name);
@@ -472,7 +473,6 @@ int main(int argc, char **argv) {
                                             {"lesser", no_argument, NULL, 'l'},
                                             {0}};
     unsigned long seed = 1, steps = 2000, stores = 3;
-    uint32_t lacks = 0;
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {

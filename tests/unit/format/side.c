@@ -29,7 +29,7 @@ static struct side_record sample(unsigned i, uint8_t list[64]) {
                   .xattrs = list}},
         {.kind = SIDE_DROP, .path = "n\xff\n"},
         {.kind = SIDE_MOVE, .path = "d", .path2 = "e/d"},
-        {.kind = SIDE_SWAP, .path = "a", .path2 = "b"},
+        {.kind = SIDE_MARK, .path = "", .synced = 64},
         {.kind = SIDE_LINK, .path = "e/d/f", .path2 = "g"},
     };
     struct side_record r = all[i];

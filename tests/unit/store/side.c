@@ -2,8 +2,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -178,15 +180,15 @@ Test(side, names_take_what_is_kept_along) {
     }
     cr_assert_eq(at_rename(root, "a", root, "b/a", 0), 0);
     cr_assert_eq(at_rename(root, "b/a/2", root, "x", 0), 0);
-    cr_assert_eq(at_rename(root, "x", root, "b/3", RENAME_EXCHANGE), 0);
+    cr_assert_eq(at_rename(root, "x", root, "b/3", RENAME_EXCHANGE), -EINVAL);
     file(root, "gone", "");
     cr_assert_eq(at_chown(root, "gone", -1, 200, 7), 0);
     cr_assert_eq(at_unlink(root, "gone", 0), 0);
     file(root, "gone", "another");
     for (int round = 0; round < 2; round++) {
         cr_assert_eq(owner(st, "b/a/1"), 101);
-        cr_assert_eq(owner(st, "b/3"), 102);
-        cr_assert_eq(owner(st, "x"), 103);
+        cr_assert_eq(owner(st, "b/3"), 103);
+        cr_assert_eq(owner(st, "x"), 102);
         cr_assert_eq(owner(st, "gone"), geteuid());
         st = again("s", st);
     }
@@ -265,7 +267,7 @@ static void damage(off_t off, bool end) {
 enum { FIRST = SIDE_HEAD_BYTES, SECOND = FIRST + 96 }; /* where their records begin */
 
 static struct store *with_two_owners(bool sync_first) {
-    struct store *st = new_store("s", STORE_CHOWN);
+    struct store *st = new_store("s", STORE_KEPT_ASIDE);
 
     file(store_root_fd(st), "a", "");
     file(store_root_fd(st), "b", "");
@@ -288,6 +290,62 @@ Test(side, a_torn_end_is_cut_off_and_the_rest_goes_on) {
     st = again("s", st);
     cr_assert_eq(owner(st, "b"), 103);
     store_close(st);
+}
+
+Test(side, damage_to_a_file_that_was_just_synced_is_refused) {
+    struct store *st = with_two_owners(true);
+    struct why why;
+
+    for (int anew = 0; anew < 2; anew++) { /* and to one that was just written anew */
+        static char value[60000];
+
+        for (int i = 0; anew && i < 600; i++) {
+            value[0] = (char)i;
+            cr_assert_eq(at_setxattr(store_root_fd(st), "a", "user.k", value, sizeof(value), 0), 0);
+        }
+        cr_assert_eq(store_sync(st), 0);
+        store_close(st);
+        damage(FIRST + 40, false);
+        cr_assert_eq(store_open(at("s"), &why, &st), -HFE_CORRUPT, "%d", anew);
+        damage(FIRST + 40, false);
+        st = again("s", NULL);
+        cr_assert_eq(owner(st, "b"), 102);
+    }
+    store_close(st);
+}
+
+/* Two chains of folders, each a path, may not become one: it could not be told. */
+Test(side, a_folder_is_not_moved_where_paths_get_too_long) {
+    struct store *st = new_store("s", STORE_CHOWN);
+    int root = store_root_fd(st), at_fd[2];
+    char name[201];
+
+    memset(name, 'n', 200);
+    name[200] = '\0';
+    for (int k = 0; k < 2; k++) {
+        at_fd[k] = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        for (int i = 0; i < 15; i++) {
+            int below;
+
+            name[0] = k && i == 0 ? 'm' : 'n';
+            cr_assert_eq(mkdirat(at_fd[k], name, 0755), 0);
+            below = openat(at_fd[k], name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            cr_assert_geq(below, 0);
+            cr_assert_eq(close(at_fd[k]), 0);
+            at_fd[k] = below;
+        }
+        file(at_fd[k], "f", "");
+        cr_assert_eq(at_chown(at_fd[k], "f", -1, 101, 7), 0);
+    }
+    name[0] = 'm';
+    cr_assert_eq(at_rename(root, name, at_fd[0], "x", 0), -ENAMETOOLONG);
+    cr_assert_eq(store_sync(st), 0);
+    st = again("s", st);
+    name[0] = 'n';
+    cr_assert_eq(at_rename(store_root_fd(st), name, store_root_fd(st), "short", 0), 0);
+    store_close(st);
+    cr_assert_eq(close(at_fd[0]), 0);
+    cr_assert_eq(close(at_fd[1]), 0);
 }
 
 Test(side, what_was_never_synced_may_be_missing_in_any_order) {
@@ -397,6 +455,40 @@ Test(side, the_file_is_written_anew_before_it_grows_without_bound) {
                  sizeof(value));
     cr_assert_eq(value[0], (char)1999);
     cr_assert_eq(at_setxattr(store_root_fd(st), "a", "user.l", value, sizeof(value), 0), -ENOSPC);
+    store_close(st);
+}
+
+/* The file may not grow any more: what takes something away goes on. */
+Test(side, a_full_disk_can_be_emptied) {
+    struct store *st = new_store("s", STORE_KEPT_ASIDE);
+    int root = store_root_fd(st), err = 0;
+    struct rlimit old, small;
+    struct stat size;
+    char name[16];
+
+    for (int i = 0; i < 300; i++) {
+        (void)snprintf(name, sizeof(name), "f%d", i);
+        file(root, name, "");
+        cr_assert_eq(at_chown(root, name, -1, 101, 7), 0);
+    }
+    cr_assert_eq(stat(at("s/.holdfast/side"), &size), 0);
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = old;
+    small.rlim_cur = (rlim_t)size.st_size;
+    cr_assert_neq(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    for (int i = 0; i < 20000 && err == 0; i++) {
+        err = at_chown(root, "f0", -1, 102 + (uid_t)i, 7);
+    }
+    cr_assert_eq(err, -EFBIG);
+    for (int i = 0; i < 300; i++) {
+        (void)snprintf(name, sizeof(name), "f%d", i);
+        cr_assert_eq(at_unlink(root, name, 0), 0, "%s", name);
+    }
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &old), 0);
+    st = again("s", st);
+    file(store_root_fd(st), "f1", "");
+    cr_assert_eq(owner(st, "f1"), geteuid());
     store_close(st);
 }
 
