@@ -345,6 +345,9 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     }
     k->progress.objects_compared = walked.objects_compared + catchup_stat(c)->objects_compared;
     k->progress.bytes_copied = walked.bytes_copied + catchup_stat(c)->bytes_copied;
+    if (err == -ENOSPC && catchup_holds_room(c)) {
+        err = -HFE_STALE;
+    }
     catchup_free(c);
     return err;
 }

@@ -6,17 +6,33 @@
 #include "heal/catchup_int.h"
 #include "store/at.h"
 
-static const char stage_name[] = "catchup";
+/* Takes away what is in it. The folder stays: on a full disk it could not be made. */
+static int clear_stage(int stage) {
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+    int err = io_open_dir(stage, ".", &d);
 
-/* Our folder on the target for what is in the way. -1 with errno. */
+    while (err == 0 && (errno = 0, e = readdir(d))) {
+        bool ours = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+
+        err = ours ? 0 : at_remove_tree(stage, e->d_name);
+    }
+    return err == 0 ? -errno : err;
+}
+
+/* Our folder on the target for what is in the way, without what one that was cut off left there. */
 static int open_stage(const struct catchup *c) {
     scope_fd int ours =
         openat(catchup_root(c, TO), STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    scope_fd int stage = -1;
+    int err;
 
-    if (ours < 0 || (mkdirat(ours, stage_name, 0700) < 0 && errno != EEXIST)) {
-        return -1;
+    if (ours < 0 || (mkdirat(ours, STORE_STAGE_FOLDER, 0700) < 0 && errno != EEXIST)) {
+        return -errno;
     }
-    return openat(ours, stage_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    stage = openat(ours, STORE_STAGE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    err = stage < 0 ? -errno : clear_stage(stage);
+    return err < 0 ? err : steal_fd(&stage);
 }
 
 static bool go_on(void *arg, const struct copy_stat *stat) {
@@ -27,6 +43,7 @@ static bool go_on(void *arg, const struct copy_stat *stat) {
 int catchup_new(const struct catchup_config *config, const struct id *volume,
                 struct catchup **ret_catchup) {
     struct catchup *c = calloc(1, sizeof(*c));
+    int err;
 
     if (!c) {
         return -ENOMEM;
@@ -36,14 +53,14 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
     c->stat = (struct copy_stat){.go_on = go_on, .arg = c};
     c->view = view_new(volume, (int)config->to_slot);
     c->buf = malloc(2 * (size_t)CHUNK);
-    c->stage = c->view && c->buf ? open_stage(c) : -1;
-    for (int side = 0; side < 2 && c->stage >= 0; side++) {
+    c->stage = c->view && c->buf ? open_stage(c) : -ENOMEM;
+    err = c->stage < 0 ? c->stage : 0;
+    for (int side = 0; side < 2 && err == 0; side++) {
         c->parked[side] = openat(catchup_root(c, side), STORE_FOLDER "/" STORE_OPEN_FOLDER,
                                  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        err = c->parked[side] < 0 ? -errno : 0;
     }
-    if (c->stage < 0 || c->parked[FROM] < 0 || c->parked[TO] < 0) {
-        int err = c->view && c->buf ? -errno : -ENOMEM;
-
+    if (err < 0) {
         catchup_free(c);
         return err;
     }
@@ -104,6 +121,10 @@ const struct copy_stat *catchup_stat(const struct catchup *c) {
     return &c->stat;
 }
 
+bool catchup_holds_room(const struct catchup *c) {
+    return c->staged > 0;
+}
+
 unsigned catchup_pending(const struct catchup *c) {
     return c->pending;
 }
@@ -129,9 +150,7 @@ void catchup_next(struct catchup *c) {
 }
 
 int catchup_finish(struct catchup *c, struct why *why) {
-    scope_fd int ours =
-        openat(catchup_root(c, TO), STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int err = ours < 0 ? -errno : at_remove_tree(ours, stage_name);
+    int err = clear_stage(c->stage);
 
     err = err < 0 ? err : store_sync(c->c.to);
     return err < 0
@@ -142,13 +161,8 @@ int catchup_finish(struct catchup *c, struct why *why) {
 int catchup_settle(struct catchup *c, struct why *why) {
     int err = catchup_finish(c, why);
 
-    if (err < 0) {
-        return err;
+    if (err == 0) {
+        who_trim_folders(c, 0);
     }
-    who_trim_folders(c, 0);
-    cleanup_fd(&c->stage);
-    c->stage = open_stage(c);
-    return c->stage < 0
-               ? why_set(why, -errno, "%s: cannot make %s", store_path(c->c.to), stage_name)
-               : 0;
+    return err;
 }

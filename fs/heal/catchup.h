@@ -58,6 +58,9 @@ int catchup_data(struct catchup *catchup, struct why *why) must_check;
 /* How many names or files the last call could not find, because the source is in use and they
  * moved: they are dealt with in the next round, once the log has told where they are. */
 unsigned catchup_pending(const struct catchup *catchup);
+/* Does it hold files of the target that are in the way, and may go when it ends? Where there is no
+ * room, beginning anew makes some. */
+bool catchup_holds_room(const struct catchup *catchup);
 /* The target receives all changes itself now: names that are told from now on are equal on it, and
  * once that has `settled` bytes are, too. Frames go on telling where things are. */
 void catchup_receives(struct catchup *catchup, bool settled);

@@ -288,6 +288,21 @@ static uint64_t count_live(const struct side *s) {
     return live;
 }
 
+/* What a power cut left behind the end must not be read as records one day. */
+static int clear_tail(int fd, const uint8_t *tail, size_t n, uint64_t at) {
+    scope_free uint8_t *zeros = calloc(1, n + 1);
+    ssize_t w;
+
+    if (!zeros) {
+        return -ENOMEM;
+    }
+    if (memcmp(tail, zeros, n) == 0) {
+        return 0;
+    }
+    w = io_pwrite(fd, zeros, n, (off_t)at);
+    return w < 0 ? (int)w : (size_t)w < n ? -ENOSPC : fdatasync(fd) < 0 ? -errno : 0;
+}
+
 static int replay(struct side *s, const uint8_t *bytes, size_t n) {
     struct side_record r;
     struct side_head h;
@@ -315,10 +330,12 @@ static int replay(struct side *s, const uint8_t *bytes, size_t n) {
     if (durable(s, bytes, n) > at) {
         return -HFE_CORRUPT;
     }
-    if (at < n && ftruncate(s->fd, (off_t)at) < 0) { /* room, or what a power cut left */
-        return -errno;
+    err = clear_tail(s->fd, bytes + at, n - at, at);
+    if (err < 0) {
+        return err;
     }
-    s->end = s->room = at;
+    s->end = at;
+    s->room = n; /* it stays ours: the disk may be full */
     s->live = count_live(s);
     return settle_pending(s);
 }

@@ -228,6 +228,7 @@ int store_format(const char *path, const struct super *super, bool adopt, struct
     }
     err = make_folder(folder, STORE_OPEN_FOLDER);
     err = err < 0 ? err : make_folder(folder, STORE_LOST_FOLDER);
+    err = err < 0 ? err : make_folder(folder, STORE_STAGE_FOLDER);
     if (err == 0 && kept_aside(caps)) {
         err = side_format(folder, &(struct side_head){super->volume_id, super->store_id});
     }

@@ -2,7 +2,8 @@
  *
  *     STORE/              the volume's files, plain
  *     STORE/.holdfast/    ours, 0700: super.0 super.1 (superblock), open/ (open files that have no
- *                         name any more), lost/ (what a repair moved out of the way), side (what
+ *                         name any more), lost/ (what a repair moved out of the way), catchup/ (what is in
+ *                         the way of one), side (what
  *                         its filesystem cannot hold)
  *
  * A store is opened once. Its identity (device, mount instance, ids in its superblock) is taken
@@ -18,9 +19,10 @@
 #include "format/super.h"
 #include "vol/vol.h"
 
-#define STORE_FOLDER      ".holdfast"
-#define STORE_OPEN_FOLDER "open"
-#define STORE_LOST_FOLDER "lost"
+#define STORE_FOLDER       ".holdfast"
+#define STORE_OPEN_FOLDER  "open"
+#define STORE_LOST_FOLDER  "lost"
+#define STORE_STAGE_FOLDER "catchup" /* what is in the way of a catch-up, until it ends */
 
 /* What a store can do, found by store_probe(). Kept in superblocks: never renumber. */
 enum store_cap {
