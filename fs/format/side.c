@@ -258,6 +258,21 @@ ssize_t side_xattr_next(const struct side_attr *attr, size_t at, struct side_xat
     return (ssize_t)(at + XATTR_HEAD_BYTES + key + value);
 }
 
+bool side_xattr_is(const struct side_xattr *x, const char *key) {
+    return x->key_bytes == strlen(key) && memcmp(x->key, key, x->key_bytes) == 0;
+}
+
+bool side_xattr_find(const struct side_attr *attr, const char *key, struct side_xattr *ret_xattr) {
+    size_t at = 0;
+
+    for (ssize_t n; (n = side_xattr_next(attr, at, ret_xattr)) > 0; at = (size_t)n) {
+        if (side_xattr_is(ret_xattr, key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 size_t side_xattr_put(const struct side_xattr *x, uint8_t *ret_bytes) {
     if (ret_bytes) {
         le_store(ret_bytes, 2, x->key_bytes);

@@ -87,5 +87,8 @@ struct side_xattr {
 /* The item at `at` in the list of `attr`; where the next one begins, 0 at the end, or -HFE_CORRUPT. */
 ssize_t side_xattr_next(const struct side_attr *attr, size_t at,
                         struct side_xattr *ret_xattr) must_check;
+/* The item of this key, if there is one. */
+bool side_xattr_find(const struct side_attr *attr, const char *key, struct side_xattr *ret_xattr);
+bool side_xattr_is(const struct side_xattr *xattr, const char *key);
 /* Writes an item to `ret_bytes`; its size. Only counts if `ret_bytes` is NULL. */
 size_t side_xattr_put(const struct side_xattr *xattr, uint8_t *ret_bytes);

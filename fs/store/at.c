@@ -43,7 +43,7 @@ ssize_t at_readlink(int dir, const char *name, char *buf, size_t size) {
         if (n < 0) {
             return n;
         }
-        found = kept_find(&k, TARGET_KEY, &x);
+        found = side_xattr_find(&k.attr, TARGET_KEY, &x);
         if (found) {
             n = (ssize_t)(x.value_bytes < size ? x.value_bytes : size);
             memcpy(buf, x.value, (size_t)n);
@@ -89,7 +89,7 @@ static int inherit_acl(int dir, const struct spot *s, mode_t mode, mode_t *ret_m
     int err = spot_get(dir, ".", -1, &above);
 
     err = err < 0 ? err : kept_get(&above, &parent);
-    if (err < 0 || !kept_find(&parent, ACL_DEFAULT, &x)) {
+    if (err < 0 || !side_xattr_find(&parent.attr, ACL_DEFAULT, &x)) {
         kept_free(&parent);
         return err;
     }

@@ -14,8 +14,6 @@
 #define SYS_fchmodat2 452
 #endif
 
-static const char capability_key[] = "security.capability";
-
 int at_stat_there(int dir, const char *name, int fd, struct stat *ret_attr) {
     return result(fd >= 0 ? fstat(fd, ret_attr)
                           : fstatat(dir, name, ret_attr, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
@@ -52,8 +50,7 @@ int at_stat(int dir, const char *name, int fd, struct stat *ret_attr) {
 static bool is_blind_link(const struct spot *s, int dir, const char *name, int fd) {
     struct stat st;
 
-    return fd < 0 && lacks(s, STORE_LINK_ATTR) &&
-           fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0 &&
+    return fd < 0 && lacks(s, STORE_LINK_ATTR) && at_stat_there(dir, name, -1, &st) == 0 &&
            S_ISLNK(st.st_mode);
 }
 
@@ -113,7 +110,7 @@ static int chmod_kept(const struct spot *s, mode_t mode) {
     if (err < 0) {
         return err;
     }
-    if (kept_find(&k, ACL_ACCESS, &x)) {
+    if (side_xattr_find(&k.attr, ACL_ACCESS, &x)) {
         acl_chmod(k.bytes + (x.value - k.attr.xattrs), x.value_bytes, mode);
         err = kept_put(s, &k);
     }
@@ -254,7 +251,8 @@ ssize_t at_getxattr(int dir, const char *name, const char *key, void *buf, size_
     }
     n = n < 0 ? n : kept_get(&s, &k);
     if (n == 0) {
-        n = kept_find(&k, key, &x) ? fitted(buf, size, x.value, x.value_bytes) : -ENODATA;
+        n = side_xattr_find(&k.attr, key, &x) ? fitted(buf, size, x.value, x.value_bytes)
+                                              : -ENODATA;
         kept_free(&k);
     }
     return n;
@@ -271,7 +269,7 @@ static ssize_t list_kept(const struct spot *s, char *list, size_t n) {
         return err;
     }
     for (ssize_t next; (next = side_xattr_next(&k.attr, at, &x)) > 0; at = (size_t)next) {
-        if (is_key(&x, TARGET_KEY)) {
+        if (side_xattr_is(&x, TARGET_KEY)) {
             continue;
         }
         if (n + x.key_bytes + 1 > XATTR_BYTES_MAX) {
@@ -322,7 +320,7 @@ static int check_set(const struct spot *s, const struct side_xattr *x, const cha
     if (err < 0) {
         return err;
     }
-    there = kept_find(&k, key, &old);
+    there = side_xattr_find(&k.attr, key, &old);
     bytes = k.attr.xattr_bytes + side_xattr_put(x, NULL) - (there ? side_xattr_put(&old, NULL) : 0);
     kept_free(&k);
     return there && (flags & XATTR_CREATE)     ? -EEXIST
@@ -369,7 +367,7 @@ int at_removexattr(int dir, const char *name, const char *key) {
     if (err < 0) {
         return err;
     }
-    err = kept_find(&k, key, &old) ? kept_replace(&k, key, NULL) : -ENODATA;
+    err = side_xattr_find(&k.attr, key, &old) ? kept_replace(&k, key, NULL) : -ENODATA;
     err = err < 0 ? err : kept_put(&s, &k);
     kept_free(&k);
     return err;
@@ -388,8 +386,8 @@ static int drop_capability(const struct spot *s, int dir, const char *name, int 
     }
     err = spot_get(dir, name, fd, &now);
     *ret_again = err == 0 && (now.side != s->side || strcmp(now.path, s->path) != 0);
-    if (err == 0 && !*ret_again && kept_find(&k, capability_key, &x)) {
-        err = kept_replace(&k, capability_key, NULL);
+    if (err == 0 && !*ret_again && side_xattr_find(&k.attr, SIDE_CAPABILITY, &x)) {
+        err = kept_replace(&k, SIDE_CAPABILITY, NULL);
         err = err < 0 ? err : kept_put(s, &k);
     }
     kept_free(&k);

@@ -40,14 +40,9 @@ int kept_get(const struct spot *s, struct kept *ret) must_check;
 /* To be changed. On success kept_free() follows. */
 int kept_edit(const struct spot *s, struct kept *ret) must_check;
 void kept_free(struct kept *k);
-bool kept_find(const struct kept *k, const char *key, struct side_xattr *ret);
 /* The list without `key`, and with `add` at its end (which may be NULL). */
 int kept_replace(struct kept *k, const char *key, const struct side_xattr *add) must_check;
 int kept_put(const struct spot *s, const struct kept *k) must_check;
-
-static inline bool is_key(const struct side_xattr *x, const char *key) {
-    return x->key_bytes == strlen(key) && memcmp(x->key, key, x->key_bytes) == 0;
-}
 
 /* What the store itself says. */
 int at_stat_there(int dir, const char *name, int fd, struct stat *ret_attr) must_check;

@@ -53,17 +53,6 @@ void kept_free(struct kept *k) {
     }
 }
 
-bool kept_find(const struct kept *k, const char *key, struct side_xattr *ret) {
-    size_t at = 0;
-
-    for (ssize_t n; (n = side_xattr_next(&k->attr, at, ret)) > 0; at = (size_t)n) {
-        if (is_key(ret, key)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 int kept_replace(struct kept *k, const char *key, const struct side_xattr *add) {
     size_t room = k->attr.xattr_bytes + (add ? side_xattr_put(add, NULL) : 0), used = 0, at = 0;
     uint8_t *list = malloc(room + 1);
@@ -73,7 +62,7 @@ int kept_replace(struct kept *k, const char *key, const struct side_xattr *add) 
         return -ENOMEM;
     }
     for (ssize_t n; (n = side_xattr_next(&k->attr, at, &x)) > 0; at = (size_t)n) {
-        if (!is_key(&x, key)) {
+        if (!side_xattr_is(&x, key)) {
             used += side_xattr_put(&x, list + used);
         }
     }

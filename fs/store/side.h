@@ -21,6 +21,8 @@
 
 struct side;
 
+#define SIDE_CAPABILITY "security.capability" /* the key of a file's capabilities */
+
 /* An empty one in our folder of a new store. */
 int side_format(int folder, const struct side_head *head) must_check;
 

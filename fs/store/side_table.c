@@ -4,8 +4,6 @@
 #include "store/side_int.h"
 #include "store/store.h"
 
-static const char capability_key[] = "security.capability";
-
 static struct node *node_new(struct node *parent, const char *name, size_t n) {
     struct node *node = calloc(1, sizeof(*node) + n + 1);
 
@@ -38,15 +36,8 @@ struct node *side_table_find(struct side *s, const char *path, size_t n, bool ma
 
 static bool has_capability(const struct side_attr *attr) {
     struct side_xattr x;
-    size_t at = 0;
 
-    for (ssize_t n; (n = side_xattr_next(attr, at, &x)) > 0; at = (size_t)n) {
-        if (x.key_bytes == sizeof(capability_key) - 1 &&
-            memcmp(x.key, capability_key, x.key_bytes) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return side_xattr_find(attr, SIDE_CAPABILITY, &x);
 }
 
 static void attr_clear(struct side *s, struct side_attr *attr) {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "format/journal.h"
+#include "golden.h"
 
 static const struct id volume = {{1, 2, 3, 4, 5, 6, 7, 8}};
 
@@ -104,25 +105,9 @@ Test(journal_format, the_longest_names_fit) {
 }
 
 Test(journal_format, bytes_are_those_of_the_golden_file) {
-    uint8_t bytes[4096], golden[4096];
-    size_t n = encode_all(bytes);
-    const char *dir = getenv("HOLDFAST_TEST_DATA");
-    char path[512];
-    FILE *f;
+    uint8_t bytes[4096];
 
-    (void)snprintf(path, sizeof(path), "%s/journal.bin", dir ? dir : "tests/golden");
-    if (getenv("HOLDFAST_WRITE_GOLDEN")) {
-        f = fopen(path, "we");
-        cr_assert(f);
-        cr_assert_eq(fwrite(bytes, 1, n, f), n);
-        cr_assert_eq(fclose(f), 0);
-    }
-    f = fopen(path, "re");
-    cr_assert(f, "%s is missing", path);
-    cr_assert_eq(fread(golden, 1, sizeof(golden), f), n);
-    cr_assert_eq(fclose(f), 0);
-    cr_assert_eq(memcmp(bytes, golden, n), 0,
-                 "the format changed: that breaks every store there is");
+    golden_compare("journal.bin", bytes, encode_all(bytes));
 }
 
 Test(journal_format, every_flipped_bit_is_noticed) {
