@@ -8,18 +8,6 @@
 #include "base/error.h"
 #include "base/le.h"
 
-enum { VERSION = 1 };
-
-struct disk_head {
-    uint8_t magic[8];
-    le32 version;
-    le32 zero;
-    struct id volume, store;
-    le64 start;
-    le64 checksum; /* XXH3, 64 bits, of all bytes before it */
-};
-_Static_assert(sizeof(struct disk_head) == JOURNAL_HEAD_BYTES, "a segment's head takes 64 bytes");
-
 struct disk_frame {
     le32 size; /* of the whole frame: a multiple of 8 */
     uint8_t kind, zero[3];
@@ -28,7 +16,7 @@ struct disk_frame {
 };
 _Static_assert(sizeof(struct disk_frame) == 24, "a frame's head takes 24 bytes");
 
-static const uint8_t magic[8] = {'H', 'F', 'J', 'R', 'N', 'L', '0', '1'};
+static const char magic[] = "HFJRNL01";
 
 /* Which members of a frame each kind has, in this order on disk. */
 enum field {
@@ -260,32 +248,10 @@ int journal_frame_decode(const uint8_t *bytes, size_t n, const struct id *volume
     return (int)size;
 }
 
-void journal_head_encode(const struct journal_head *h, uint8_t *ret_bytes) {
-    struct disk_head d = {.version = le32_of(VERSION),
-                          .volume = h->volume,
-                          .store = h->store,
-                          .start = le64_of(h->start)};
-
-    memcpy(d.magic, magic, sizeof(magic));
-    d.checksum = le64_of(XXH3_64bits(&d, offsetof(struct disk_head, checksum)));
-    memcpy(ret_bytes, &d, sizeof(d));
+void journal_head_encode(const struct head *head, uint8_t *ret_bytes) {
+    head_encode(magic, head, ret_bytes);
 }
 
-int journal_head_decode(const uint8_t *bytes, struct journal_head *ret_head) {
-    struct disk_head d;
-
-    memcpy(&d, bytes, sizeof(d));
-    if (memcmp(d.magic, magic, sizeof(magic)) != 0 ||
-        le64_get(d.checksum) != XXH3_64bits(&d, offsetof(struct disk_head, checksum))) {
-        return -HFE_CORRUPT;
-    }
-    if (le32_get(d.version) != VERSION) {
-        return -HFE_FEATURE;
-    }
-    if (le32_get(d.zero) != 0) {
-        return -HFE_CORRUPT;
-    }
-    *ret_head =
-        (struct journal_head){.volume = d.volume, .store = d.store, .start = le64_get(d.start)};
-    return 0;
+int journal_head_decode(const uint8_t *bytes, struct head *ret_head) {
+    return head_decode(magic, bytes, ret_head);
 }

@@ -11,9 +11,10 @@
 
 #include "base/id.h"
 #include "base/limits.h"
+#include "format/head.h"
 
 enum {
-    JOURNAL_HEAD_BYTES = 64,         /* of a segment */
+    JOURNAL_HEAD_BYTES = HEAD_BYTES, /* of a segment */
     JOURNAL_FRAME_BYTES_MAX = 1024,  /* two names of 255 bytes and all the numbers fit */
     JOURNAL_SEGMENT_BYTES = 1 << 20, /* of frames in one segment, at most */
     JOURNAL_PEERS_MAX = 16,          /* SUPER_MEMBERS_MAX */
@@ -58,10 +59,6 @@ size_t journal_frame_encode(const struct journal_frame *frame, const struct id *
 int journal_frame_decode(const uint8_t *bytes, size_t n, const struct id *volume, uint64_t position,
                          struct journal_frame *ret_frame) must_check;
 
-struct journal_head {
-    struct id volume, store;
-    uint64_t start; /* position of its first frame */
-};
-void journal_head_encode(const struct journal_head *head, uint8_t *ret_bytes);
+void journal_head_encode(const struct head *head, uint8_t *ret_bytes);
 /* -HFE_CORRUPT, or -HFE_FEATURE for another version. */
-int journal_head_decode(const uint8_t *bytes, struct journal_head *ret_head) must_check;
+int journal_head_decode(const uint8_t *bytes, struct head *ret_head) must_check;

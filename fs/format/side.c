@@ -10,17 +10,7 @@
 #include "base/error.h"
 #include "base/le.h"
 
-enum { VERSION = 1, NS_PER_S = 1000000000, XATTR_HEAD_BYTES = 6 };
-
-struct disk_head {
-    uint8_t magic[8];
-    le32 version;
-    le32 zero;
-    struct id volume, store;
-    le64 zero2;
-    le64 checksum; /* XXH3, 64 bits, of all bytes before it */
-};
-_Static_assert(sizeof(struct disk_head) == SIDE_HEAD_BYTES, "the head takes 64 bytes");
+enum { NS_PER_S = 1000000000, XATTR_HEAD_BYTES = 6 };
 
 struct disk_record {
     le64 checksum; /* XXH3, 64 bits, seeded with the volume, of all that follows in the record */
@@ -38,7 +28,7 @@ struct disk_record {
 };
 _Static_assert(sizeof(struct disk_record) == SIDE_RECORD_HEAD_BYTES, "a record's head: 88 bytes");
 
-static const uint8_t magic[8] = {'H', 'F', 'S', 'I', 'D', 'E', '0', '1'};
+static const char magic[] = "HFSIDE01";
 
 static uint64_t checksum_of(const uint8_t *bytes, size_t size, const struct id *volume) {
     enum { SKIP = sizeof(le64) };
@@ -211,30 +201,14 @@ int side_record_decode(const uint8_t *bytes, size_t n, const struct id *volume, 
     return (int)size;
 }
 
-void side_head_encode(const struct side_head *h, uint8_t *ret_bytes) {
-    struct disk_head d = {.version = le32_of(VERSION), .volume = h->volume, .store = h->store};
-
-    memcpy(d.magic, magic, sizeof(magic));
-    d.checksum = le64_of(XXH3_64bits(&d, offsetof(struct disk_head, checksum)));
-    memcpy(ret_bytes, &d, sizeof(d));
+void side_head_encode(const struct head *head, uint8_t *ret_bytes) {
+    head_encode(magic, head, ret_bytes);
 }
 
-int side_head_decode(const uint8_t *bytes, struct side_head *ret_head) {
-    struct disk_head d;
+int side_head_decode(const uint8_t *bytes, struct head *ret_head) {
+    int err = head_decode(magic, bytes, ret_head);
 
-    memcpy(&d, bytes, sizeof(d));
-    if (memcmp(d.magic, magic, sizeof(magic)) != 0 ||
-        le64_get(d.checksum) != XXH3_64bits(&d, offsetof(struct disk_head, checksum))) {
-        return -HFE_CORRUPT;
-    }
-    if (le32_get(d.version) != VERSION) {
-        return -HFE_FEATURE;
-    }
-    if (le32_get(d.zero) != 0 || le64_get(d.zero2) != 0) {
-        return -HFE_CORRUPT;
-    }
-    *ret_head = (struct side_head){.volume = d.volume, .store = d.store};
-    return 0;
+    return err == 0 && ret_head->start != 0 ? -HFE_CORRUPT : err;
 }
 
 ssize_t side_xattr_next(const struct side_attr *attr, size_t at, struct side_xattr *ret_xattr) {

@@ -13,9 +13,10 @@
 
 #include "base/id.h"
 #include "base/limits.h"
+#include "format/head.h"
 
 enum {
-    SIDE_HEAD_BYTES = 64,
+    SIDE_HEAD_BYTES = HEAD_BYTES,
     SIDE_RECORD_HEAD_BYTES = 88,
     SIDE_RECORD_BYTES_MAX = SIDE_RECORD_HEAD_BYTES + 2 * PATH_BYTES + XATTR_BYTES_MAX,
 };
@@ -70,12 +71,9 @@ size_t side_record_encode(const struct side_record *record, const struct id *vol
 int side_record_decode(const uint8_t *bytes, size_t n, const struct id *volume, uint64_t position,
                        struct side_record *ret_record) must_check;
 
-struct side_head {
-    struct id volume, store;
-};
-void side_head_encode(const struct side_head *head, uint8_t *ret_bytes);
+void side_head_encode(const struct head *head, uint8_t *ret_bytes);
 /* -HFE_CORRUPT, or -HFE_FEATURE for another version. */
-int side_head_decode(const uint8_t *bytes, struct side_head *ret_head) must_check;
+int side_head_decode(const uint8_t *bytes, struct head *ret_head) must_check;
 
 /* One extended attribute in a list of them. */
 struct side_xattr {

@@ -82,8 +82,7 @@ static int sync_folder(const struct store *st, int dir) {
 }
 
 static int begin_segment(struct store *st, uint64_t start) {
-    struct journal_head head = {
-        .volume = st->super.volume_id, .store = st->super.store_id, .start = start};
+    struct head head = {.volume = st->super.volume_id, .store = st->super.store_id, .start = start};
     scope_fd int dir = open_log_folder(st);
     uint8_t bytes[JOURNAL_HEAD_BYTES];
     char name[24];
@@ -245,7 +244,7 @@ static int read_segment(const struct store *st, uint64_t start, uint64_t from, u
                         void *arg) {
     scope_free uint8_t *bytes = malloc(FILE_BYTES);
     scope_fd int dir = open_log_folder(st), fd = -1;
-    struct journal_head head;
+    struct head head;
     struct journal_frame f;
     char name[24];
     ssize_t n;

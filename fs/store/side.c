@@ -23,14 +23,14 @@ static bool device_of(int fd, dev_t *ret_dev) {
     return true;
 }
 
-int side_format(int folder, const struct side_head *head) {
+int side_format(int folder, const struct head *head) {
     uint8_t bytes[SIDE_HEAD_BYTES];
 
     side_head_encode(head, bytes);
     return io_replace(folder, SIDE_FILE, bytes, sizeof(bytes), 0600);
 }
 
-int side_open(int root, int folder, const struct side_head *head, uint32_t lacks, const char *path,
+int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
               struct why *why, struct side **ret_side) {
     struct side *s = calloc(1, sizeof(*s));
     int err;

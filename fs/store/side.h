@@ -24,11 +24,11 @@ struct side;
 #define SIDE_CAPABILITY "security.capability" /* the key of a file's capabilities */
 
 /* An empty one in our folder of a new store. */
-int side_format(int folder, const struct side_head *head) must_check;
+int side_format(int folder, const struct head *head) must_check;
 
 /* Reads it. `lacks`: which of STORE_KEPT_ASIDE the store cannot do. `root`, `folder`: of the store, open as
  * long as this is; `path`: for messages. -HFE_CORRUPT if it is missing or damaged. */
-int side_open(int root, int folder, const struct side_head *head, uint32_t lacks, const char *path,
+int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
               struct why *why, struct side **ret_side) must_check;
 int side_sync(struct side *side) must_check;
 /* Closes the file; only calls that are still under way may use it afterwards. Accepts NULL. */

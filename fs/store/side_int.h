@@ -39,7 +39,7 @@ struct side {
     /* constant */
     int root, folder;
     dev_t dev;
-    struct side_head head;
+    struct head head;
     uint32_t lacks;
     struct side *next;     /* guarded by registry */
     _Atomic unsigned caps; /* entries with file capabilities */

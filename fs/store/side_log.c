@@ -305,7 +305,7 @@ static int clear_tail(int fd, const uint8_t *tail, size_t n, uint64_t at) {
 
 static int replay(struct side *s, const uint8_t *bytes, size_t n) {
     struct side_record r;
-    struct side_head h;
+    struct head h;
     size_t at = SIDE_HEAD_BYTES;
     int err = n < at ? -HFE_CORRUPT : side_head_decode(bytes, &h);
 

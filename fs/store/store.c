@@ -230,7 +230,7 @@ int store_format(const char *path, const struct super *super, bool adopt, struct
     err = err < 0 ? err : make_folder(folder, STORE_LOST_FOLDER);
     err = err < 0 ? err : make_folder(folder, STORE_STAGE_FOLDER);
     if (err == 0 && kept_aside(caps)) {
-        err = side_format(folder, &(struct side_head){super->volume_id, super->store_id});
+        err = side_format(folder, &(struct head){super->volume_id, super->store_id});
     }
     super_encode(super, bytes);
     for (unsigned i = 0; err == 0 && i < SUPER_SLOTS; i++) {
@@ -338,7 +338,7 @@ static int open_parts(struct store *st, struct why *why) {
 }
 
 static int open_side(struct store *st, struct why *why) {
-    struct side_head head = {st->super.volume_id, st->super.store_id};
+    struct head head = {st->super.volume_id, st->super.store_id};
     uint32_t lacks;
     int err;
 

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct id volume = {{1, 2, 3, 4, 5, 6, 7, 8}};
     uint8_t again[JOURNAL_FRAME_BYTES_MAX];
     struct journal_frame f;
-    struct journal_head h;
+    struct head h;
     size_t at = JOURNAL_HEAD_BYTES;
 
     if (size >= JOURNAL_HEAD_BYTES && journal_head_decode(data, &h) == 0) {

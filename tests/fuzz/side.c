@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct id volume = {{1, 2, 3, 4, 5, 6, 7, 8}};
     static uint8_t again[SIDE_RECORD_BYTES_MAX];
     struct side_record r;
-    struct side_head h;
+    struct head h;
     size_t at = SIDE_HEAD_BYTES;
 
     if (size >= SIDE_HEAD_BYTES && side_head_decode(data, &h) == 0) {

@@ -43,7 +43,7 @@ static struct journal_frame sample(unsigned i) {
 
 /* A head and one frame of each kind. */
 static size_t encode_all(uint8_t *bytes) {
-    struct journal_head h = {.volume = volume, .store = {{9}}, .start = 4096};
+    struct head h = {.volume = volume, .store = {{9}}, .start = 4096};
     size_t at = JOURNAL_HEAD_BYTES;
 
     journal_head_encode(&h, bytes);
@@ -113,7 +113,7 @@ Test(journal_format, bytes_are_those_of_the_golden_file) {
 Test(journal_format, every_flipped_bit_is_noticed) {
     uint8_t bytes[4096];
     size_t n = encode_all(bytes);
-    struct journal_head h;
+    struct head h;
 
     for (size_t i = 0; i < n; i++) {
         for (int bit = 0; bit < 8; bit++) {

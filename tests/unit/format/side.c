@@ -45,7 +45,7 @@ static struct side_record sample(unsigned i, uint8_t list[64]) {
 }
 
 static size_t encode_all(uint8_t *bytes) {
-    struct side_head h = {.volume = volume, .store = {{9}}};
+    struct head h = {.volume = volume, .store = {{9}}};
     size_t at = SIDE_HEAD_BYTES;
     uint8_t list[64];
 
@@ -135,7 +135,7 @@ Test(side_format, bytes_are_those_of_the_golden_file) {
 Test(side_format, every_flipped_bit_is_noticed) {
     uint8_t bytes[4096];
     size_t n = encode_all(bytes);
-    struct side_head h;
+    struct head h;
 
     cr_assert_eq(count_good(bytes, n), SAMPLES);
     for (size_t i = 0; i < n; i++) {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "format/super.h"
+#include "golden.h"
 
 static struct super sample(void) {
     struct super s = {
@@ -33,12 +34,6 @@ static struct super sample(void) {
              .left_generation = {{6}},
              .left_mount = 11}}};
     return s;
-}
-
-static void golden_path(char *path, size_t size) {
-    const char *dir = getenv("HOLDFAST_TEST_DATA");
-
-    (void)snprintf(path, size, "%s/super.bin", dir ? dir : "tests/golden");
 }
 
 Test(super, decodes_what_it_encoded) {
@@ -85,24 +80,10 @@ Test(super, a_removed_member_is_the_last_place_to_be_taken) {
 
 Test(super, bytes_are_those_of_the_golden_file) {
     struct super s = sample();
-    uint8_t bytes[SUPER_BYTES], golden[SUPER_BYTES];
-    char path[512];
-    FILE *f;
+    uint8_t bytes[SUPER_BYTES];
 
-    golden_path(path, sizeof(path));
     super_encode(&s, bytes);
-    if (getenv("HOLDFAST_WRITE_GOLDEN")) {
-        f = fopen(path, "we");
-        cr_assert(f);
-        cr_assert_eq(fwrite(bytes, 1, sizeof(bytes), f), sizeof(bytes));
-        cr_assert_eq(fclose(f), 0);
-    }
-    f = fopen(path, "re");
-    cr_assert(f, "%s is missing", path);
-    cr_assert_eq(fread(golden, 1, sizeof(golden), f), sizeof(golden));
-    cr_assert_eq(fclose(f), 0);
-    cr_assert_eq(memcmp(bytes, golden, sizeof(bytes)), 0,
-                 "the format changed: that breaks every store there is");
+    golden_compare("super.bin", bytes, sizeof(bytes));
 }
 
 Test(super, every_flipped_bit_is_noticed) {
