@@ -522,10 +522,15 @@ static int wait_for_verify(const struct args *a, struct why *why) {
 
 int cmd_verify(const struct args *a) {
     struct why why = {""};
-    int err = tell(a->word[0],
-                   json_pack("{s:s, s:s*, s:b, s:b}", "verb", "verify", "store", a->store, "repair",
-                             a->repair, "stop", a->stop),
-                   &why);
+    int err;
+
+    if (strchr(a->word[0], '@')) {
+        return verify_snapshot(a);
+    }
+    err = tell(a->word[0],
+               json_pack("{s:s, s:s*, s:b, s:b}", "verb", "verify", "store", a->store, "repair",
+                         a->repair, "stop", a->stop),
+               &why);
 
     return err < 0 ? fail(err, &why) : a->stop ? EXIT_OK : wait_for_verify(a, &why);
 }

@@ -35,10 +35,26 @@ const struct command commands[] = {
      cmd_replace},
     {"resync", "NAME [STORE] [--pause|--resume|--limit RATE] [--wait]",
      "bring stores back now, or slow that down", 1, 2, cmd_resync},
-    {"verify", "NAME [--store STORE] [--repair] [--stop] [--json]",
-     "compare the stores, byte by byte", 1, 1, cmd_verify},
+    {"verify", "NAME[@SNAP] [--store STORE] [--repair] [--stop] [--json]",
+     "compare the stores, byte by byte, or read a snapshot", 1, 1, cmd_verify},
     {"store online", "NAME STORE [--wait]", "bring a store back", 2, 2, cmd_store_online},
     {"store offline", "NAME STORE", "take a store out", 2, 2, cmd_store_offline},
+    {"snapshot create", "NAME[@SNAP] [--freeze CMD|mariadb|postgresql] [--auto] [-q]",
+     "the whole volume as it is now", 1, 1, cmd_snapshot_create},
+    {"snapshot list", "NAME [-H] [-p] [--json]", "the snapshots of a volume", 1, 1,
+     cmd_snapshot_list},
+    {"snapshot destroy", "NAME@SNAP [--yes]", "give back what only it still needs", 1, 1,
+     cmd_snapshot_destroy},
+    {"snapshot rename", "NAME@SNAP NEW", "call it something else", 2, 2, cmd_snapshot_rename},
+    {"snapshot hold", "NAME@SNAP", "it may not be destroyed", 1, 1, cmd_snapshot_hold},
+    {"snapshot release", "NAME@SNAP", "it may be destroyed again", 1, 1, cmd_snapshot_release},
+    {"prune",
+     "NAME [--keep-last N] [--keep-hourly N] [--keep-daily N] [--keep-weekly N] [--keep-monthly N] "
+     "[--keep-yearly N] [--auto] [-n] [-H] [-q] [--yes]",
+     "destroy snapshots that no rule keeps", 1, 1, cmd_prune},
+    {"diff", "NAME@A [NAME@B]", "what changed since, or between two", 1, 2, cmd_diff},
+    {"restore", "NAME@SNAP [PATH...] --to DIR | --in-place [--yes] [-q]",
+     "get files, folders or everything back", 1, 1000000, cmd_restore},
     {"doctor", "[NAME] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},
     {"store probe", "FOLDER [--json]", "what a folder can do as a store", 1, 1, cmd_store_probe},
 };
@@ -128,7 +144,7 @@ const char *size_text(uint64_t bytes, bool exact, char ret_text[32]) {
 static void usage(FILE *to) {
     (void)fprintf(to, "usage: holdfast COMMAND ...\n\n");
     for (unsigned i = 0; i < command_count; i++) {
-        (void)fprintf(to, "  %-14s %s\n", commands[i].name, commands[i].help);
+        (void)fprintf(to, "  %-17s %s\n", commands[i].name, commands[i].help);
     }
     (void)fprintf(to, "\n`holdfast COMMAND --help` says more; holdfast(8) says all.\n");
 }
@@ -203,6 +219,16 @@ enum {
     OPT_REPAIR,
     OPT_STOP,
     OPT_PASSIVE,
+    OPT_IN_PLACE,
+    OPT_AUTO,
+    OPT_FREEZE,
+    OPT_TO,
+    OPT_KEEP_LAST, /* and what follows, in the order of args.keep_count */
+    OPT_KEEP_HOURLY,
+    OPT_KEEP_DAILY,
+    OPT_KEEP_WEEKLY,
+    OPT_KEEP_MONTHLY,
+    OPT_KEEP_YEARLY,
 };
 
 static const struct option long_options[] = {
@@ -224,6 +250,16 @@ static const struct option long_options[] = {
     {"repair", no_argument, NULL, OPT_REPAIR},
     {"stop", no_argument, NULL, OPT_STOP},
     {"passive", no_argument, NULL, OPT_PASSIVE},
+    {"in-place", no_argument, NULL, OPT_IN_PLACE},
+    {"auto", no_argument, NULL, OPT_AUTO},
+    {"freeze", required_argument, NULL, OPT_FREEZE},
+    {"to", required_argument, NULL, OPT_TO},
+    {"keep-last", required_argument, NULL, OPT_KEEP_LAST},
+    {"keep-hourly", required_argument, NULL, OPT_KEEP_HOURLY},
+    {"keep-daily", required_argument, NULL, OPT_KEEP_DAILY},
+    {"keep-weekly", required_argument, NULL, OPT_KEEP_WEEKLY},
+    {"keep-monthly", required_argument, NULL, OPT_KEEP_MONTHLY},
+    {"keep-yearly", required_argument, NULL, OPT_KEEP_YEARLY},
     {"yes", no_argument, NULL, 'y'},
     {"quiet", no_argument, NULL, 'q'},
     {"verbose", no_argument, NULL, 'v'},
@@ -237,19 +273,25 @@ static void take_option(int opt, struct args *a, const char *value) {
     const struct {
         int opt;
         bool *flag;
-    } flags[] = {{OPT_FSTAB, &a->fstab},   {OPT_FORCE, &a->force}, {OPT_LAZY, &a->lazy},
-                 {OPT_JSON, &a->json},     {OPT_TEST, &a->test},   {'y', &a->yes},
-                 {'q', &a->quiet},         {'v', &a->verbose},     {'n', &a->dry_run},
-                 {'h', &a->help},          {'f', &a->foreground},  {'d', &a->debug},
-                 {'H', &a->no_header},     {'p', &a->exact},       {'x', &a->problems_only},
-                 {OPT_WAIT, &a->wait},     {OPT_PAUSE, &a->pause}, {OPT_RESUME, &a->resume},
-                 {OPT_REPAIR, &a->repair}, {OPT_STOP, &a->stop},   {OPT_PASSIVE, &a->passive}};
+    } flags[] = {{OPT_FSTAB, &a->fstab},     {OPT_FORCE, &a->force},
+                 {OPT_LAZY, &a->lazy},       {OPT_JSON, &a->json},
+                 {OPT_TEST, &a->test},       {'y', &a->yes},
+                 {'q', &a->quiet},           {'v', &a->verbose},
+                 {'n', &a->dry_run},         {'h', &a->help},
+                 {'f', &a->foreground},      {'d', &a->debug},
+                 {'H', &a->no_header},       {'p', &a->exact},
+                 {'x', &a->problems_only},   {OPT_WAIT, &a->wait},
+                 {OPT_PAUSE, &a->pause},     {OPT_RESUME, &a->resume},
+                 {OPT_REPAIR, &a->repair},   {OPT_STOP, &a->stop},
+                 {OPT_PASSIVE, &a->passive}, {OPT_IN_PLACE, &a->in_place},
+                 {OPT_AUTO, &a->automatic}};
     const struct {
         int opt;
         const char **value;
     } values[] = {{OPT_ADOPT, &a->adopt}, {OPT_TAKE_OVER, &a->take_over}, {OPT_MOUNT, &a->mount},
                   {OPT_KEEP, &a->keep},   {OPT_SINCE, &a->since},         {'o', &a->options},
-                  {OPT_LIMIT, &a->limit}, {OPT_STORE, &a->store}};
+                  {OPT_LIMIT, &a->limit}, {OPT_STORE, &a->store},         {OPT_FREEZE, &a->freeze},
+                  {OPT_TO, &a->to}};
 
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (flags[i].opt == opt) {
@@ -260,6 +302,9 @@ static void take_option(int opt, struct args *a, const char *value) {
         if (values[i].opt == opt) {
             *values[i].value = value;
         }
+    }
+    if (opt >= OPT_KEEP_LAST && opt <= OPT_KEEP_YEARLY) {
+        a->keep_count[opt - OPT_KEEP_LAST] = strtol(value, NULL, 10);
     }
     if (opt == 'w') {
         a->watch_s = strtol(value, NULL, 10);

@@ -21,7 +21,9 @@ enum exit_code {
 struct args {
     bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only,
         fstab, foreground, debug, wait, pause, resume, repair, stop, passive;
-    bool version, help;
+    bool version, help, in_place, automatic;
+    long keep_count[6]; /* last, hourly, daily, weekly, monthly, yearly */
+    const char *freeze, *to;
     const char *adopt, *take_over, *mount, *keep, *options, *since, *limit, *store;
     long watch_s; /* 0: once */
     int count;
@@ -59,6 +61,17 @@ int cmd_replace(const struct args *args);
 int cmd_resync(const struct args *args);
 int cmd_verify(const struct args *args);
 int cmd_store_probe(const struct args *args);
+int cmd_snapshot_create(const struct args *args);
+int cmd_snapshot_list(const struct args *args);
+int cmd_snapshot_destroy(const struct args *args);
+int cmd_snapshot_rename(const struct args *args);
+int cmd_snapshot_hold(const struct args *args);
+int cmd_snapshot_release(const struct args *args);
+int cmd_prune(const struct args *args);
+int cmd_restore(const struct args *args);
+int cmd_diff(const struct args *args);
+/* verify NAME@SNAP */
+int verify_snapshot(const struct args *args);
 
 /* Prints "holdfast: ..." on stderr; returns the exit code that belongs to `err`. */
 int fail(int err, const struct why *why);

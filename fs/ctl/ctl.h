@@ -13,6 +13,7 @@
 #include "heal/keeper.h"
 #include "heal/verifier.h"
 #include "mirror/mirror.h"
+#include "snap/snap.h"
 
 struct ctl_server;
 
@@ -20,6 +21,7 @@ struct ctl_server;
 struct ctl_volume {
     const char *name, *mount_point;
     struct mirror *mirror;
+    struct snap *snap; /* NULL: there are none */
     struct events *events;
     uint64_t mounted_s;
     struct keeper *const *keeper; /* of each store, by its index */

@@ -374,12 +374,105 @@ static json_t *verb_verify(const struct ctl_volume *v, const json_t *request) {
     return answer(v, one && r.only < 0 ? r.only : verifier_begin(v->verifier, &r));
 }
 
+/* --- snapshots --- */
+
+static json_t *snapshot_answer(int err, const struct why *why) {
+    return err == 0 ? json_pack("{s:i}", "schema", 1)
+                    : json_pack("{s:s, s:i}", "error", why->text[0] ? why->text : error_words(err),
+                                "code", -err);
+}
+
+static json_t *no_snapshots(void) {
+    return json_pack("{s:s, s:i}", "error",
+                     "this volume was mounted without snapshots, as a store was full: make room, "
+                     "and mount it again",
+                     "code", ENOSPC);
+}
+
+/* Answers after the cut; snapshot-settle waits for the rest. */
+static json_t *verb_snapshot_create(const struct ctl_volume *v, const json_t *request) {
+    uint32_t flags = json_is_true(json_object_get(request, "auto")) ? SNAP_AUTO : 0;
+    struct why why = {""};
+    uint64_t us = 0;
+    int err;
+
+    if (!v->snap) {
+        return no_snapshots();
+    }
+    err = snap_create(v->snap, string_of(request, "name"), flags, &us, &why);
+    return err < 0 ? snapshot_answer(err, &why)
+                   : json_pack("{s:i, s:I}", "schema", 1, "cut_us", (json_int_t)us);
+}
+
+static json_t *verb_snapshot_settle(const struct ctl_volume *v, const json_t *request) {
+    struct why why = {""};
+
+    (void)request;
+    return v->snap ? snapshot_answer(snap_settle(v->snap, &why), &why) : no_snapshots();
+}
+
+static json_t *verb_snapshot_destroy(const struct ctl_volume *v, const json_t *request) {
+    struct why why = {""};
+
+    return v->snap ? snapshot_answer(snap_destroy(v->snap, string_of(request, "name"), &why), &why)
+                   : no_snapshots();
+}
+
+static json_t *verb_snapshot_rename(const struct ctl_volume *v, const json_t *request) {
+    struct why why = {""};
+
+    return v->snap ? snapshot_answer(snap_rename(v->snap, string_of(request, "name"),
+                                                 string_of(request, "to"), &why),
+                                     &why)
+                   : no_snapshots();
+}
+
+static json_t *verb_snapshot_hold(const struct ctl_volume *v, const json_t *request) {
+    bool hold = json_is_true(json_object_get(request, "hold"));
+    struct why why = {""};
+
+    return v->snap
+               ? snapshot_answer(snap_hold(v->snap, string_of(request, "name"), hold, &why), &why)
+               : no_snapshots();
+}
+
+static json_t *verb_snapshot_list(const struct ctl_volume *v, const json_t *request) {
+    struct snap_info *list = NULL;
+    int n = v->snap ? snap_list(v->snap, &list) : 0;
+    json_t *all = json_array();
+
+    (void)request;
+    for (int i = 0; i < n; i++) {
+        const struct snap_entry *e = &list[i].entry;
+
+        (void)json_array_append_new(
+            all, json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:s}", "name", e->name, "created",
+                           (json_int_t)e->created_s, "used", (json_int_t)list[i].used_bytes, "held",
+                           e->flags & SNAP_HELD, "auto", e->flags & SNAP_AUTO, "broken",
+                           e->flags & SNAP_HARMED, "reason", e->reason));
+    }
+    free(list);
+    return json_pack("{s:i, s:s, s:o}", "schema", 1, "mount", v->mount_point, "snapshots", all);
+}
+
 static const struct {
     const char *name;
     json_t *(*run)(const struct ctl_volume *v, const json_t *request);
-} verbs[] = {{"status", verb_status},   {"stop", verb_stop},     {"online", verb_online},
-             {"offline", verb_offline}, {"add", verb_add},       {"remove", verb_remove},
-             {"set", verb_set},         {"resync", verb_resync}, {"verify", verb_verify}};
+} verbs[] = {{"status", verb_status},
+             {"stop", verb_stop},
+             {"online", verb_online},
+             {"offline", verb_offline},
+             {"add", verb_add},
+             {"remove", verb_remove},
+             {"set", verb_set},
+             {"resync", verb_resync},
+             {"verify", verb_verify},
+             {"snapshot-create", verb_snapshot_create},
+             {"snapshot-settle", verb_snapshot_settle},
+             {"snapshot-destroy", verb_snapshot_destroy},
+             {"snapshot-rename", verb_snapshot_rename},
+             {"snapshot-hold", verb_snapshot_hold},
+             {"snapshot-list", verb_snapshot_list}};
 
 json_t *ctl_answer(const struct ctl_volume *v, const json_t *request) {
     const char *verb = json_string_value(json_object_get(request, "verb"));

@@ -465,6 +465,35 @@ static unsigned dirfds_for(unsigned stores) {
     return n < DIRFDS_MIN ? DIRFDS_MIN : n > DIRFDS_MAX ? DIRFDS_MAX : (unsigned)n;
 }
 
+/* Snapshots, on top of the mirror. */
+static int add_snapshots(struct gather *g, struct assembly *a, struct why *why) {
+    struct mirror *m = mirror_of(a->mirror);
+    struct snap_config c = {.next = a->mirror,
+                            .objs = mirror_objects(m),
+                            .volume = g->record.volume_id,
+                            .events = g->events,
+                            .reserve_bytes = g->options->snap_reserve,
+                            .strict = g->options->snap_strict,
+                            .cut_off = g->crashed};
+    int err = mirror_private_folder(m, STORE_SNAP_FOLDER, &c.folder);
+
+    if (err == -ENOSPC || err == -EDQUOT || err == -EROFS) { /* so there are none as yet */
+        event_post(g->events, EVENT_WARNING,
+                   "there is no room for snapshots, so none can be made until the next mount: %s",
+                   error_words(err));
+        return 0;
+    }
+    if (err < 0) {
+        vol_free(a->mirror);
+        return why_set(why, err, "the folder of snapshots cannot be opened: %s", error_words(err));
+    }
+    err = snap_new(&c, why, &a->top);
+    if (err == 0) {
+        a->snap = snap_of(a->top);
+    }
+    return err;
+}
+
 static int build(struct gather *g, struct assembly *a, struct why *why) {
     char ring[PATH_BYTES];
     struct mirror_config mc = {.count = g->count,
@@ -523,6 +552,7 @@ static int build(struct gather *g, struct assembly *a, struct why *why) {
     }
     if (err == 0) {
         a->top = a->mirror;
+        err = add_snapshots(g, a, why);
     }
     return err;
 }

@@ -6,11 +6,13 @@
 #include "base/event.h"
 #include "daemon/config.h"
 #include "daemon/witness.h"
+#include "snap/snap.h"
 #include "vol/vol.h"
 
 struct assembly {
     struct vol *top; /* the chain; freed by disassemble() */
     struct vol *mirror;
+    struct snap *snap; /* NULL: there is no room for snapshots */
     struct witness *witness;
     char volume_name[VOLUME_NAME_BYTES];
     struct id volume_id;

@@ -349,6 +349,8 @@ static bool parse_flag(const char *word, struct mount_options *o) {
         {"cache=through", &o->writeback, false},
         {"on-full=drop", &o->policy.drop_full, true},
         {"on-full=fail", &o->policy.drop_full, false},
+        {"snap-sync=strict", &o->snap_strict, true},
+        {"snap-sync=batch", &o->snap_strict, false},
         {"passive-policy=slow", &o->policy.lag_slows, true},
         {"passive-policy=report", &o->policy.lag_slows, false},
     };
@@ -371,15 +373,25 @@ static bool parse_time(const char *text, double *ret_ms) {
     return end != text && n > 0 && (!*end || strcmp(end, "s") == 0 || strcmp(end, "ms") == 0);
 }
 
-/* 30s, or bytes such as 64M. */
-static int parse_lag(const char *text, struct mirror_policy *p, struct why *why) {
+/* Bytes such as 64M. */
+static bool parse_bytes(const char *text, uint64_t *ret_bytes) {
     static const char units[] = "KMGT";
     char *end;
-    double n = strtod(text, &end), ms;
+    double n = strtod(text, &end);
     const char *unit = *end ? strchr(units, *end) : NULL;
 
-    if (unit && end != text && end[1] == '\0' && n > 0) {
-        p->lag_bytes = (uint64_t)(n * (double)(UINT64_C(1024) << (10 * (unit - units))));
+    if (!unit || end == text || end[1] != '\0' || n <= 0) {
+        return false;
+    }
+    *ret_bytes = (uint64_t)(n * (double)(UINT64_C(1024) << (10 * (unit - units))));
+    return true;
+}
+
+/* 30s, or bytes. */
+static int parse_lag(const char *text, struct mirror_policy *p, struct why *why) {
+    double ms;
+
+    if (parse_bytes(text, &p->lag_bytes)) {
         return 0;
     }
     if (strchr(text, 's') && parse_time(text, &ms) && ms >= 1000) {
@@ -422,6 +434,11 @@ static int parse_option(const char *word, struct mount_options *o, struct why *w
     }
     if (strncmp(word, "passive-lag=", 12) == 0) {
         return parse_lag(word + 12, &o->policy, why);
+    }
+    if (strncmp(word, "snap-reserve=", 13) == 0) {
+        return parse_bytes(word + 13, &o->snap_reserve)
+                   ? 0
+                   : why_set(why, -HFE_USAGE, "snap-reserve takes bytes, such as 10G");
     }
     if (strncmp(word, "min-stores=", 11) == 0) {
         unsigned long n = strtoul(word + 11, &end, 10);

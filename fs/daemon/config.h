@@ -49,6 +49,8 @@ struct mount_options {
     bool degraded, force, read_only, writeback, suid, dev;
     unsigned min_stores, store_timeout_ms;
     struct mirror_policy policy;
+    uint64_t snap_reserve; /* bytes */
+    bool snap_strict;
     char fsname[VOLUME_NAME_BYTES];
     char for_kernel[256]; /* passed on as they are: noatime, sync ... */
 };

@@ -28,8 +28,8 @@
 
 enum {
     STOP_PATIENCE_MS = 10000, /* SIGTERM: open files may be closed for so long */
-    CHORES = 3,
-    CARRIER = 2, /* runs to the very end: the last changes, too, may wait for room in the ring */
+    CHORES = 5,
+    CARRIER = 4, /* runs to the very end: the last changes, too, may wait for room in the ring */
 };
 
 struct running {
@@ -43,7 +43,7 @@ struct running {
     struct verifier *verifier;
     struct chore {
         struct running *r;
-        void (*step)(struct mirror *m);
+        void (*step)(struct running *r);
         const _Atomic bool *until;
         _Atomic bool runs;
     } chore[CHORES];
@@ -271,7 +271,7 @@ static void *watch_main(void *arg) {
 static void chore_step(void *arg) {
     const struct chore *c = arg;
 
-    c->step(mirror_of(c->r->assembly.mirror));
+    c->step(c->r);
 }
 
 static void chore_loop(void *arg) {
@@ -301,14 +301,33 @@ static int start_thread(void *(*main)(void *), void *arg, struct why *why) {
     return 0;
 }
 
-static void carry_and_beat(struct mirror *m) {
-    mirror_log_carry(m);
-    mirror_heartbeat(m);
+static void tick(struct running *r) {
+    mirror_tick(mirror_of(r->assembly.mirror));
+}
+
+static void log_tick(struct running *r) {
+    mirror_log_tick(mirror_of(r->assembly.mirror));
+}
+
+static void carry_and_beat(struct running *r) {
+    mirror_log_carry(mirror_of(r->assembly.mirror));
+    mirror_heartbeat(mirror_of(r->assembly.mirror));
+}
+
+static void sync_snapshots(struct running *r) {
+    if (r->assembly.snap) {
+        snap_tick(r->assembly.snap);
+    }
+}
+
+static void reap_snapshots(struct running *r) {
+    while (r->assembly.snap && !r->done && snap_reap(r->assembly.snap)) {
+    }
 }
 
 static int start_chores(struct running *r, struct why *why) {
-    static void (*const steps[CHORES])(struct mirror *) = {mirror_tick, mirror_log_tick,
-                                                           carry_and_beat};
+    static void (*const steps[CHORES])(struct running *) = {tick, log_tick, sync_snapshots,
+                                                            reap_snapshots, carry_and_beat};
     int err = 0;
 
     for (int i = 0; i < CHORES && err == 0; i++) {
@@ -365,7 +384,7 @@ static int serve(struct running *r, struct why *why) {
     const struct daemon_request *q = r->request;
     char options[1024], socket_path[PATH_BYTES];
     struct front_config fc = {.vol = r->assembly.top,
-                              .objs = mirror_objects(mirror_of(r->assembly.mirror)),
+                              .root = obj_root(mirror_objects(mirror_of(r->assembly.mirror))),
                               .events = r->events,
                               .mount_point = q->mount_point,
                               .options = options,
@@ -377,6 +396,7 @@ static int serve(struct running *r, struct why *why) {
                             .mount_point = q->mount_point,
                             .events = r->events,
                             .mirror = mirror_of(r->assembly.mirror),
+                            .snap = r->assembly.snap,
                             .mounted_s = clock_real_s(),
                             .keeper = r->keeper,
                             .verifier = r->verifier,
@@ -407,6 +427,14 @@ struct ending {
 static void end_fiber(void *arg) {
     struct ending *e = arg;
 
+    struct snap *snap = e->r->assembly.snap;
+    int err = snap ? snap_stop(snap) : 0;
+
+    if (err < 0) {
+        event_post(e->r->events, EVENT_ERROR,
+                   "what snapshots keep could not be flushed: %s; the next mount looks at it",
+                   error_words(err));
+    }
     e->err = mirror_stop(mirror_of(e->r->assembly.mirror));
     e->r->ended = true;
 }

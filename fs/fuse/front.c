@@ -47,7 +47,7 @@ int front_mount(const struct front_config *config, struct why *why, struct front
     }
     f->config = *config;
     f->vol = config->vol;
-    f->root = obj_root(config->objs);
+    f->root = config->root;
     f->eager_fd = -1;
     pthread_mutex_init(&f->mutex, NULL);
     pthread_cond_init(&f->changed, NULL);

@@ -11,7 +11,7 @@
 
 struct front_config {
     struct vol *vol; /* the top of the chain */
-    struct obj_table *objs;
+    struct obj *root;
     struct events *events;
     const char *mount_point;
     const char *options; /* for libfuse and the kernel: "fsname=crm,subtype=holdfast,nosuid,..." */

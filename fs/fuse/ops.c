@@ -33,12 +33,17 @@ static void reply_err(fuse_req_t req, int err) {
     (void)fuse_reply_err(req, -error_to_errno(err));
 }
 
+/* For how long the kernel may believe what it was told. */
+static double cache_s(const struct obj *obj) {
+    return obj->flags & OBJ_FLEETING ? 0 : CACHE_S;
+}
+
 static struct fuse_entry_param entry_of(const struct front *f, const struct vol_entry *e) {
     return (struct fuse_entry_param){
         .ino = e->obj == f->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)e->obj,
         .attr = e->attr,
-        .attr_timeout = CACHE_S,
-        .entry_timeout = CACHE_S,
+        .attr_timeout = cache_s(e->obj),
+        .entry_timeout = cache_s(e->obj),
     };
 }
 
@@ -60,15 +65,15 @@ static void reply_entry(fuse_req_t req, int err, const struct vol_entry *e) {
     }
     p = entry_of(f, e);
     if (fuse_reply_entry(req, &p) == -ENOENT) {
-        obj_forget(f->config.objs, e->obj, 1);
+        f->vol->ops->forget(f->vol, e->obj, 1);
     }
 }
 
-static void reply_attr(fuse_req_t req, int err, const struct stat *attr) {
+static void reply_attr(fuse_req_t req, int err, const struct obj *obj, const struct stat *attr) {
     if (err < 0) {
         reply_err(req, err);
     } else {
-        (void)fuse_reply_attr(req, attr, CACHE_S);
+        (void)fuse_reply_attr(req, attr, cache_s(obj));
     }
 }
 
@@ -97,14 +102,15 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
     int err = f->vol->ops->lookup(f->vol, obj_of(f, parent), name, &e);
 
     if (err == -ENOENT) { /* the kernel may remember that, too */
-        (void)fuse_reply_entry(req, &(struct fuse_entry_param){.entry_timeout = CACHE_S});
+        (void)fuse_reply_entry(
+            req, &(struct fuse_entry_param){.entry_timeout = cache_s(obj_of(f, parent))});
         return;
     }
     reply_entry(req, err, &e);
 }
 
 static void forget(struct front *f, fuse_ino_t ino, uint64_t nlookup) {
-    obj_forget(f->config.objs, obj_of(f, ino), nlookup);
+    f->vol->ops->forget(f->vol, obj_of(f, ino), nlookup);
 }
 
 static void on_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup) {
@@ -124,7 +130,7 @@ static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     struct stat attr;
     int err = f->vol->ops->getattr(f->vol, obj_of(f, ino), handle_of(fi), &attr);
 
-    reply_attr(req, stale(err), &attr);
+    reply_attr(req, stale(err), obj_of(f, ino), &attr);
 }
 
 static const struct {
@@ -163,7 +169,7 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
         set.gid = (gid_t)-1;
     }
     err = f->vol->ops->setattr(f->vol, obj_of(f, ino), handle_of(fi), &set, &attr);
-    reply_attr(req, stale(err), &attr);
+    reply_attr(req, stale(err), obj_of(f, ino), &attr);
 }
 
 static void on_readlink(fuse_req_t req, fuse_ino_t ino) {
@@ -260,7 +266,7 @@ static int open_existing(struct front *f, struct obj *dir, const char *name, int
     err = S_ISREG(e->attr.st_mode) ? f->vol->ops->open(f->vol, e->obj, flags & ~O_CREAT, cred, h)
                                    : -EEXIST;
     if (err < 0) {
-        obj_forget(f->config.objs, e->obj, 1);
+        f->vol->ops->forget(f->vol, e->obj, 1);
     }
     return err;
 }
@@ -286,7 +292,7 @@ static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     p = entry_of(f, &e);
     if (fuse_reply_create(req, &p, fi) == -ENOENT) {
         (void)f->vol->ops->close(f->vol, e.obj, h); /* the opener was interrupted */
-        obj_forget(f->config.objs, e.obj, 1);
+        f->vol->ops->forget(f->vol, e.obj, 1);
     }
 }
 
@@ -410,7 +416,8 @@ static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         return;
     }
     set_file_info(fi, h);
-    fi->cache_readdir = 1;
+    fi->cache_readdir = cache_s(obj_of(f, ino)) > 0;
+    fi->keep_cache = fi->cache_readdir;
     if (fuse_reply_open(req, fi) == -ENOENT) {
         (void)f->vol->ops->closedir(f->vol, obj_of(f, ino), h); /* the opener was interrupted */
     }

@@ -86,10 +86,11 @@ static int push(struct walk *w, const char *folder, const char *name) {
     return 0;
 }
 
+/* What is each store's own. Of our folder, what snapshots keep is mirrored. */
 static bool skipped(bool top, const char *folder, const char *name) {
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-           (top && !*folder &&
-            (strcmp(name, STORE_FOLDER) == 0 || strcmp(name, "lost+found") == 0));
+           (top && !*folder && strcmp(name, "lost+found") == 0) ||
+           (top && strcmp(folder, STORE_FOLDER) == 0 && strcmp(name, STORE_SNAP_FOLDER) != 0);
 }
 
 /* Takes dir/name away: removed, or kept aside under its path. */
@@ -322,8 +323,11 @@ static int visit_folder(struct walk *w, const char *path) {
     err = each_name(w, to, remove_extra, from, to);
     err = err < 0 ? err : each_name(w, from, visit, from, to);
     w->name[0] = '\0';
+    if (err < 0 || (w->top && strcmp(path, STORE_FOLDER) == 0)) {
+        return err; /* our folder itself is each store's own */
+    }
     w->stat->objects_compared++;
-    err = err < 0 ? err : copy_attrs(from, ".", to, ".", w->stat);
+    err = copy_attrs(from, ".", to, ".", w->stat);
     if (err == 0 && w->sync_each && fsync(to) < 0 && errno != EINVAL && errno != ENOSYS) {
         err = -errno; /* a store that cannot sync folders said so when it was made */
     }

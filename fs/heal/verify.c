@@ -515,6 +515,14 @@ static void free_names(struct names *names) {
     free(names->list);
 }
 
+/* What is each store's own. Of our folder, what snapshots keep is mirrored. */
+static bool is_private(const struct verify *v, const char *name) {
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+           (v->depth == 0 && strcmp(name, "lost+found") == 0) ||
+           (v->depth == 1 && strcmp(v->path[0], STORE_FOLDER) == 0 &&
+            strcmp(name, STORE_SNAP_FOLDER) != 0);
+}
+
 /* All names that any store has in the folder, each once. */
 static int list_names(const struct verify *v, const int *dir, struct names *names) {
     size_t kept = 0;
@@ -525,10 +533,7 @@ static int list_names(const struct verify *v, const int *dir, struct names *name
         int err = io_open_dir(dir[i], ".", &d);
 
         while (err == 0 && (e = readdir(d))) {
-            bool ours = v->depth == 0 && (strcmp(e->d_name, STORE_FOLDER) == 0 ||
-                                          strcmp(e->d_name, "lost+found") == 0);
-
-            if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && !ours) {
+            if (!is_private(v, e->d_name)) {
                 err = add_name(names, e->d_name);
             }
         }

@@ -241,7 +241,7 @@ int mirror_setattr(struct vol *v, struct obj *obj, struct vol_handle h, const st
         err = drop_privileges(m, obj, set.cred);
     }
     if (set.set & VOL_SET_MODE) {
-        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_NO_PRIVS);
+        atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_NO_PRIVS);
     }
     if (err == 0 && (set.set & VOL_SET_SIZE) && !(set.set & VOL_SET_MTIME)) {
         if (f) {
@@ -314,12 +314,12 @@ static int change_xattr(struct mirror *m, struct attr_change *ac) {
     int err;
 
     /* An ACL may change the mode. */
-    atomic_fetch_and(&ac->obj->flags, (uint8_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS));
+    atomic_fetch_and(&ac->obj->flags, (uint16_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS));
     change_enter(m);
     rwlock_read(&m->names);
     err = change_held(m, ac);
     atomic_fetch_and(&ac->obj->flags,
-                     (uint8_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS)); /* and a look in between */
+                     (uint16_t) ~(OBJ_NO_PRIVS | OBJ_NO_CAPS)); /* and a look in between */
     rwlock_read_done(&m->names);
     gate_leave(&m->gate);
     return err;

@@ -261,7 +261,7 @@ void unpark_if_closed(struct mirror *m, struct obj *obj) {
         }
     }
     obj_name_gone(m->objs, m->parked, name, known ? &last.attr : NULL);
-    atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_PARKED);
+    atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_PARKED);
 }
 
 static void unpark_alone(struct mirror *m, struct obj *obj) {
@@ -284,7 +284,7 @@ void linger(struct mirror *m, struct obj *obj) {
     }
     pthread_mutex_unlock(&m->linger_lock);
     if (!room) {
-        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_LINGERS);
+        atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_LINGERS);
         unpark_if_closed(m, obj);
     }
 }
@@ -309,7 +309,7 @@ void linger_flush(struct mirror *m, bool all) {
     struct obj *obj;
 
     while ((obj = linger_take(m, all))) {
-        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_LINGERS);
+        atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_LINGERS);
         unpark_alone(m, obj);
         obj_unpin(m->objs, obj);
     }

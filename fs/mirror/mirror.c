@@ -63,6 +63,7 @@ struct vol_ops mirror_ops = {
     .name = "mirror",
     .free = mirror_free,
     .lookup = mirror_lookup,
+    .forget = mirror_forget,
     .make = mirror_make,
     .create = mirror_create,
     .link = mirror_link,
@@ -154,6 +155,20 @@ static int enter_ours(struct mirror *m, struct why *why) {
         dir = *ret[k];
     }
     return 0;
+}
+
+int mirror_private_folder(struct mirror *m, const char *name, struct obj **ret_folder) {
+    const struct vol_new new = {.mode = S_IFDIR | 0700, .cred = &cred_self};
+    struct vol_entry e;
+    int err = m->vol.ops->lookup(&m->vol, m->ours, name, &e);
+
+    if (err == -ENOENT) {
+        err = m->vol.ops->make(&m->vol, m->ours, name, &new, &e);
+    }
+    if (err == 0) {
+        *ret_folder = e.obj;
+    }
+    return err;
 }
 
 /* Says once that a store gets full; again when it is nearly so, or was not for a while. */
@@ -457,13 +472,14 @@ bool mirror_is_online(struct mirror *m, unsigned i) {
 
 /* The object at the end of a path, as anybody else would find it; counted. */
 static int walk(struct mirror *m, const char *const *path, unsigned depth, struct obj **ret_obj) {
-    struct obj *at = obj_root(m->objs);
+    unsigned first = depth > 1 && strcmp(path[0], STORE_FOLDER) == 0;
+    struct obj *at = first ? m->ours : obj_root(m->objs);
 
-    for (unsigned k = 0; k < depth; k++) {
+    for (unsigned k = first; k < depth; k++) {
         struct vol_entry e;
         int err = mirror_lookup(&m->vol, at, path[k], &e);
 
-        obj_forget(m->objs, at, k > 0);
+        obj_forget(m->objs, at, k > first);
         if (err < 0) {
             return err;
         }

@@ -373,6 +373,7 @@ void times_tell(struct mirror *m);
 extern struct vol_ops mirror_ops;
 #define DECLARE_OP(ret, name, ...) ret mirror_##name(struct vol *v, __VA_ARGS__)
 DECLARE_OP(int, lookup, struct obj *, const char *, struct vol_entry *);
+void mirror_forget(struct vol *v, struct obj *obj, uint64_t nlookup);
 DECLARE_OP(int, make, struct obj *, const char *, const struct vol_new *, struct vol_entry *);
 DECLARE_OP(int, create, struct obj *, const char *, const struct vol_new *, int, struct vol_entry *,
            struct vol_handle *);

@@ -111,7 +111,7 @@ static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const
         if (answer_class(err) == ANSWER_DEVICE) {
             (void)reader_failed(m, i, err); /* the others have the object */
         } else if (err < 0 || obj_bind(m->objs, obj, (uint8_t)i, e.attr.st_ino) < 0) {
-            atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_BOUND); /* at its next lookup */
+            atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_BOUND); /* at its next lookup */
         }
     }
 }
@@ -142,6 +142,10 @@ int mirror_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_e
         present(m, ret_entry->obj, &ret_entry->attr);
     }
     return err;
+}
+
+void mirror_forget(struct vol *v, struct obj *obj, uint64_t nlookup) {
+    obj_forget(mirror_of(v)->objs, obj, nlookup);
 }
 
 struct make_change {
@@ -534,7 +538,7 @@ static void unpark_target(struct mirror *m, struct obj *obj) {
     nc.name = parked;
     if (run_name_change(m, &nc) == 0) {
         obj_name_gone(m->objs, m->parked, parked, NULL);
-        atomic_fetch_and(&obj->flags, (uint8_t) ~(OBJ_PARKED | OBJ_LINGERS));
+        atomic_fetch_and(&obj->flags, (uint16_t) ~(OBJ_PARKED | OBJ_LINGERS));
     }
 }
 

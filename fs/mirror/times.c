@@ -72,7 +72,7 @@ static bool put_on_list(struct mirror *m, struct obj *obj) {
             obj_pin(m->objs, obj);
             m->times_list[m->times_count++] = obj;
         } else {
-            atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_TIMES_WAIT);
+            atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_TIMES_WAIT);
             on = false;
         }
     }
@@ -93,7 +93,7 @@ static struct obj *take_from_list(struct mirror *m, bool all) {
     pthread_mutex_lock(&m->times_lock);
     if (m->times_count > 0 && (all || clock_ms() - m->times_since_ms >= DIR_TIMES_MS - TICK_MS)) {
         obj = m->times_list[--m->times_count];
-        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_TIMES_WAIT);
+        atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_TIMES_WAIT);
     }
     pthread_mutex_unlock(&m->times_lock);
     return obj;

@@ -21,6 +21,7 @@
 
 #define STORE_FOLDER       ".holdfast"
 #define STORE_OPEN_FOLDER  "open"
+#define STORE_SNAP_FOLDER  "snap"
 #define STORE_LOST_FOLDER  "lost"
 #define STORE_STAGE_FOLDER "catchup" /* what is in the way of a catch-up, until it ends */
 

@@ -39,6 +39,9 @@ struct obj_table {
     struct obj_name **names;
     uint64_t buckets; /* of each of the two; a power of two */
     uint64_t count, name_count, next_id, freed_since_trim;
+    /* constant */
+    void (*on_free)(void *arg, struct obj *obj);
+    void *on_free_arg;
 };
 
 static uint64_t ino_hash(uint64_t ino, uint8_t from) {
@@ -78,6 +81,19 @@ int obj_table_new(uint64_t root_ino, uint8_t from, struct obj_table **ret_table)
     return 0;
 }
 
+void obj_table_on_free(struct obj_table *t, void (*fn)(void *arg, struct obj *obj), void *arg) {
+    t->on_free = fn;
+    t->on_free_arg = arg;
+}
+
+static void free_obj(struct obj_table *t, struct obj *o) {
+    if (t->on_free) {
+        t->on_free(t->on_free_arg, o);
+    }
+    free(o->last);
+    free(o);
+}
+
 void obj_table_free(struct obj_table *t) {
     if (!t) {
         return;
@@ -92,15 +108,13 @@ void obj_table_free(struct obj_table *t) {
         struct obj *o = t->strays;
 
         t->strays = o->bucket_next;
-        free(o->last);
-        free(o);
+        free_obj(t, o);
     }
     for (uint64_t i = 0; i < t->buckets; i++) {
         for (struct obj *o = t->objs[i], *next; o; o = next) {
             next = o->bucket_next;
             if (o != &t->root) {
-                free(o->last);
-                free(o);
+                free_obj(t, o);
             }
         }
         for (struct obj_name *n = t->names[i], *next; n; n = next) {
@@ -257,8 +271,7 @@ static void drop_unused_locked(struct obj_table *t, struct obj *obj) {
             free(n);
         }
         unhash_obj_locked(t, obj);
-        free(obj->last);
-        free(obj);
+        free_obj(t, obj);
         t->count--;
         t->freed_since_trim++;
         obj = parent;
@@ -433,7 +446,7 @@ static void unbind_from_locked(struct obj_table *t, struct obj *obj, uint8_t fro
         *at = b->bucket_next;
         *next = b->next;
         free(b);
-        atomic_fetch_and(&obj->flags, (uint8_t)~OBJ_BOUND);
+        atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_BOUND);
     }
 }
 
@@ -444,7 +457,7 @@ void obj_table_strange(struct obj_table *t, uint8_t from, bool stable) {
         for (struct obj *o = t->objs[i]; o; o = o->bucket_next) {
             if (o->from == from) {
                 atomic_fetch_or(&o->flags, OBJ_STRANGE);
-                atomic_fetch_and(&o->flags, (uint8_t)~OBJ_BOUND);
+                atomic_fetch_and(&o->flags, (uint16_t)~OBJ_BOUND);
             }
             unbind_from_locked(t, o, from);
         }

@@ -36,7 +36,10 @@ struct obj_name {
 };
 
 enum obj_flags {
-    OBJ_STRANGE = 64, /* its store came back from elsewhere: its inode there may be another's */
+    OBJ_VIEW = 128,     /* of a snapshot's view: another table's */
+    OBJ_FLEETING = 256, /* its names and attributes change without a change by the kernel */
+    OBJ_KEPT = 512,     /* one of its names is among the kept files of snapshots */
+    OBJ_STRANGE = 64,   /* its store came back from elsewhere: its inode there may be another's */
     OBJ_NO_PRIVS =
         1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
     OBJ_LINGERS = 32, /* it was just replaced: parked a moment longer than it is open */
@@ -59,14 +62,17 @@ struct obj {
     _Atomic uint32_t told_epoch,
         born_epoch;                 /* of the journal: bound, made (mirror/log.c); 0: never */
     _Atomic uint64_t told_position; /* an fsync of its bytes needs the log durable up to here */
+    _Atomic uint64_t above;         /* of the layer above the one that owns the table */
     uint8_t from;                   /* the store that gave it its number */
     uint8_t type;                   /* DT_REG ... */
-    _Atomic uint8_t flags;          /* enum obj_flags */
+    _Atomic uint16_t flags;         /* enum obj_flags */
 };
 
 struct obj_table;
 
 int obj_table_new(uint64_t root_ino, uint8_t from, struct obj_table **ret_table) must_check;
+/* Is told of each object before it is freed, under the table's mutex. Right after obj_table_new(). */
+void obj_table_on_free(struct obj_table *table, void (*fn)(void *arg, struct obj *obj), void *arg);
 /* Frees everything that is left. Accepts NULL. */
 void obj_table_free(struct obj_table *table);
 /* The inode numbers of store `from` say nothing (sshfs): objects are found by name alone there. */

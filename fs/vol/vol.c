@@ -3,6 +3,9 @@
 static int pass_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_entry *e) {
     return v->next->ops->lookup(v->next, dir, name, e);
 }
+static void pass_forget(struct vol *v, struct obj *obj, uint64_t nlookup) {
+    v->next->ops->forget(v->next, obj, nlookup);
+}
 static int pass_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
                      struct vol_entry *e) {
     return v->next->ops->make(v->next, dir, name, new, e);
@@ -105,6 +108,7 @@ static int pass_sync(struct vol *v) {
 
 void vol_complete(struct vol_ops *ops) {
     COMPLETE(lookup);
+    COMPLETE(forget);
     COMPLETE(make);
     COMPLETE(create);
     COMPLETE(link);

@@ -1,11 +1,11 @@
 /* A volume: anything that serves file operations. Volumes are chained; each holds a pointer to the
  * next one down and passes on what it has nothing to say about.
  *
- *     fuse -> (snap) -> mirror -> store, store, ...
+ *     fuse -> snap -> mirror -> store, store, ...
  *
  * An operation names objects (vol/obj.h), never paths: (folder, name) for what creates, removes or
  * finds a name, the object itself for the rest. Objects are made by the one layer that owns the
- * table (the mirror); layers below it only resolve them.
+ * table (the mirror; and snap, those of its views); layers below it only resolve them.
  *
  * Results are 0 (or a count) or a negative errno. Out-parameters are written only on success.
  * All operations may be called by any number of threads at once; ordering conflicting changes is
@@ -89,6 +89,8 @@ struct vol_ops {
 
     /* names */
     int (*lookup)(struct vol *v, struct obj *dir, const char *name, struct vol_entry *ret_entry);
+    /* Gives back what lookups, makes, creates and links counted. */
+    void (*forget)(struct vol *v, struct obj *obj, uint64_t nlookup);
     int (*make)(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
                 struct vol_entry *ret_entry);
     /* A regular file that must not exist yet, made and opened in one step. */

@@ -1,7 +1,11 @@
 /* The model test: random operations on the mirror and on a volume in memory, which must give the
  * same answers all the way, the same tree at the end, and stores that are equal to each other.
  *
- *     model [--seed N] [--steps N] [--stores N] [--faults]
+ *     model [--seed N] [--steps N] [--stores N] [--faults] [--lesser] [--snapshots] [--kills]
+ *
+ * With --snapshots, the tree is remembered at random moments, when a snapshot is made, and each is
+ * compared with it, before and after older and newer ones are destroyed, and after remounts. With
+ * --kills the chain dies in the middle of a random change, as with kill -9.
  *
  * With --faults one store of three fails now and then in ways that must not show: device errors
  * (until two are lost), limits (the operation fails on both sides' behalf and must leave no trace),
@@ -45,6 +49,15 @@ static uint64_t random_state;
 static unsigned lost;
 static bool faults;
 static uint32_t lacks; /* of the last store */
+static bool snapshots, kills;
+static char where[1000]; /* in the tree that is compared */
+
+enum { SNAPSHOTS = 8 };
+static struct {
+    char name[16];
+    struct vol *tree; /* as it was; NULL: this place is free */
+} taken[SNAPSHOTS];
+static unsigned taken_last;
 
 static unsigned rnd(unsigned below) {
     random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -58,7 +71,8 @@ static void die(const char *what, long real, long model) {
     for (unsigned i = 0; i < n; i++) {
         (void)printf("event: %s\n", e[i].text);
     }
-    (void)printf("step %lu: %s: the mirror says %ld, the model %ld\n", step, what, real, model);
+    (void)printf("step %lu:%s %s: the mirror says %ld, the model %ld\n", step, where, what, real,
+                 model);
     exit(1);
 }
 
@@ -68,7 +82,7 @@ static void same(const char *what, long real, long model) {
     }
 }
 
-#define REAL(op, ...) rig.vol->ops->op(rig.vol, __VA_ARGS__)
+#define REAL(op, ...) rig.top->ops->op(rig.top, __VA_ARGS__)
 #define MEM(op, ...)  mem->ops->op(mem, __VA_ARGS__)
 
 static void same_attr(const struct stat *a, const struct stat *b) {
@@ -101,7 +115,7 @@ static void know(struct obj *real, struct obj *m, bool folder) {
     for (unsigned i = 0; i < thing_count; i++) {
         if (things[i].real == real) {
             same("the same object on both sides", things[i].mem == m, 1);
-            obj_forget(rig.objs, real, 1);
+            REAL(forget, real, 1);
             obj_forget(vol_mem_objects(mem), m, 1);
             return;
         }
@@ -109,7 +123,7 @@ static void know(struct obj *real, struct obj *m, bool folder) {
     if (thing_count < THINGS_MAX) {
         things[thing_count++] = (struct thing){real, m, folder};
     } else {
-        obj_forget(rig.objs, real, 1);
+        REAL(forget, real, 1);
         obj_forget(vol_mem_objects(mem), m, 1);
     }
 }
@@ -118,7 +132,7 @@ static void know(struct obj *real, struct obj *m, bool folder) {
 static void unknow_dead(void) {
     for (unsigned i = 1; i < thing_count;) {
         if (!things[i].mem->names) {
-            obj_forget(rig.objs, things[i].real, 1);
+            REAL(forget, things[i].real, 1);
             obj_forget(vol_mem_objects(mem), things[i].mem, 1);
             things[i] = things[--thing_count];
         } else {
@@ -400,7 +414,7 @@ static bool count_names(void *arg, const char *name, uint64_t ino, uint8_t type,
 }
 
 /* Every name of the model is on the mirror with the same content, and no other. */
-static void compare_folder(struct obj *real, struct obj *model, int depth) {
+static void compare_folder(struct obj *real, struct vol *tree, struct obj *model, int depth) {
     unsigned on_mem = 0, on_real = 0;
     struct vol_handle h;
 
@@ -411,33 +425,151 @@ static void compare_folder(struct obj *real, struct obj *model, int depth) {
         static const char *const names[NAMES] = {"a", "b", "c",  "d e", "\xff\xfe", "..x",
                                                  "f", "g", "-h", "i*",  "j\n",      "k"};
         struct vol_entry a, b;
-        int y = MEM(lookup, model, names[i], &b);
+        char v[100], w[100];
+        size_t used = strlen(where);
+        int y = tree->ops->lookup(tree, model, names[i], &b);
+
+        (void)snprintf(where + used, sizeof(where) - used, "/%s", names[i]);
 
         same("final lookup", REAL(lookup, real, names[i], &a), y);
         if (y < 0) {
+            where[used] = '\0';
             continue;
         }
         on_mem++;
         same_attr(&a.attr, &b.attr);
         if (S_ISDIR(b.attr.st_mode)) {
-            compare_folder(a.obj, b.obj, depth + 1);
+            compare_folder(a.obj, tree, b.obj, depth + 1);
         } else if (S_ISREG(b.attr.st_mode)) {
             static char x[FILE_MAX + 70000], z[FILE_MAX + 70000];
             struct vol_handle p, q;
             ssize_t n;
 
             same("final open", REAL(open, a.obj, O_RDONLY, &rig_cred, &p),
-                 MEM(open, b.obj, O_RDONLY, &rig_cred, &q));
+                 tree->ops->open(tree, b.obj, O_RDONLY, &rig_cred, &q));
             n = REAL(read, a.obj, p, x, sizeof(x), 0);
-            same("final read", n, MEM(read, b.obj, q, z, sizeof(z), 0));
-            same("final bytes", memcmp(x, z, (size_t)n), 0);
-            same("final close", REAL(close, a.obj, p), MEM(close, b.obj, q));
+            same("final read", n, tree->ops->read(tree, b.obj, q, z, sizeof(z), 0));
+            for (ssize_t k = 0; k < n; k++) {
+                same("final bytes differ at", x[k] == z[k] ? 0 : k + 1, 0);
+            }
+            same("final close", REAL(close, a.obj, p), tree->ops->close(tree, b.obj, q));
+        } else if (S_ISLNK(b.attr.st_mode)) {
+            ssize_t n = REAL(readlink, a.obj, v, sizeof(v));
+
+            same("final symlink", n, tree->ops->readlink(tree, b.obj, w, sizeof(w)));
+            same("where it points to", memcmp(v, w, (size_t)n), 0);
         }
-        obj_forget(rig.objs, a.obj, 1);
-        obj_forget(vol_mem_objects(mem), b.obj, 1);
+        if (S_ISREG(b.attr.st_mode) || S_ISDIR(b.attr.st_mode)) {
+            ssize_t n = REAL(getxattr, a.obj, "user.k", v, sizeof(v));
+
+            same("final xattr", n, tree->ops->getxattr(tree, b.obj, "user.k", w, sizeof(w)));
+            same("its value", n > 0 ? memcmp(v, w, (size_t)n) : 0, 0);
+        }
+        REAL(forget, a.obj, 1);
+        tree->ops->forget(tree, b.obj, 1);
+        where[used] = '\0';
     }
     same("names in a folder", on_real, on_mem);
 }
+
+/* --- snapshots --- */
+
+/* The folder of a snapshot; counted. */
+static struct obj *snapshot_folder(const char *name) {
+    const char *const path[] = {".holdfast", "snapshots", name};
+    struct obj *at = rig.root;
+
+    for (int i = 0; i < 3; i++) {
+        struct vol_entry e;
+
+        same("lookup of a snapshot", REAL(lookup, at, path[i], &e), 0);
+        if (i > 0) {
+            REAL(forget, at, 1);
+        }
+        at = e.obj;
+    }
+    return at;
+}
+
+static void compare_snapshot(unsigned i) {
+    struct obj *root = snapshot_folder(taken[i].name);
+
+    (void)snprintf(where, sizeof(where), " %s:", taken[i].name);
+    compare_folder(root, taken[i].tree, obj_root(vol_mem_objects(taken[i].tree)), 0);
+    REAL(forget, root, 1);
+    where[0] = '\0';
+}
+
+static void compare_snapshots(void) {
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        if (taken[i].tree) {
+            compare_snapshot(i);
+        }
+    }
+}
+
+static void op_snapshot(void) {
+    unsigned i = rnd(SNAPSHOTS);
+    uint64_t us;
+    struct why why = {""};
+    int err;
+
+    if (taken[i].tree) {
+        vol_free(taken[i].tree);
+        taken[i].tree = NULL;
+        err = snap_destroy(snap_of(rig.top), taken[i].name, &why);
+        same(why.text, err, 0);
+        return;
+    }
+    (void)snprintf(taken[i].name, sizeof(taken[i].name), "s%u", taken_last++);
+    err = snap_create(snap_of(rig.top), taken[i].name, 0, &us, &why);
+    same(why.text, err, 0);
+    same("copy", vol_mem_copy(mem, &taken[i].tree), 0);
+}
+
+static void op_look_at_snapshot(void) {
+    unsigned i = rnd(SNAPSHOTS);
+
+    if (taken[i].tree) {
+        compare_snapshot(i);
+    }
+}
+
+static void op_reap(void) {
+    while (snap_reap(snap_of(rig.top))) {
+    }
+}
+
+static void forget_all(void) {
+    while (thing_count > 1) {
+        struct thing *t = &things[--thing_count];
+
+        REAL(forget, t->real, 1);
+        obj_forget(vol_mem_objects(mem), t->mem, 1);
+    }
+}
+
+static void close_one(struct opened *o);
+
+static void op_remount(void) {
+    bool clean = rnd(2);
+
+    for (int i = 0; i < OPEN_MAX_; i++) {
+        close_one(&opens[i]);
+    }
+    unknow_dead();
+    forget_all();
+    same("settle", snap_settle(snap_of(rig.top), NULL), 0);
+    if (clean) {
+        same("stop", snap_stop(snap_of(rig.top)), 0);
+    }
+    rig_again(&rig);
+    things[0].real = rig.root;
+    compare_snapshots();
+}
+
+static void (*const snapshot_ops[])(void) = {op_snapshot, op_snapshot, op_snapshot,
+                                             op_reap,     op_remount,  op_look_at_snapshot};
 
 static void finish(void) {
     struct mirror_status s;
@@ -450,7 +582,13 @@ static void finish(void) {
         close_one(&opens[i]);
     }
     unknow_dead();
-    compare_folder(rig.root, obj_root(vol_mem_objects(mem)), 0);
+    compare_folder(rig.root, mem, obj_root(vol_mem_objects(mem)), 0);
+    if (snapshots) {
+        compare_snapshots();
+        op_reap();
+        compare_snapshots();
+        same("stop of snapshots", snap_stop(snap_of(rig.top)), 0);
+    }
     same("stop", mirror_stop(mirror_of(rig.vol)), 0);
     mirror_status(mirror_of(rig.vol), &s);
     for (unsigned i = 0; i < s.count; i++) {
@@ -466,12 +604,11 @@ static void finish(void) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
-                                            {"steps", required_argument, NULL, 'n'},
-                                            {"stores", required_argument, NULL, 'm'},
-                                            {"faults", no_argument, NULL, 'f'},
-                                            {"lesser", no_argument, NULL, 'l'},
-                                            {0}};
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'},   {"steps", required_argument, NULL, 'n'},
+        {"stores", required_argument, NULL, 'm'}, {"faults", no_argument, NULL, 'f'},
+        {"lesser", no_argument, NULL, 'l'},       {"snapshots", no_argument, NULL, 'S'},
+        {"kills", no_argument, NULL, 'k'},        {0}};
     unsigned long seed = 1, steps = 2000, stores = 3;
     int opt;
 
@@ -489,6 +626,12 @@ int main(int argc, char **argv) {
         case 'f':
             faults = true;
             break;
+        case 'S':
+            snapshots = true;
+            break;
+        case 'k':
+            kills = true;
+            break;
         case 'l':
             lacks = STORE_KEPT_ASIDE;
             break;
@@ -503,10 +646,19 @@ int main(int argc, char **argv) {
         return 1;
     }
     things[thing_count++] = (struct thing){rig.root, obj_root(vol_mem_objects(mem)), true};
+    if (snapshots) {
+        rig_snapshots(&rig);
+    }
     for (step = 1; step <= steps; step++) {
+        if (snapshots && rnd(40) == 0) {
+            snapshot_ops[rnd(sizeof(snapshot_ops) / sizeof(snapshot_ops[0]))]();
+        }
         ops[rnd(sizeof(ops) / sizeof(ops[0]))]();
     }
     finish();
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        vol_free(taken[i].tree);
+    }
     vol_free(mem);
     rig_down(&rig);
     return 0;

@@ -57,11 +57,58 @@ void rig_up(struct rig *r, unsigned stores) {
     rig_up_lesser(r, stores, 0);
 }
 
+static struct store *open_store(struct rig *r, unsigned i, struct super *s, bool format) {
+    struct store *store;
+    struct why why = {""};
+    int err = 0;
+
+    if (format) {
+        err = mkdir(r->path[i], 0755);
+        assert(err == 0);
+        s->store_id = s->member[i].id;
+        err = store_probe(r->path[i], &s->member[i].caps, &why);
+        s->member[i].caps &= ~(i + 1 == r->count ? r->lacks : 0);
+        r->super.member[i].caps = s->member[i].caps;
+        err = err < 0 ? err : store_format(r->path[i], s, false, &why);
+    }
+    err = err < 0 ? err : store_open(r->path[i], &why, &store);
+    err = err < 0 ? err : vol_fault_new(store_vol(store), &r->fault[i]);
+    if (err < 0) {
+        (void)fprintf(stderr, "rig: %s\n", why.text);
+        abort();
+    }
+    return store;
+}
+
+static void mount_rig(struct rig *r, bool format) {
+    struct mirror_config mc = {
+        .count = r->count, .dirfds_max = 32, .write_witness = write_witness, .witness_arg = r};
+    struct why why = {""};
+
+    mc.events = r->events;
+    mc.super = r->super;
+    for (unsigned i = 0; i < r->count; i++) {
+        struct super s = mc.super;
+
+        r->store[i] = mc.member[i].store = open_store(r, i, &s, format);
+        mc.member[i].vol = r->fault[i];
+        mc.member[i].id = s.member[i].id;
+        mc.member[i].label = mc.super.member[i].label;
+        mc.member[i].state = MEMBER_ONLINE;
+    }
+    mc.super = r->super;
+    rig_journal(r, &mc);
+    if (mirror_new(&mc, &why, &r->vol) < 0) {
+        (void)fprintf(stderr, "rig: %s\n", why.text);
+        abort();
+    }
+    r->top = r->vol;
+    r->objs = mirror_objects(mirror_of(r->vol));
+    r->root = obj_root(r->objs);
+}
+
 void rig_up_lesser(struct rig *r, unsigned stores, uint32_t lacks) {
     const char *base = getenv("TMPDIR");
-    struct mirror_config mc = {
-        .count = stores, .dirfds_max = 32, .write_witness = write_witness, .witness_arg = r};
-    struct why why = {""};
     int err;
 
     memset(r, 0, sizeof(*r));
@@ -74,38 +121,37 @@ void rig_up_lesser(struct rig *r, unsigned stores, uint32_t lacks) {
     }
     err = events_new(NULL, &r->events);
     assert(err == 0);
-    mc.events = r->events;
-    mc.super = first_record(r);
+    r->super = first_record(r);
     for (unsigned i = 0; i < stores; i++) {
-        struct super s = mc.super;
-
         (void)snprintf(r->path[i], sizeof(r->path[i]), "%s/%c", r->dir, 'a' + (int)i);
-        err = mkdir(r->path[i], 0755);
-        assert(err == 0);
-        s.store_id = s.member[i].id;
-        err = store_probe(r->path[i], &s.member[i].caps, &why);
-        s.member[i].caps &= ~(i + 1 == stores ? lacks : 0);
-        err = err < 0 ? err : store_format(r->path[i], &s, false, &why);
-        err = err < 0 ? err : store_open(r->path[i], &why, &mc.member[i].store);
-        err = err < 0 ? err : vol_fault_new(store_vol(mc.member[i].store), &r->fault[i]);
-        if (err < 0) {
-            (void)fprintf(stderr, "rig: %s\n", why.text);
-            abort();
-        }
-        r->store[i] = mc.member[i].store;
-        mc.member[i].vol = r->fault[i];
-        mc.member[i].id = s.member[i].id;
-        mc.member[i].label = mc.super.member[i].label;
-        mc.member[i].state = MEMBER_ONLINE;
     }
-    rig_journal(r, &mc);
-    err = mirror_new(&mc, &why, &r->vol);
+    mount_rig(r, true);
+}
+
+void rig_snapshots(struct rig *r) {
+    struct snap_config c = {.objs = r->objs, .volume = r->super.volume_id, .events = r->events};
+    struct why why = {""};
+    int err = mirror_private_folder(mirror_of(r->vol), STORE_SNAP_FOLDER, &c.folder);
+
+    r->snapshots = true;
+    err = err < 0 ? err : vol_fault_new(r->vol, &r->gate);
+    c.next = r->gate;
+    err = err < 0 ? err : snap_new(&c, &why, &r->top);
     if (err < 0) {
-        (void)fprintf(stderr, "rig: %s\n", why.text);
+        (void)fprintf(stderr, "rig: %s (%d)\n", why.text, err);
         abort();
     }
-    r->objs = mirror_objects(mirror_of(r->vol));
-    r->root = obj_root(r->objs);
+}
+
+void rig_again(struct rig *r) {
+    int err = mirror_stop(mirror_of(r->vol)); /* its own recovery is not what is tested here */
+
+    assert(err == 0);
+    vol_free(r->top);
+    mount_rig(r, false);
+    if (r->snapshots) {
+        rig_snapshots(r);
+    }
 }
 
 struct store *rig_store(struct rig *r, unsigned store) {
@@ -162,7 +208,7 @@ long rig_differences(const struct rig *r, unsigned a, unsigned b) {
 void rig_down(struct rig *r) {
     char name[64];
 
-    vol_free(r->vol);
+    vol_free(r->top);
     events_free(r->events);
     (void)snprintf(name, sizeof(name), "%s", r->dir);
     if (io_remove_tree(AT_FDCWD, name) < 0) {

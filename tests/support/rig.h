@@ -3,6 +3,7 @@
 #pragma once
 
 #include "mirror/mirror.h"
+#include "snap/snap.h"
 #include "vol_fault.h"
 
 struct rig {
@@ -12,10 +13,14 @@ struct rig {
     char path[STORES_MAX][128];
     struct store *store[STORES_MAX];
     struct vol *fault[STORES_MAX];
-    struct vol *vol; /* the mirror */
+    struct vol *vol;  /* the mirror */
+    struct vol *gate; /* a fault volume between the mirror and the snapshots; NULL without them */
+    struct vol *top;  /* what is on top of the chain */
+    bool snapshots;
     struct obj_table *objs;
     struct obj *root;
     struct events *events;
+    struct super super;     /* the record it was formatted with */
     struct super witnessed; /* the last record the witness took */
     unsigned witness_writes;
     int witness_err; /* what the witness answers from now on */
@@ -25,6 +30,10 @@ struct rig {
 void rig_up(struct rig *rig, unsigned stores);
 /* The same; the last store lacks these capabilities (enum store_cap). */
 void rig_up_lesser(struct rig *rig, unsigned stores, uint32_t lacks);
+/* Snapshots on top of it. */
+void rig_snapshots(struct rig *rig);
+/* Ends all, as kill -9 would, and mounts the stores again. All objects are others then. */
+void rig_again(struct rig *rig);
 /* One of its stores, still open. */
 struct store *rig_store(struct rig *rig, unsigned store);
 /* The superblock that is on the disk of a store now. */

@@ -1,6 +1,7 @@
 #include "vol_fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 
 struct fault {
@@ -13,12 +14,33 @@ static struct fault *fault_of(struct vol *v) {
     return (struct fault *)v;
 }
 
+static bool changes(enum fault_op op) {
+    switch (op) {
+    case FAULT_MAKE:
+    case FAULT_CREATE:
+    case FAULT_LINK:
+    case FAULT_UNLINK:
+    case FAULT_RMDIR:
+    case FAULT_RENAME:
+    case FAULT_SETATTR:
+    case FAULT_SETXATTR:
+    case FAULT_REMOVEXATTR:
+    case FAULT_WRITE:
+    case FAULT_FALLOCATE:
+    case FAULT_COPY:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* The error this call should give, or 0. */
 static int due(struct vol *v, enum fault_op op) {
     struct fault *f = fault_of(v);
     unsigned call;
 
-    if (f->plan.op != op && f->plan.op != FAULT_ALL) {
+    if (f->plan.op != op && f->plan.op != FAULT_ALL &&
+        (f->plan.op != FAULT_CHANGES || !changes(op))) {
         return 0;
     }
     call = atomic_fetch_add(&f->calls, 1);
@@ -87,6 +109,9 @@ static int f_setxattr(struct vol *v, struct obj *obj, const char *key, const voi
 static int f_open(struct vol *v, struct obj *obj, int flags, const struct cred *cred,
                   struct vol_handle *h) {
     MAYBE_FAIL(FAULT_OPEN);
+    if (flags & O_TRUNC) {
+        MAYBE_FAIL(FAULT_SETATTR);
+    }
     return NEXT(open, obj, flags, cred, h);
 }
 static ssize_t f_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
@@ -112,6 +137,16 @@ static int f_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int 
                        off_t len, const struct cred *cred) {
     MAYBE_FAIL(FAULT_FALLOCATE);
     return NEXT(fallocate, obj, h, mode, off, len, cred);
+}
+static int f_removexattr(struct vol *v, struct obj *obj, const char *key) {
+    MAYBE_FAIL(FAULT_REMOVEXATTR);
+    return NEXT(removexattr, obj, key);
+}
+static ssize_t f_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off,
+                      struct obj *to, struct vol_handle ht, off_t to_off, size_t len,
+                      const struct cred *cred) {
+    MAYBE_FAIL(FAULT_COPY);
+    return NEXT(copy, from, hf, from_off, to, ht, to_off, len, cred);
 }
 static int f_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
                      vol_dirent_fn *fill, void *arg) {
@@ -144,6 +179,8 @@ int vol_fault_new(struct vol *below, struct vol **ret_vol) {
         .getattr = f_getattr,
         .setattr = f_setattr,
         .setxattr = f_setxattr,
+        .removexattr = f_removexattr,
+        .copy = f_copy,
         .open = f_open,
         .read = f_read,
         .write = f_write,

@@ -23,7 +23,10 @@ enum fault_op {
     FAULT_FALLOCATE,
     FAULT_READDIR,
     FAULT_STATFS,
-    FAULT_ALL, /* each of them */
+    FAULT_REMOVEXATTR,
+    FAULT_COPY,
+    FAULT_ALL,     /* each of them */
+    FAULT_CHANGES, /* each of those that change anything */
     FAULT_OPS,
 };
 

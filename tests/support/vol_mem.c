@@ -124,6 +124,10 @@ static int mem_lookup(struct vol *v, struct obj *dir, const char *name, struct v
     return found ? reply(m, dir, name, m->node[found->ino], e) : -ENOENT;
 }
 
+static void mem_forget(struct vol *v, struct obj *obj, uint64_t nlookup) {
+    obj_forget(mem_of(v)->objs, obj, nlookup);
+}
+
 static int mem_make(struct vol *v, struct obj *dir, const char *name, const struct vol_new *new,
                     struct vol_entry *e) {
     struct mem *m = mem_of(v);
@@ -482,6 +486,7 @@ static struct vol_ops mem_ops = {
     .name = "mem",
     .free = mem_free,
     .lookup = mem_lookup,
+    .forget = mem_forget,
     .make = mem_make,
     .create = mem_create,
     .link = mem_link,
@@ -522,4 +527,54 @@ int vol_mem_new(struct vol **ret_vol) {
 
 struct obj_table *vol_mem_objects(struct vol *vol) {
     return mem_of(vol)->objs;
+}
+
+static struct mem_node *copy_node(const struct mem_node *n) {
+    struct mem_node *c = malloc(sizeof(*c));
+    size_t size = (size_t)n->attr.st_size;
+
+    assert(c);
+    *c = *n;
+    c->opens = 0;
+    c->names = NULL;
+    c->data = malloc(size + 1);
+    assert(c->data);
+    if (size > 0 && n->data) {
+        memcpy(c->data, n->data, size);
+    }
+    for (int i = 0; i < XATTRS_MAX; i++) {
+        if (n->xattr[i].value) {
+            c->xattr[i].value = malloc(n->xattr[i].size + 1);
+            assert(c->xattr[i].value);
+            memcpy(c->xattr[i].value, n->xattr[i].value, n->xattr[i].size);
+        }
+    }
+    for (const struct mem_name *e = n->names; e; e = e->next) {
+        struct mem_name *copy = malloc(sizeof(*copy));
+
+        assert(copy);
+        *copy = *e;
+        copy->next = c->names;
+        c->names = copy;
+    }
+    return c;
+}
+
+int vol_mem_copy(struct vol *vol, struct vol **ret_copy) {
+    struct mem *from = mem_of(vol), *m = calloc(1, sizeof(*m));
+    int err = m ? obj_table_new(obj_root(from->objs)->store_ino, 0, &m->objs) : -ENOMEM;
+
+    if (err < 0) {
+        free(m);
+        return err;
+    }
+    m->vol.ops = &mem_ops;
+    m->last = from->last;
+    for (uint64_t i = 1; i <= from->last; i++) {
+        if (from->node[i] && (from->node[i]->attr.st_nlink > 0)) {
+            m->node[i] = copy_node(from->node[i]);
+        }
+    }
+    *ret_copy = &m->vol;
+    return 0;
 }

@@ -5,4 +5,6 @@
 #include "vol/vol.h"
 
 int vol_mem_new(struct vol **ret_vol) must_check;
+/* The same tree once more, with objects of its own. Nothing is open in it. */
+int vol_mem_copy(struct vol *vol, struct vol **ret_copy) must_check;
 struct obj_table *vol_mem_objects(struct vol *vol);

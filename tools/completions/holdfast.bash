@@ -2,16 +2,20 @@
 _holdfast() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "create import dissolve mount umount status list check events resolve doctor store replace resync verify" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "create import dissolve mount umount status list check events resolve doctor store replace resync verify snapshot prune diff restore" -- "$cur")
         return
     fi
     if [ "${COMP_WORDS[1]}" = store ] && [ "$COMP_CWORD" = 2 ]; then
         mapfile -t COMPREPLY < <(compgen -W "list add remove set probe online offline" -- "$cur")
         return
     fi
+    if [ "${COMP_WORDS[1]}" = snapshot ] && [ "$COMP_CWORD" = 2 ]; then
+        mapfile -t COMPREPLY < <(compgen -W "create list destroy rename hold release" -- "$cur")
+        return
+    fi
     case $prev in
-    --adopt | --take-over | --mount | --keep) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
-    -o) mapfile -t COMPREPLY < <(compgen -W "degraded store-timeout= min-stores= on-full=drop slow-store= passive-lag= passive-policy=slow cache=writeback ro suid dev noatime" -- "$cur"); return ;;
+    --adopt | --take-over | --mount | --keep | --to) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
+    -o) mapfile -t COMPREPLY < <(compgen -W "degraded store-timeout= min-stores= on-full=drop slow-store= passive-lag= passive-policy=slow snap-reserve= snap-sync=strict cache=writeback ro suid dev noatime" -- "$cur"); return ;;
     esac
     case ${COMP_WORDS[1]}:$cur in
     create:-*) mapfile -t COMPREPLY < <(compgen -W "--adopt --take-over --mount --fstab -o --dry-run --quiet --help" -- "$cur") ;;
@@ -26,8 +30,12 @@ _holdfast() {
     resync:-*) mapfile -t COMPREPLY < <(compgen -W "--pause --resume --limit --wait --help" -- "$cur") ;;
     verify:-*) mapfile -t COMPREPLY < <(compgen -W "--store --repair --stop --json --quiet --help" -- "$cur") ;;
     store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --force --yes --passive -H --help" -- "$cur") ;;
+    snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "--freeze --auto --yes --json -H -p -q --help" -- "$cur") ;;
+    prune:-*) mapfile -t COMPREPLY < <(compgen -W "--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --auto --dry-run --yes --help" -- "$cur") ;;
+    restore:-*) mapfile -t COMPREPLY < <(compgen -W "--to --in-place --yes --quiet --help" -- "$cur") ;;
+    snapshot:* | diff:* | restore:*@*) mapfile -t COMPREPLY < <(compgen -W "$(holdfast list -H 2>/dev/null | cut -f1 | while read -r v; do holdfast snapshot list "$v" -H 2>/dev/null | cut -f1; done)" -- "$cur") ;;
     doctor:-*) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;
-    mount:* | umount:* | status:* | doctor:* | dissolve:* | check:* | events:* | resolve:* | replace:* | resync:* | verify:*)
+    mount:* | umount:* | status:* | doctor:* | dissolve:* | check:* | events:* | resolve:* | replace:* | resync:* | verify:* | prune:* | restore:*)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -W "$(holdfast list -H 2>/dev/null | cut -f1)" -- "$cur"; compgen -d -- "$cur") ;;
     *) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;

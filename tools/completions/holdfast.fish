@@ -1,8 +1,18 @@
 # fish completion for holdfast
-set -l commands create import dissolve mount umount status list check events resolve doctor store replace resync verify
+set -l commands create import dissolve mount umount status list check events resolve doctor store replace resync verify snapshot prune diff restore
 complete -c holdfast -n "not __fish_seen_subcommand_from $commands" -f -a "$commands"
 complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a 'list add remove set probe online offline'
-complete -c holdfast -n "__fish_seen_subcommand_from mount umount status doctor dissolve check events resolve replace resync verify" -a "(holdfast list -H 2>/dev/null | cut -f1)"
+complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -f -a 'create list destroy rename hold release'
+complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -l freeze -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-last -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-hourly -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-daily -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-weekly -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-monthly -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-yearly -r
+complete -c holdfast -n "__fish_seen_subcommand_from restore" -l to -r -d "another folder"
+complete -c holdfast -n "__fish_seen_subcommand_from restore" -l in-place
+complete -c holdfast -n "__fish_seen_subcommand_from mount umount status doctor dissolve check events resolve replace resync verify prune" -a "(holdfast list -H 2>/dev/null | cut -f1)"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l adopt -r -d "store whose files become the volume"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l take-over -r -d "live folder to take over"
 complete -c holdfast -n "__fish_seen_subcommand_from create" -l mount -r -d "mount point"

@@ -1,0 +1,684 @@
+/* What is on the stores: the list, the logs, and what was under way when the daemon was killed. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fiber.h"
+#include "snap/snap_int.h"
+
+static const char list_name[] = "list", list_new[] = "list.new";
+
+/* A change of names that may or may not have been done. */
+struct open_deed {
+    struct open_deed *next; /* older ones */
+    struct snap_record r;
+    uint32_t replaced;
+    bool done;
+    char text[2 * NAME_BYTES];
+};
+
+struct replay {
+    struct snap *s;
+    struct loaded *l;
+    struct open_deed *deeds; /* newest first; NULL for an epoch that is over */
+    bool current;
+    uint64_t batch_at; /* a merge that begins here has not ended yet; 0: none */
+};
+
+static bool is_deed(enum snap_kind kind) {
+    return kind == SNAP_MADE || kind == SNAP_LINK || kind == SNAP_GONE || kind == SNAP_MOVE ||
+           kind == SNAP_SWAP;
+}
+
+static void free_deeds(struct open_deed *d) {
+    while (d) {
+        struct open_deed *next = d->next;
+
+        free(d);
+        d = next;
+    }
+}
+
+static int note_deed(struct replay *p, const struct snap_record *r) {
+    struct open_deed *d = malloc(sizeof(*d));
+    struct snap_node *parent2 = r->kind == SNAP_MOVE ? snap_node(p->l->table, r->parent2) : NULL;
+    struct snap_name *there =
+        parent2 ? snap_name(p->l->table, SNAP_LIVE, parent2, r->name2, r->name2_bytes) : NULL;
+
+    if (!d) {
+        return -ENOMEM;
+    }
+    d->r = *r;
+    d->done = false;
+    d->replaced = there ? there->node->id : 0;
+    memcpy(d->text, r->name, r->name_bytes);
+    memcpy(d->text + r->name_bytes, r->name2, r->name2_bytes);
+    d->r.name = d->text;
+    d->r.name2 = d->text + r->name_bytes;
+    d->next = p->deeds;
+    p->deeds = d;
+    return 0;
+}
+
+static struct open_deed **find_deed(struct replay *p, uint32_t seq) {
+    struct open_deed **at = &p->deeds;
+
+    while (*at && (*at)->r.seq != seq) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+static int outcome(struct replay *p, const struct snap_record *r) {
+    struct open_deed **at = find_deed(p, r->id), *d = *at;
+    int err = 0;
+
+    if (!d) {
+        return 0; /* it is settled */
+    }
+    if (r->kind == SNAP_NOT) {
+        err = snap_table_undo(p->l->table, &d->r, d->replaced);
+    } else if (p->current && p->s->config.cut_off) {
+        d->done = true; /* as far as the daemon knew */
+        return 0;
+    }
+    *at = d->next;
+    free(d);
+    return err;
+}
+
+static int replay_one(struct replay *p, const struct snap_record *r) {
+    switch (r->kind) {
+    case SNAP_DONE:
+    case SNAP_NOT:
+        return outcome(p, r);
+    case SNAP_SYNCED:
+        free_deeds(p->deeds);
+        p->deeds = NULL;
+        return 0;
+    case SNAP_BROKEN:
+        p->l->harmed = true;
+        (void)snprintf(p->l->reason, sizeof(p->l->reason), "%.*s", r->name_bytes, r->name);
+        return 0;
+    case SNAP_MERGED:
+        if (r->type == 0) {
+            p->l->merged = r->id;
+            p->batch_at = 0;
+        }
+        return 0;
+    default:
+        break;
+    }
+    if (is_deed(r->kind) && p->batch_at == 0) {
+        int err = note_deed(p, r);
+
+        if (err < 0) {
+            return err;
+        }
+    }
+    return snap_table_apply(p->l->table, r);
+}
+
+/* Replays the log up to `limit`. What cannot be read ends it. */
+static int replay(struct replay *p, uint32_t epoch, uint64_t limit) {
+    struct log_reader reader;
+    struct snap_record r;
+    int err = log_open(p->s, epoch, &reader), more = 1;
+
+    if (err < 0) {
+        return err;
+    }
+    p->l->table = snap_table_new();
+    if (!p->l->table) {
+        log_close(&reader);
+        return -ENOMEM;
+    }
+    p->l->end = reader.at;
+    while (err == 0 && reader.at < limit && (more = log_next(&reader, &r)) > 0) {
+        if (r.seq != p->l->seq + 1) {
+            more = -HFE_CORRUPT;
+            break;
+        }
+        if (r.kind == SNAP_MERGED && r.type == 1) {
+            p->batch_at = reader.record_at;
+        }
+        err = replay_one(p, &r);
+        p->l->seq = r.seq;
+        p->l->end = reader.at;
+    }
+    log_close(&reader);
+    if (more == -HFE_CORRUPT && p->current) {
+        return err; /* what was being written when the daemon was killed, or the power cut */
+    }
+    if (more == -HFE_CORRUPT || err == -HFE_CORRUPT) {
+        p->l->harmed = true;
+        (void)snprintf(p->l->reason, sizeof(p->l->reason), "its log (%u.log) is damaged at %llu",
+                       epoch, (unsigned long long)p->l->end);
+        return 0;
+    }
+    return err < 0 ? err : more < 0 ? more : 0;
+}
+
+static int load(struct replay *p, uint32_t epoch) {
+    int err;
+
+    *p->l = (struct loaded){.table = NULL};
+    err = replay(p, epoch, UINT64_MAX);
+    if (err == 0 && p->batch_at > 0) { /* a merge that was cut off counts for nothing */
+        uint64_t limit = p->batch_at;
+
+        free_deeds(p->deeds);
+        p->deeds = NULL;
+        snap_table_free(p->l->table);
+        *p->l = (struct loaded){.table = NULL};
+        p->batch_at = 0;
+        err = replay(p, epoch, limit);
+    }
+    if (err < 0) {
+        snap_table_free(p->l->table);
+        p->l->table = NULL;
+    }
+    return err;
+}
+
+int load_table(struct snap *s, uint32_t epoch, struct loaded *ret) {
+    struct replay p = {.s = s, .l = ret};
+    int err = load(&p, epoch);
+
+    free_deeds(p.deeds);
+    if (err == 0) {
+        snap_table_drop_all_unused(ret->table);
+    }
+    return err;
+}
+
+/* --- what was under way --- */
+
+/* The live folder of a node, counted; by its LIVE names. */
+static int live_folder(struct snap *s, const struct snap_node *n, struct obj **ret_obj) {
+    const char *path[TREE_DEPTH_MAX];
+    unsigned depth = 0;
+    struct obj *at, *first;
+    int err = 0;
+
+    for (; n->id > SNAP_KEPT; n = n->names[SNAP_LIVE]->parent) {
+        if (!n->names[SNAP_LIVE] || depth == TREE_DEPTH_MAX) {
+            return -ENOENT;
+        }
+        path[depth++] = n->names[SNAP_LIVE]->text;
+    }
+    at = first = n->id == SNAP_ROOT ? s->root : s->kept;
+    while (err == 0 && depth > 0) {
+        struct vol_entry e;
+
+        err = s->next->ops->lookup(s->next, at, path[--depth], &e);
+        if (at != first) {
+            snap_forget(s, at);
+        }
+        at = e.obj;
+    }
+    if (err == 0) {
+        *ret_obj = at;
+    }
+    return err;
+}
+
+/* 1 if there is something at this name, 0 if not. */
+static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const char *name,
+                  size_t len) {
+    const struct snap_node *n = snap_node(t, parent);
+    struct obj *dir = NULL;
+    struct vol_entry e;
+    char text[NAME_BYTES];
+    int err = n ? live_folder(s, n, &dir) : -HFE_CORRUPT;
+
+    if (err < 0) {
+        return err == -ENOENT ? 0 : err;
+    }
+    memcpy(text, name, len);
+    text[len] = '\0';
+    err = s->next->ops->lookup(s->next, dir, text, &e);
+    if (err == 0) {
+        snap_forget(s, e.obj);
+    }
+    if (dir != s->root && dir != s->kept) {
+        snap_forget(s, dir);
+    }
+    return err == 0 ? 1 : err == -ENOENT ? 0 : err;
+}
+
+/* 1 if it was done, 0 if not, -HFE_CORRUPT if nobody can tell. */
+static int was_done(struct snap *s, struct snap_table *t, const struct snap_record *r) {
+    int there;
+
+    switch (r->kind) {
+    case SNAP_MADE:
+    case SNAP_LINK:
+        return exists(s, t, r->parent, r->name, r->name_bytes);
+    case SNAP_GONE:
+        there = exists(s, t, r->parent, r->name, r->name_bytes);
+        return there < 0 ? there : !there;
+    case SNAP_MOVE:
+        if (r->parent2 == SNAP_KEPT) {
+            return exists(s, t, r->parent2, r->name2, r->name2_bytes);
+        }
+        there = exists(s, t, r->parent, r->name, r->name_bytes);
+        return there < 0 ? there : !there;
+    default:
+        return -HFE_CORRUPT; /* two names that changed places look the same as before */
+    }
+}
+
+struct seen_name {
+    UT_hash_handle hh;
+    size_t len;
+    char key[NAME_BYTES + 4];
+};
+
+/* Notes the name; true if a later change of it was done, and so this one was, too. */
+static bool seen(struct seen_name **all, uint32_t parent, const char *name, size_t len, bool add) {
+    struct seen_name *n, *found;
+    char key[NAME_BYTES + 4];
+
+    memcpy(key, &parent, sizeof(parent));
+    memcpy(key + sizeof(parent), name, len);
+    HASH_FIND(hh, *all, key, len + sizeof(parent), found);
+    if (!found && add && (n = malloc(sizeof(*n)))) {
+        n->len = len + sizeof(parent);
+        memcpy(n->key, key, n->len);
+        HASH_ADD_KEYPTR(hh, *all, n->key, n->len, n);
+    }
+    return found != NULL;
+}
+
+static int tell_outcome(struct snap *s, struct replay *p, const struct snap_file *log,
+                        enum snap_kind kind, const struct open_deed *d) {
+    struct snap_record r = {
+        .kind = kind, .id = d->r.seq, .seq = ++p->l->seq, .name = "", .name2 = ""};
+    uint8_t *bytes = malloc(SNAP_RECORD_HEAD_BYTES);
+    size_t size = bytes ? snap_record_encode(&r, &s->config.volume, bytes) : 0;
+    int err = bytes ? snap_write(s, log, bytes, size, p->l->end) : -ENOMEM;
+
+    p->l->end += size;
+    fiber_orphan(bytes);
+    return err;
+}
+
+/* The newest first: what is seen to be done was preceded by all that concerned the same names. */
+static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
+    struct seen_name *all = NULL, *n, *next;
+    int err = 0;
+
+    for (struct open_deed *d = p->deeds; d && err == 0; d = d->next) {
+        bool two = d->r.name2_bytes > 0;
+        bool known = seen(&all, d->r.parent, d->r.name, d->r.name_bytes, false) ||
+                     (two && seen(&all, d->r.parent2, d->r.name2, d->r.name2_bytes, false));
+        int done = known ? 1 : was_done(s, p->l->table, &d->r);
+
+        if (done == -HFE_CORRUPT && d->done) {
+            done = 1;
+        }
+        if (done == 1) {
+            (void)seen(&all, d->r.parent, d->r.name, d->r.name_bytes, true);
+            if (two) {
+                (void)seen(&all, d->r.parent2, d->r.name2, d->r.name2_bytes, true);
+            }
+            err = tell_outcome(s, p, log, SNAP_DONE, d);
+        } else if (done == 0) {
+            err = snap_table_undo(p->l->table, &d->r, d->replaced);
+            err = err < 0 ? err : tell_outcome(s, p, log, SNAP_NOT, d);
+        } else if (done == -HFE_CORRUPT) {
+            p->l->harmed = true;
+            (void)snprintf(p->l->reason, sizeof(p->l->reason),
+                           "two names were changing places when the daemon was killed");
+        } else {
+            err = done;
+        }
+    }
+    HASH_ITER(hh, all, n, next) {
+        HASH_DEL(all, n);
+        free(n);
+    }
+    return err;
+}
+
+static void harm(struct snap *s, const char *reason) {
+    for (uint32_t i = 0; i < s->entry_count; i++) {
+        if (!(s->entries[i].flags & SNAP_HARMED)) {
+            s->entries[i].flags |= SNAP_HARMED;
+            (void)snprintf(s->entries[i].reason, sizeof(s->entries[i].reason), "%s", reason);
+        }
+    }
+    event_post(s->config.events, EVENT_ERROR,
+               "snapshots are broken: %s. What is whole in them is found in "
+               ".holdfast/snapshots/NAME" SNAP_BROKEN_TAIL,
+               reason);
+    atomic_store(&s->list_changed, true);
+}
+
+/* The log that goes on. */
+static int load_current(struct snap *s, uint32_t epoch) {
+    struct loaded l;
+    struct replay p = {.s = s, .l = &l, .current = true};
+    struct log_file *f = calloc(1, sizeof(*f));
+    struct vol_attr cut = {.set = VOL_SET_SIZE, .cred = &cred_self};
+    char name[NAME_BYTES];
+    struct stat st;
+    int err = f ? load(&p, epoch) : -ENOMEM;
+
+    snap_log_name(epoch, name);
+    err = err < 0 ? err : snap_file_open(s, s->folder, name, O_RDWR, &f->file);
+    if (err == 0) {
+        f->refs = 1;
+        cut.size = (off_t)l.end;
+        err = s->next->ops->setattr(s->next, f->file.obj, f->file.h, &cut, &st);
+        err = err < 0 ? err : settle(s, &p, &f->file);
+        if (err < 0) {
+            snap_file_close(s, &f->file);
+        }
+    }
+    free_deeds(p.deeds);
+    if (err < 0) {
+        free(f);
+        snap_table_free(l.table);
+        return err;
+    }
+    snap_table_drop_all_unused(l.table);
+    if (l.harmed) {
+        atomic_store(&s->broken, true);
+        harm(s, l.reason[0] ? l.reason : "the log of changes is damaged");
+    }
+    s->table = l.table;
+    (void)log_switch_locked(s, f, l.end, l.seq); /* there was none before */
+    return 0;
+}
+
+/* --- names of files of ours --- */
+
+struct found_logs {
+    uint32_t *list;
+    unsigned n, room;
+    bool failed;
+};
+
+static bool add_log(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
+    struct found_logs *f = arg;
+    char *end;
+    unsigned long number = strtoul(name, &end, 10);
+
+    (void)ino;
+    (void)type;
+    (void)next;
+    if (name[0] < '1' || name[0] > '9' || strcmp(end, ".log") != 0 || number >= UINT32_MAX) {
+        return true;
+    }
+    if (f->n == f->room) {
+        unsigned room = f->room * 2 + 64;
+        uint32_t *list = realloc(f->list, room * sizeof(*list));
+
+        if (!list) {
+            f->failed = true;
+            return false;
+        }
+        f->list = list;
+        f->room = room;
+    }
+    f->list[f->n++] = (uint32_t)number;
+    return true;
+}
+
+static int each_entry(struct snap *s, struct obj *dir, vol_dirent_fn *fn, void *arg) {
+    struct vol_handle h;
+    int err = s->next->ops->opendir(s->next, dir, &h);
+
+    if (err == 0) {
+        err = s->next->ops->readdir(s->next, dir, h, 0, fn, arg);
+        (void)s->next->ops->closedir(s->next, dir, h); /* only read */
+    }
+    return err;
+}
+
+static int by_number(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static int find_logs(struct snap *s) {
+    struct found_logs f = {.list = NULL};
+    int err = each_entry(s, s->folder, add_log, &f);
+
+    err = f.failed ? -ENOMEM : err;
+    s->epochs = err < 0 ? NULL : calloc(f.n + 1, sizeof(*s->epochs));
+    if (err == 0 && !s->epochs) {
+        err = -ENOMEM;
+    }
+    if (err == 0) {
+        if (f.n > 1) {
+            qsort(f.list, f.n, sizeof(*f.list), by_number);
+        }
+        for (unsigned i = 0; i < f.n; i++) {
+            s->epochs[i].number = f.list[i];
+        }
+        s->epoch_count = f.n;
+    }
+    free(f.list);
+    return err;
+}
+
+/* Kept files that have other names: noted, and looked up afterwards. */
+struct found_kept {
+    uint64_t last;
+    uint64_t *anchors;
+    unsigned n, room;
+    bool failed;
+};
+
+static bool add_kept(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
+    struct found_kept *f = arg;
+    uint64_t number = snap_kept_number(name, strlen(name));
+
+    (void)ino;
+    (void)type;
+    (void)next;
+    f->last = number > f->last ? number : f->last;
+    if (number == 0 || name[0] != 'a') {
+        return true;
+    }
+    if (f->n == f->room) {
+        unsigned room = f->room * 2 + 64;
+        uint64_t *list = realloc(f->anchors, room * sizeof(*list));
+
+        if (!list) {
+            f->failed = true;
+            return false;
+        }
+        f->anchors = list;
+        f->room = room;
+    }
+    f->anchors[f->n++] = number;
+    return true;
+}
+
+static int find_kept(struct snap *s) {
+    struct found_kept f = {.last = 0};
+    int err = each_entry(s, s->kept, add_kept, &f);
+
+    err = f.failed ? -ENOMEM : err;
+    for (unsigned i = 0; i < f.n && err == 0; i++) {
+        char name[NAME_BYTES];
+        struct vol_entry e;
+
+        snap_anchor_name(f.anchors[i], name);
+        err = s->next->ops->lookup(s->next, s->kept, name, &e);
+        err = err < 0 ? err : anchor_add(s, e.obj, f.anchors[i]);
+    }
+    free(f.anchors);
+    s->next_kept = f.last + 1;
+    return err;
+}
+
+/* --- the list --- */
+
+static int read_list(struct snap *s) {
+    struct snap_file f;
+    struct stat st;
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    int err = snap_file_open(s, s->folder, list_name, O_RDONLY, &f);
+
+    if (err < 0) {
+        return err == -ENOENT ? 0 : err;
+    }
+    err = s->next->ops->getattr(s->next, f.obj, f.h, &st);
+    if (err == 0 && (uint64_t)st.st_size > SNAP_LIST_BYTES(SNAPSHOTS_MAX)) {
+        err = -HFE_CORRUPT;
+    }
+    err = err < 0 ? err : snap_read(s, f.obj, f.h, 0, (size_t)st.st_size, &bytes, &n);
+    err = err < 0 ? err : snap_list_decode(bytes, n, &s->config.volume, s->entries, SNAPSHOTS_MAX);
+    free(bytes);
+    snap_file_close(s, &f);
+    s->entry_count = err > 0 ? (uint32_t)err : 0;
+    return err < 0 ? err : 0;
+}
+
+int list_save(struct snap *s) {
+    struct snap_file f = {.obj = NULL};
+    uint8_t *bytes;
+    size_t size;
+    int err;
+
+    pthread_mutex_lock(&s->mutex);
+    size = SNAP_LIST_BYTES(s->entry_count);
+    bytes = malloc(size);
+    if (bytes) {
+        snap_list_encode(&s->config.volume, s->entries, s->entry_count, bytes);
+    }
+    atomic_store(&s->list_changed, false);
+    pthread_mutex_unlock(&s->mutex);
+    if (!bytes) {
+        return -ENOMEM;
+    }
+    err = s->next->ops->unlink(s->next, s->folder, list_new);
+    err = err == 0 || err == -ENOENT ? snap_file_create(s, s->folder, list_new, &f) : err;
+    err = err < 0 ? err : snap_write(s, &f, bytes, size, 0);
+    err = err < 0 ? err : s->next->ops->fsync(s->next, f.obj, f.h, false);
+    snap_file_close(s, &f);
+    err =
+        err < 0 ? err : s->next->ops->rename(s->next, s->folder, list_new, s->folder, list_name, 0);
+    err = err < 0 ? err : snap_sync_folder(s, s->folder);
+    fiber_orphan(bytes);
+    if (err < 0) {
+        atomic_store(&s->list_changed, true);
+    }
+    return err;
+}
+
+static struct epoch *find_epoch(struct snap *s, uint32_t number) {
+    for (uint32_t i = 0; i < s->epoch_count; i++) {
+        if (s->epochs[i].number == number) {
+            return &s->epochs[i];
+        }
+    }
+    return NULL;
+}
+
+static void name_epochs(struct snap *s) {
+    for (uint32_t i = 0; i < s->entry_count; i++) {
+        struct snap_entry *e = &s->entries[i];
+        struct epoch *epoch = find_epoch(s, e->epoch);
+
+        if (epoch) {
+            epoch->named = true;
+        } else if (!(e->flags & SNAP_HARMED)) {
+            e->flags |= SNAP_HARMED;
+            (void)snprintf(e->reason, sizeof(e->reason), "its log (%u.log) is missing", e->epoch);
+            event_post(s->config.events, EVENT_ERROR, "snapshot %s is broken: %s", e->name,
+                       e->reason);
+        }
+    }
+}
+
+/* Without a list, all epochs get names. */
+static void name_unknown(struct snap *s) {
+    s->entry_count = 0;
+    for (uint32_t i = 0; i < s->epoch_count && i < SNAPSHOTS_MAX; i++) {
+        struct snap_entry *e = &s->entries[s->entry_count++];
+
+        *e = (struct snap_entry){.epoch = s->epochs[i].number};
+        (void)snprintf(e->name, sizeof(e->name), "recovered-%u", e->epoch);
+    }
+    event_post(s->config.events, EVENT_ERROR,
+               "the list of snapshots is damaged: they are called recovered-N now, oldest first");
+    atomic_store(&s->list_changed, true);
+}
+
+/* An epoch that the one before contains already was about to go when the daemon ended. */
+static int drop_merged(struct snap *s) {
+    for (uint32_t i = 1; i + 1 < s->epoch_count; i++) {
+        char name[NAME_BYTES];
+        struct loaded l;
+        int err;
+
+        if (s->epochs[i].named) {
+            continue;
+        }
+        err = load_table(s, s->epochs[i - 1].number, &l);
+        if (err < 0) {
+            continue; /* who looks at it will say so */
+        }
+        snap_table_free(l.table);
+        if (l.merged != s->epochs[i].number) {
+            continue;
+        }
+        snap_log_name(s->epochs[i].number, name);
+        err = s->next->ops->unlink(s->next, s->folder, name);
+        if (err < 0) {
+            return err;
+        }
+        memmove(&s->epochs[i], &s->epochs[i + 1], (s->epoch_count - i - 1) * sizeof(s->epochs[0]));
+        s->epoch_count--;
+        i--;
+    }
+    return 0;
+}
+
+static int load_chain(struct snap *s) {
+    uint32_t last;
+    int err = drop_merged(s);
+
+    if (err < 0 || s->epoch_count == 0) {
+        return err;
+    }
+    last = s->epochs[s->epoch_count - 1].number;
+    atomic_store(&s->epoch, last);
+    err = load_current(s, last);
+    if (err == -HFE_CORRUPT || err == -HFE_FOREIGN || err == -HFE_FEATURE) {
+        s->table = snap_table_new();
+        atomic_store(&s->broken, true);
+        harm(s, "the log of the newest one cannot be read");
+        err = s->table ? 0 : -ENOMEM;
+    }
+    return err;
+}
+
+int load_all(struct snap *s, struct why *why) {
+    int err = find_logs(s);
+
+    err = err < 0 ? err : find_kept(s);
+    if (err < 0) {
+        return why_set(why, err, "the folder of snapshots cannot be read: %s", error_words(err));
+    }
+    err = read_list(s);
+    if (err == -HFE_FEATURE) {
+        return why_set(why, err, "its snapshots were written by a newer Holdfast: use that one");
+    }
+    if (err < 0) {
+        name_unknown(s);
+    }
+    name_epochs(s);
+    err = load_chain(s);
+    return err < 0 ? why_set(why, err, "the snapshots cannot be loaded: %s", error_words(err)) : 0;
+}

@@ -1,0 +1,383 @@
+/* Giving back what destroyed snapshots took. An epoch without a name becomes part of the one before:
+ * what that one lacks is appended to its log, between two MERGED records, and the log goes. The
+ * oldest epoch is needed by nobody. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/fiber.h"
+#include "snap/snap_int.h"
+
+enum { OUT_BYTES = 1 << 20 };
+
+/* Kept files that are to go, once nothing refers to them. */
+struct numbers {
+    uint64_t *list;
+    size_t n, room;
+    bool failed;
+};
+
+static void add_number(void *arg, uint64_t number) {
+    struct numbers *n = arg;
+
+    if (n->n == n->room) {
+        size_t room = n->room * 2 + 64;
+        uint64_t *list = realloc(n->list, room * sizeof(*list));
+
+        if (!list) {
+            n->failed = true;
+            return;
+        }
+        n->list = list;
+        n->room = room;
+    }
+    n->list[n->n++] = number;
+}
+
+/* Of a kept file only its number is known: it has one of two names. */
+static int unlink_kept(struct snap *s, uint64_t number) {
+    char name[NAME_BYTES];
+    struct vol_entry e;
+    int err;
+
+    snap_kept_name(number, name);
+    err = s->next->ops->unlink(s->next, s->kept, name);
+    if (err != -ENOENT) {
+        return err;
+    }
+    snap_anchor_name(number, name);
+    err = s->next->ops->lookup(s->next, s->kept, name, &e);
+    if (err < 0) {
+        return err == -ENOENT ? 0 : err;
+    }
+    err = s->next->ops->unlink(s->next, s->kept, name);
+    if (err == 0) {
+        atomic_fetch_and(&e.obj->flags, (uint16_t)~OBJ_KEPT);
+        anchor_drop(s, e.obj);
+    }
+    snap_forget(s, e.obj);
+    return err;
+}
+
+static int unlink_all(struct snap *s, const struct numbers *n) {
+    int err = 0;
+
+    for (size_t i = 0; i < n->n && err == 0; i++) {
+        err = unlink_kept(s, n->list[i]);
+    }
+    return err;
+}
+
+static int unlink_log(struct snap *s, uint32_t epoch) {
+    char name[NAME_BYTES];
+    int err;
+
+    snap_log_name(epoch, name);
+    err = s->next->ops->unlink(s->next, s->folder, name);
+    return err == -ENOENT ? 0 : err;
+}
+
+static void forget_epoch(struct snap *s, uint32_t i) {
+    pthread_mutex_lock(&s->mutex);
+    s->epoch_count--;
+    memmove(&s->epochs[i], &s->epochs[i + 1], (s->epoch_count - i) * sizeof(s->epochs[0]));
+    atomic_fetch_add(&s->merges, 1);
+    atomic_fetch_add(&s->generation, 1);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+/* --- the oldest --- */
+
+struct dropping {
+    struct snap *s;
+    struct numbers numbers;
+};
+
+static int note_kept(void *arg, struct snap_node *n) {
+    struct dropping *d = arg;
+    const struct snap_extent *e;
+
+    for (const struct snap_name *name = n->names[SNAP_LIVE]; name; name = name->next) {
+        if (name->parent->id == SNAP_KEPT) {
+            add_number(&d->numbers, snap_kept_number(name->text, name->len));
+        }
+    }
+    for (uint64_t at = 0; (e = snap_extent(n, at, INT64_MAX)); at = e->off + e->len) {
+        if (e->kind == SNAP_FILE) {
+            add_number(&d->numbers, e->where);
+        }
+    }
+    return d->numbers.failed ? -ENOMEM : 0;
+}
+
+/* A file that has names of users, too, is found by its kept name in later epochs. */
+static int spare(struct numbers *n, const struct snap_table *later) {
+    const struct snap_node *kept = snap_node(later, SNAP_KEPT);
+    size_t left = 0;
+
+    for (size_t i = 0; i < n->n; i++) {
+        char name[NAME_BYTES];
+
+        snap_anchor_name(n->list[i], name);
+        if (!snap_name(later, SNAP_OLD, kept, name, strlen(name))) {
+            n->list[left++] = n->list[i];
+        }
+    }
+    n->n = left;
+    return 0;
+}
+
+static bool any_anchor(struct snap *s) {
+    bool any;
+
+    pthread_mutex_lock(&s->mutex);
+    any = s->anchors != NULL;
+    pthread_mutex_unlock(&s->mutex);
+    return any;
+}
+
+/* `later`: the index of the first epoch that is later. */
+static int spare_needed(struct snap *s, struct numbers *n, uint32_t later) {
+    int err = 0;
+
+    for (uint32_t i = later; n->n > 0 && any_anchor(s) && i < s->epoch_count && err == 0; i++) {
+        struct loaded l;
+
+        if (s->epochs[i].number == s->epoch) {
+            pthread_mutex_lock(&s->mutex);
+            err = spare(n, s->table);
+            pthread_mutex_unlock(&s->mutex);
+            break;
+        }
+        err = load_table(s, s->epochs[i].number, &l);
+        if (err == 0) {
+            err = spare(n, l.table);
+            snap_table_free(l.table);
+        }
+    }
+    return err;
+}
+
+static int drop_oldest(struct snap *s) {
+    uint32_t number = s->epochs[0].number;
+    struct dropping d = {.s = s};
+    struct loaded l;
+    int err = load_table(s, number, &l);
+
+    if (err == 0) {
+        err = snap_table_each(l.table, note_kept, &d);
+        snap_table_free(l.table);
+    } else if (err == -HFE_CORRUPT || err == -ENOENT) {
+        err = 0; /* what it kept stays: nobody knows what that is */
+    }
+    err = err < 0 ? err : spare_needed(s, &d.numbers, 1);
+    if (err == 0) {
+        forget_epoch(s, 0);
+        err = unlink_all(s, &d.numbers);
+        err = err < 0 ? err : unlink_log(s, number);
+    }
+    free(d.numbers.list);
+    return err;
+}
+
+/* --- merging --- */
+
+struct merging {
+    struct snap *s;
+    uint32_t into, from;
+    struct snap_file out; /* the log that grows */
+    uint64_t end;         /* with what is in buf */
+    uint32_t seq;
+    uint8_t *buf;
+    size_t used;
+    struct log_reader in; /* of `from`: where bytes are read */
+    struct numbers unneeded;
+};
+
+static int flush(struct merging *m) {
+    int err = snap_write(m->s, &m->out, m->buf, m->used, m->end - m->used);
+
+    fiber_orphan(m->buf);
+    m->used = 0;
+    m->buf = err < 0 ? NULL : malloc(OUT_BYTES + SNAP_RECORD_BYTES_MAX + DATA_BYTES);
+    return err < 0 ? err : m->buf ? 0 : -ENOMEM;
+}
+
+static int put(struct merging *m, struct snap_record *r, const uint8_t *payload) {
+    uint64_t padded = snap_padded(r->payload);
+    size_t size;
+
+    r->seq = ++m->seq;
+    size = snap_record_encode(r, &m->s->config.volume, m->buf + m->used);
+    if (r->payload > 0) {
+        r->where_off = m->end + size;
+        size = snap_record_encode(r, &m->s->config.volume, m->buf + m->used);
+        memcpy(m->buf + m->used + size, payload, r->payload);
+        memset(m->buf + m->used + size + r->payload, 0, padded - r->payload);
+    }
+    m->used += size + padded;
+    m->end += size + padded;
+    return m->used >= OUT_BYTES ? flush(m) : 0;
+}
+
+static int put_record(void *arg, const struct snap_record *record) {
+    struct snap_record r = *record;
+
+    return put(arg, &r, NULL);
+}
+
+/* Bytes that are needed are copied; kept files stay where they are. */
+static int put_extent(void *arg, const struct snap_node *node, struct snap_extent *e) {
+    struct merging *m = arg;
+    struct snap_record r = {
+        .kind = e->kind, .id = node->id, .off = e->off, .len = e->len, .name = "", .name2 = ""};
+    uint8_t *whole = NULL;
+    size_t n = 0;
+    int err;
+
+    if (e->kind != SNAP_DATA) {
+        r.where = e->where;
+        return put(m, &r, NULL);
+    }
+    err = snap_read(m->s, m->in.file.obj, m->in.file.h, e->whole_where, e->whole_len, &whole, &n);
+    if (err < 0) {
+        return err;
+    }
+    r.where = m->into;
+    r.payload = (uint32_t)e->len;
+    if (n == e->whole_len && snap_sum(whole, n) == e->sum) {
+        r.sum = snap_sum(whole + (e->off - e->whole_off), e->len);
+    } else { /* it stays wrong, so that it is seen */
+        r.sum = ~e->sum;
+        if (n < e->whole_len) {
+            uint8_t *longer = realloc(whole, e->whole_len);
+
+            if (!longer) {
+                free(whole);
+                return -ENOMEM;
+            }
+            whole = longer;
+            memset(whole + n, 0, e->whole_len - n);
+        }
+    }
+    err = put(m, &r, whole + (e->off - e->whole_off));
+    free(whole);
+    e->where = m->into;
+    e->whole_off = e->off;
+    e->whole_len = e->len;
+    e->whole_where = r.where_off;
+    e->sum = r.sum;
+    return err;
+}
+
+static int put_bound(struct merging *m, bool begin) {
+    struct snap_record r = {
+        .kind = SNAP_MERGED, .type = begin, .id = m->from, .name = "", .name2 = ""};
+
+    return put(m, &r, NULL);
+}
+
+static void add_unneeded(void *arg, uint64_t number) {
+    struct merging *m = arg;
+
+    add_number(&m->unneeded, number);
+}
+
+static int append(struct merging *m, struct snap_table *a, struct snap_table *b) {
+    const struct snap_compose told = {
+        .record = put_record, .extent = put_extent, .unneeded = add_unneeded, .arg = m};
+    struct vol_attr cut = {.set = VOL_SET_SIZE, .size = (off_t)m->end, .cred = &cred_self};
+    struct snap *s = m->s;
+    struct stat st;
+    int err = s->next->ops->setattr(s->next, m->out.obj, m->out.h, &cut, &st);
+
+    m->buf = malloc(OUT_BYTES + SNAP_RECORD_BYTES_MAX + DATA_BYTES);
+    err = err < 0 ? err : m->buf ? put_bound(m, true) : -ENOMEM;
+    err = err < 0 ? err : snap_table_compose(a, b, &told);
+    err = err < 0 ? err : put_bound(m, false);
+    err = err < 0 ? err : flush(m);
+    err = err < 0 ? err : s->next->ops->fsync(s->next, m->out.obj, m->out.h, false);
+    fiber_orphan(m->buf);
+    return err;
+}
+
+static int merge(struct snap *s, uint32_t i) {
+    struct merging m = {.s = s, .into = s->epochs[i - 1].number, .from = s->epochs[i].number};
+    struct loaded a = {.table = NULL}, b = {.table = NULL};
+    char name[NAME_BYTES];
+    int err = load_table(s, m.into, &a);
+
+    err = err < 0 ? err : load_table(s, m.from, &b);
+    snap_log_name(m.into, name);
+    err = err < 0 ? err : snap_file_open(s, s->folder, name, O_RDWR, &m.out);
+    err = err < 0 ? err : log_open(s, m.from, &m.in);
+    if (err == 0) {
+        m.end = a.end;
+        m.seq = a.seq;
+        err = append(&m, a.table, b.table);
+        log_close(&m.in);
+    }
+    snap_file_close(s, &m.out);
+    snap_table_free(a.table);
+    snap_table_free(b.table);
+    err = err < 0 ? err : spare_needed(s, &m.unneeded, i + 1);
+    if (err == 0) {
+        forget_epoch(s, i);
+        err = unlink_all(s, &m.unneeded);
+        err = err < 0 ? err : unlink_log(s, m.from);
+    }
+    free(m.unneeded.list);
+    return err;
+}
+
+/* --- all --- */
+
+static bool any_named(const struct snap *s) {
+    for (uint32_t i = 0; i < s->epoch_count; i++) {
+        if (s->epochs[i].named) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int reap_one(struct snap *s, bool *ret_more) {
+    uint32_t i = 0;
+
+    *ret_more = false;
+    if (s->epoch_count == 0) {
+        return 0;
+    }
+    if (s->epoch != 0 && !any_named(s)) {
+        int err = snap_keep_nothing(s);
+
+        if (err < 0) {
+            return err;
+        }
+    }
+    while (i < s->epoch_count && s->epochs[i].named) {
+        i++;
+    }
+    if (i == s->epoch_count || s->epochs[i].number == s->epoch) {
+        return 0; /* the current one goes on */
+    }
+    *ret_more = true;
+    return i == 0 ? drop_oldest(s) : merge(s, i);
+}
+
+bool snap_reap(struct snap *s) {
+    bool more;
+    int err;
+
+    err = snap_settle(s, NULL);
+    rwlock_write(&s->admin);
+    err = reap_one(s, &more);
+    rwlock_write_done(&s->admin);
+    if (err < 0 && !s->reap_failed) {
+        event_post(s->config.events, EVENT_WARNING,
+                   "the space of destroyed snapshots cannot be given back: %s; it is tried again",
+                   error_words(err));
+    }
+    s->reap_failed = err < 0;
+    return err == 0 && more;
+}

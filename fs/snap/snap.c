@@ -1,0 +1,528 @@
+/* The layer as a whole: creating, naming and destroying snapshots. */
+#include "snap/snap.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "snap/snap_int.h"
+
+struct snap *snap_of(struct vol *v) {
+    return (struct snap *)v;
+}
+
+static int enter_kept(struct snap *s, struct why *why) {
+    const struct vol_new new = {.mode = S_IFDIR | 0700, .cred = &cred_self};
+    struct obj_where where;
+    struct vol_entry e;
+    int err = s->next->ops->lookup(s->next, s->folder, "kept", &e);
+
+    if (err == -ENOENT) {
+        err = s->next->ops->make(s->next, s->folder, "kept", &new, &e);
+    }
+    if (err == 0) {
+        s->kept = e.obj;
+        err = obj_where(s->objs, s->folder, &where);
+    }
+    if (err == 0) {
+        s->hidden = where.parent; /* known for as long as the folder is */
+        obj_unpin(s->objs, where.parent);
+    }
+    return err < 0 ? why_set(why, err, "cannot make the folder of kept files: %s", error_words(err))
+                   : 0;
+}
+
+static void init_locks(struct snap *s) {
+    gate_init(&s->gate);
+    rwlock_init(&s->names);
+    rwlock_init(&s->syncing);
+    rwlock_init(&s->admin);
+    rwlock_init(&s->view_lock);
+    rwlock_init(&s->log.io);
+    rangelock_init(&s->ranges);
+    pthread_mutex_init(&s->mutex, NULL);
+}
+
+int snap_new(const struct snap_config *c, struct why *why, struct vol **ret_vol) {
+    struct snap *s = calloc(1, sizeof(*s));
+    int err;
+
+    if (!s) {
+        vol_free(c->next);
+        return why_set(why, -ENOMEM, "out of memory");
+    }
+    vol_complete(&snap_ops);
+    s->vol = (struct vol){.ops = &snap_ops, .next = c->next};
+    s->config = *c;
+    s->next = c->next;
+    s->objs = c->objs;
+    s->root = obj_root(c->objs);
+    s->folder = c->folder;
+    s->next_kept = 1;
+    init_locks(s);
+    s->entries = calloc(SNAPSHOTS_MAX, sizeof(*s->entries));
+    err = s->entries ? view_init(s) : -ENOMEM;
+    err = err < 0 ? why_set(why, err, "out of memory") : enter_kept(s, why);
+    err = err < 0 ? err : load_all(s, why);
+    if (err < 0) {
+        vol_free(&s->vol);
+        return err;
+    }
+    *ret_vol = &s->vol;
+    return 0;
+}
+
+int snap_stop(struct snap *s) {
+    struct anchor *a, *next;
+    struct log_rest rest = {.file = NULL};
+    int err = 0, e;
+
+    view_release(s);
+    if (snap_keeps(s)) { /* all that was told is on the disks, with what it tells of */
+        struct snap_record r = {.kind = SNAP_SYNCED, .name = "", .name2 = ""};
+
+        err = log_sync(s);
+        err = err < 0 ? err : s->next->ops->sync(s->next);
+        pthread_mutex_lock(&s->mutex);
+        err = err < 0 ? err : log_tell_locked(s, &r, NULL);
+        pthread_mutex_unlock(&s->mutex);
+        err = err < 0 ? err : log_sync(s);
+    }
+    e = snap_settle(s, NULL);
+    err = err < 0 ? err : e;
+    if (atomic_load(&s->list_changed)) {
+        e = list_save(s);
+        err = err < 0 ? err : e;
+    }
+    pthread_mutex_lock(&s->mutex);
+    rest = log_switch_locked(s, NULL, 0, 0);
+    pthread_mutex_unlock(&s->mutex);
+    rest.n = 0; /* after an error only */
+    e = log_finish(s, &rest);
+    err = err < 0 ? err : e;
+    HASH_ITER(hh, s->anchors, a, next) {
+        HASH_DEL(s->anchors, a);
+        snap_forget(s, a->obj);
+        free(a);
+    }
+    snap_forget(s, s->kept);
+    snap_forget(s, s->folder);
+    s->kept = s->folder = NULL;
+    atomic_store(&s->epoch, 0);
+    return err;
+}
+
+void snap_free(struct snap *s) {
+    struct anchor *a, *next;
+
+    view_release(s);
+    HASH_ITER(hh, s->anchors, a, next) {
+        HASH_DEL(s->anchors, a);
+        free(a);
+    }
+    snap_table_free(s->table);
+    if (s->log.file) { /* it was not stopped */
+        snap_file_close(s, &s->log.file->file);
+        free(s->log.file);
+    }
+    for (unsigned i = 0; i < s->unsynced_n; i++) {
+        snap_file_close(s, &s->unsynced[i]);
+    }
+    free(s->log.buf);
+    free(s->unsynced);
+    free(s->entries);
+    free(s->epochs);
+    gate_release(&s->gate);
+    rwlock_release(&s->names);
+    rwlock_release(&s->syncing);
+    rwlock_release(&s->admin);
+    rwlock_release(&s->view_lock);
+    rwlock_release(&s->log.io);
+    rangelock_release(&s->ranges);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+/* Is there room for what is to be kept? */
+static int check_room(struct snap *s, struct why *why) {
+    struct statvfs st;
+    int err;
+
+    if (s->config.reserve_bytes == 0) {
+        return 0;
+    }
+    err = s->next->ops->statfs(s->next, &st);
+    if (err == 0 && (uint64_t)st.f_bavail * st.f_frsize < s->config.reserve_bytes) {
+        return why_set(why, -ENOSPC,
+                       "less than snap-reserve (%llu MiB) is free: destroy snapshots, or make room",
+                       (unsigned long long)(s->config.reserve_bytes >> 20));
+    }
+    return 0; /* where nobody knows, it is tried */
+}
+
+/* --- the list --- */
+
+static struct snap_entry *find_entry(struct snap *s, const char *name) {
+    for (uint32_t i = 0; i < s->entry_count; i++) {
+        if (strcmp(s->entries[i].name, name) == 0) {
+            return &s->entries[i];
+        }
+    }
+    return NULL;
+}
+
+static int no_such(struct why *why, const char *name) {
+    return why_set(why, -ENOENT, "there is no snapshot \"%s\"; `holdfast snapshot list` shows them",
+                   name);
+}
+
+static int bad_name(struct why *why, const char *name) {
+    return why_set(why, -HFE_USAGE,
+                   "\"%s\" is no name for a snapshot: letters, digits and _ . : @ + -, at most %d, "
+                   "the first one a letter or digit",
+                   name, SNAPSHOT_NAME_BYTES - 1);
+}
+
+static struct epoch *epoch_of(struct snap *s, uint32_t number) {
+    for (uint32_t i = 0; i < s->epoch_count; i++) {
+        if (s->epochs[i].number == number) {
+            return &s->epochs[i];
+        }
+    }
+    return NULL;
+}
+
+static uint32_t next_epoch(const struct snap *s) {
+    uint32_t last = s->epoch_count > 0 ? s->epochs[s->epoch_count - 1].number : 0;
+
+    for (uint32_t i = 0; i < s->entry_count; i++) { /* one whose log is missing */
+        last = s->entries[i].epoch > last ? s->entries[i].epoch : last;
+    }
+    return last + 1;
+}
+
+static int may_create(struct snap *s, const char *name, struct why *why) {
+    if (!snap_name_ok(name) || strlen(name) + strlen(SNAP_BROKEN_TAIL) >= SNAPSHOT_NAME_BYTES) {
+        return bad_name(why, name);
+    }
+    if (find_entry(s, name)) {
+        return why_set(why, -EEXIST, "there is a snapshot \"%s\" already", name);
+    }
+    if (s->entry_count == SNAPSHOTS_MAX) {
+        return why_set(why, -ENOSPC, "there are %d snapshots, more are not possible: destroy some",
+                       SNAPSHOTS_MAX);
+    }
+    return check_room(s, why);
+}
+
+/* The instant: from here on, changes belong to the next epoch. */
+static int cut(struct snap *s, struct log_file *file, struct snap_table *table, uint32_t number,
+               struct log_rest *ret_rest, struct snap_table **ret_old, uint64_t *ret_us) {
+    int64_t start = clock_us();
+    int err = gate_close(&s->gate, CUT_MS);
+
+    if (err < 0) {
+        return err;
+    }
+    pthread_mutex_lock(&s->mutex);
+    *ret_rest = log_switch_locked(s, file, SNAP_HEAD_BYTES, 0);
+    *ret_old = s->table;
+    s->table = table;
+    if (number > 0) {
+        s->epochs[s->epoch_count++] = (struct epoch){.number = number};
+        atomic_store(&s->broken, false);
+    }
+    atomic_store(&s->epoch, number);
+    atomic_fetch_add(&s->generation, 1);
+    pthread_mutex_unlock(&s->mutex);
+    *ret_us = (uint64_t)(clock_us() - start);
+    gate_open(&s->gate);
+    return 0;
+}
+
+static int grow_epochs(struct snap *s) {
+    struct epoch *list = realloc(s->epochs, (s->epoch_count + 2) * sizeof(*list));
+
+    if (!list) {
+        return -ENOMEM;
+    }
+    pthread_mutex_lock(&s->mutex);
+    s->epochs = list;
+    pthread_mutex_unlock(&s->mutex);
+    return 0;
+}
+
+/* The entry of the snapshot that is not settled yet. */
+static struct snap_entry *unsettled(struct snap *s) {
+    return s->unsettled ? &s->entries[s->entry_count - 1] : NULL;
+}
+
+/* What the cut promised is made true on the disks, and the name is noted. Under admin. */
+static int settle(struct snap *s, struct why *why) {
+    const struct snap_entry *e = unsettled(s);
+    int err, saved;
+
+    if (!e) {
+        return 0;
+    }
+    s->unsettled = false;
+    err = log_finish(s, &s->rest);
+    if (err < 0) {
+        (void)snap_break(s, err, "the end of an older snapshot could not be written");
+    }
+    err = s->next->ops->sync(s->next);
+    saved = err < 0 ? err : list_save(s);
+    if (saved < 0) {
+        (void)why_set(why, saved, "snapshot \"%s\" could not be written to the stores: %s", e->name,
+                      error_words(saved));
+        event_post(s->config.events, EVENT_ERROR,
+                   "snapshot \"%s\" could not be written to the stores, and is none: %s", e->name,
+                   error_words(saved));
+        pthread_mutex_lock(&s->mutex);
+        s->entry_count--;
+        s->epochs[s->epoch_count - 1].named = false;
+        pthread_mutex_unlock(&s->mutex);
+        atomic_fetch_add(&s->generation, 1);
+    }
+    return saved;
+}
+
+int snap_settle(struct snap *s, struct why *why) {
+    int err;
+
+    rwlock_write(&s->admin);
+    err = settle(s, why);
+    rwlock_write_done(&s->admin);
+    return err;
+}
+
+/* Everything else about snapshots waits until the newest is settled. */
+static void admin_begin(struct snap *s) {
+    rwlock_write(&s->admin);
+    if (settle(s, NULL) < 0) {
+        return; /* an event said so */
+    }
+}
+
+static void name_it(struct snap *s, const char *name, uint32_t flags, uint32_t number) {
+    struct snap_entry *e;
+
+    pthread_mutex_lock(&s->mutex);
+    e = &s->entries[s->entry_count++];
+    *e = (struct snap_entry){.epoch = number, .flags = flags, .created_s = clock_real_s()};
+    (void)snprintf(e->name, sizeof(e->name), "%s", name); /* fits */
+    s->epochs[s->epoch_count - 1].named = true;
+    s->unsettled = true;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+static int create(struct snap *s, const char *name, uint32_t flags, uint64_t *ret_cut_us,
+                  struct why *why) {
+    uint32_t number = next_epoch(s);
+    struct snap_table *table = snap_table_new(), *old = NULL;
+    struct log_file *file = NULL;
+    char log_name[NAME_BYTES];
+    int err = table ? grow_epochs(s) : -ENOMEM;
+
+    snap_log_name(number, log_name);
+    err = err < 0 ? err : log_create(s, number, &file);
+    if (err < 0) {
+        snap_table_free(table);
+        return why_set(why, err, "the snapshot cannot be made: %s", error_words(err));
+    }
+    err = cut(s, file, table, number, &s->rest, &old, ret_cut_us);
+    if (err < 0) {
+        snap_table_free(table);
+        log_put(s, file);
+        (void)s->next->ops->unlink(s->next, s->folder, log_name); /* an empty one does no harm */
+        return why_set(why, err,
+                       "changes that are under way do not end (a store hangs?): no snapshot was "
+                       "made; `holdfast status` says more");
+    }
+    name_it(s, name, flags, number);
+    snap_table_free(old);
+    return 0;
+}
+
+int snap_create(struct snap *s, const char *name, uint32_t flags, uint64_t *ret_cut_us,
+                struct why *why) {
+    int err;
+
+    admin_begin(s);
+    err = may_create(s, name, why);
+    err = err < 0 ? err : create(s, name, flags, ret_cut_us, why);
+    rwlock_write_done(&s->admin);
+    return err;
+}
+
+void snap_tick(struct snap *s) {
+    int64_t now = clock_ms();
+    int err;
+
+    if (atomic_load(&s->list_changed)) {
+        admin_begin(s);
+        err = list_save(s); /* if it fails, once more at the next tick */
+        rwlock_write_done(&s->admin);
+    }
+    if (!snap_keeps(s) || now - s->synced_ms < SYNC_MS) {
+        return;
+    }
+    s->synced_ms = now;
+    err = log_sync(s);
+    if (err == 0 && check_room(s, NULL) < 0) {
+        err = -ENOSPC;
+    }
+    if (err < 0) {
+        (void)snap_break(s, err,
+                         err == -ENOSPC
+                             ? "what must be kept would take more than snap-reserve leaves"
+                             : "what was kept could not be synced");
+    }
+}
+
+int snap_keep_nothing(struct snap *s) {
+    struct snap_table *old;
+    struct log_rest rest;
+    uint64_t us;
+    int err = cut(s, NULL, NULL, 0, &rest, &old, &us);
+
+    if (err < 0) {
+        return err;
+    }
+    snap_table_free(old);
+    rest.n = 0; /* nobody needs it */
+    return log_finish(s, &rest);
+}
+
+int snap_destroy(struct snap *s, const char *name, struct why *why) {
+    struct snap_entry *e, gone;
+    struct epoch *epoch;
+    uint32_t at;
+    int err = 0;
+
+    admin_begin(s);
+    e = find_entry(s, name);
+    if (!e) {
+        err = no_such(why, name);
+    } else if (e->flags & SNAP_HELD) {
+        err =
+            why_set(why, -HFE_IN_USE, "\"%s\" is held: `holdfast snapshot release` it first", name);
+    }
+    if (err == 0) {
+        gone = *e;
+        at = (uint32_t)(e - s->entries);
+        pthread_mutex_lock(&s->mutex);
+        s->entry_count--;
+        memmove(e, e + 1, (s->entry_count - at) * sizeof(*e));
+        pthread_mutex_unlock(&s->mutex);
+        err = list_save(s);
+        if (err < 0) {
+            pthread_mutex_lock(&s->mutex);
+            memmove(e + 1, e, (s->entry_count - at) * sizeof(*e));
+            *e = gone;
+            s->entry_count++;
+            pthread_mutex_unlock(&s->mutex);
+            (void)why_set(why, err, "the list of snapshots cannot be written: %s",
+                          error_words(err));
+        } else if ((epoch = epoch_of(s, gone.epoch))) {
+            epoch->named = false;
+        }
+        atomic_fetch_add(&s->generation, 1);
+    }
+    rwlock_write_done(&s->admin);
+    return err;
+}
+
+/* Changes an entry, and saves the list; or neither. */
+static int change_entry(struct snap *s, struct snap_entry *e, const struct snap_entry *to,
+                        struct why *why) {
+    struct snap_entry before = *e;
+    int err;
+
+    pthread_mutex_lock(&s->mutex);
+    *e = *to;
+    pthread_mutex_unlock(&s->mutex);
+    err = list_save(s);
+    if (err < 0) {
+        pthread_mutex_lock(&s->mutex);
+        *e = before;
+        pthread_mutex_unlock(&s->mutex);
+        (void)why_set(why, err, "the list of snapshots cannot be written: %s", error_words(err));
+    }
+    atomic_fetch_add(&s->generation, 1);
+    return err;
+}
+
+int snap_rename(struct snap *s, const char *name, const char *new_name, struct why *why) {
+    struct snap_entry *e, to;
+    int err;
+
+    admin_begin(s);
+    e = find_entry(s, name);
+    if (!e) {
+        err = no_such(why, name);
+    } else if (!snap_name_ok(new_name)) {
+        err = bad_name(why, new_name);
+    } else if (find_entry(s, new_name)) {
+        err = why_set(why, -EEXIST, "there is a snapshot \"%s\" already", new_name);
+    } else {
+        to = *e;
+        memset(to.name, 0, sizeof(to.name));
+        memcpy(to.name, new_name, strlen(new_name));
+        err = change_entry(s, e, &to, why);
+    }
+    rwlock_write_done(&s->admin);
+    return err;
+}
+
+int snap_hold(struct snap *s, const char *name, bool hold, struct why *why) {
+    struct snap_entry *e, to;
+    int err;
+
+    admin_begin(s);
+    e = find_entry(s, name);
+    if (!e) {
+        err = no_such(why, name);
+    } else {
+        to = *e;
+        to.flags = hold ? to.flags | SNAP_HELD : to.flags & ~(uint32_t)SNAP_HELD;
+        err = change_entry(s, e, &to, why);
+    }
+    rwlock_write_done(&s->admin);
+    return err;
+}
+
+/* What its epoch keeps: the log's size. Kept files are counted while they are looked at. */
+static uint64_t used_bytes(struct snap *s, uint32_t epoch) {
+    char name[NAME_BYTES];
+    struct vol_entry e;
+    uint64_t bytes;
+
+    snap_log_name(epoch, name);
+    if (s->next->ops->lookup(s->next, s->folder, name, &e) < 0) {
+        return 0;
+    }
+    bytes = (uint64_t)e.attr.st_blocks * 512;
+    snap_forget(s, e.obj);
+    return bytes;
+}
+
+int snap_list(struct snap *s, struct snap_info **ret_list) {
+    struct snap_info *list;
+    uint32_t count;
+
+    rwlock_read(&s->admin);
+    count = s->entry_count;
+    list = calloc(count + 1, sizeof(*list));
+    for (uint32_t i = 0; list && i < count; i++) {
+        list[i].entry = s->entries[i];
+        list[i].used_bytes = used_bytes(s, list[i].entry.epoch);
+    }
+    rwlock_read_done(&s->admin);
+    if (!list) {
+        return -ENOMEM;
+    }
+    *ret_list = list;
+    return (int)count;
+}

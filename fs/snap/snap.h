@@ -1,0 +1,73 @@
+/* Snapshots: the layer between the front and the mirror.
+ *
+ * A snapshot is a cut, and what is kept afterwards. The time from one cut to the next is an epoch.
+ * In the current one, each change keeps the old side of what it is about to touch first, and is then
+ * passed on: attributes and names as records in the epoch's log, overwritten blocks as records with
+ * their bytes, long runs of blocks as kept files (cloned where the stores can), files that lose
+ * their last name by moving them to the kept files. All of that is written through the volume below,
+ * so it is mirrored, healed and journalled like any other data:
+ *
+ *     .holdfast/snap/list        the snapshots' names                    docs/format/snap.md
+ *     .holdfast/snap/N.log       epoch N
+ *     .holdfast/snap/kept/M      kept file M
+ *
+ * Users see snapshots in the folder .holdfast/snapshots of the volume's root: read only, with the
+ * permissions of that time. A view looks through what the snapshot's epoch and all later ones kept,
+ * and at last at the live tree.
+ *
+ *     snap_new -> operations, snap_*() from any thread; snap_tick() and snap_reap() now and then
+ *     -> snap_stop -> vol_free
+ *
+ * Where nothing can be kept (no space, a failing store), the snapshot breaks and says so; the
+ * application's change goes on (P6). */
+#pragma once
+
+#include "base/event.h"
+#include "format/snap.h"
+#include "vol/gate.h"
+#include "vol/vol.h"
+
+struct snap;
+
+struct snap_config {
+    struct vol *next;       /* freed with the layer, also if snap_new() fails */
+    struct obj_table *objs; /* of the volume below */
+    struct obj *folder;     /* .holdfast/snap, counted once; given back by snap_stop() */
+    struct id volume;
+    struct events *events;
+    uint64_t reserve_bytes; /* room that what is kept may not take; 0: none */
+    bool strict;            /* what is kept is on the disks before the change is passed on */
+    bool cut_off;           /* the stores may have lost what was not synced: the power was cut */
+};
+
+int snap_new(const struct snap_config *config, struct why *why, struct vol **ret_vol) must_check;
+struct snap *snap_of(struct vol *vol);
+/* No operation runs any more. All that is kept is on the disks. */
+int snap_stop(struct snap *snap) must_check;
+
+/* Makes what is kept durable, once a second. Every TICK_MS, one thread. */
+void snap_tick(struct snap *snap);
+/* Gives back what destroyed snapshots took: a step of it. True if there may be more. One thread. */
+bool snap_reap(struct snap *snap);
+
+/* The whole volume as it is now: that instant is over when this returns. Until it is settled, a power
+ * cut takes the snapshot (and nothing else). *ret_cut_us: for how long changes could not begin.
+ * -EEXIST, -HFE_USAGE (name), -ENOSPC (the reserve, or too many), -ETIMEDOUT (a change hangs). */
+int snap_create(struct snap *snap, const char *name, uint32_t flags, uint64_t *ret_cut_us,
+                struct why *why) must_check;
+/* Makes it durable, if that was not done yet: whatever the snapshot shows is on the disks. What cannot
+ * be made durable is no snapshot. snap_reap() does that, too. */
+int snap_settle(struct snap *snap, struct why *why) must_check;
+/* Gone at once; its space comes back soon. -ENOENT, -HFE_IN_USE (held). */
+int snap_destroy(struct snap *snap, const char *name, struct why *why) must_check;
+int snap_rename(struct snap *snap, const char *name, const char *new_name,
+                struct why *why) must_check;
+int snap_hold(struct snap *snap, const char *name, bool hold, struct why *why) must_check;
+
+/* One of the list, as it is shown. */
+struct snap_info {
+    struct snap_entry entry;
+    uint64_t used_bytes; /* that its epoch keeps; kept files by their size */
+};
+/* All snapshots, oldest first: *ret_list is the caller's to free. Their number, or -ENOMEM. */
+int snap_list(struct snap *snap, struct snap_info **ret_list) must_check;
