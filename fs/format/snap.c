@@ -29,6 +29,11 @@ struct disk_names {
     le32 parent, parent2;
 };
 
+struct disk_swap {
+    struct disk_names names;
+    le64 where;
+};
+
 struct disk_attr {
     le32 mode, uid, gid, nlink;
     le32 major, minor;
@@ -77,7 +82,7 @@ static const struct {
     [SNAP_LINK] = {BODY_NAME, sizeof(struct disk_names)},
     [SNAP_GONE] = {BODY_NAME, sizeof(struct disk_names)},
     [SNAP_MOVE] = {BODY_NAMES, sizeof(struct disk_names)},
-    [SNAP_SWAP] = {BODY_NAMES, sizeof(struct disk_names)},
+    [SNAP_SWAP] = {BODY_NAMES, sizeof(struct disk_swap)},
     [SNAP_ATTR] = {BODY_ATTR, sizeof(struct disk_attr)},
     [SNAP_DATA] = {BODY_RANGE, sizeof(struct disk_range)},
     [SNAP_ZERO] = {BODY_RANGE, sizeof(struct disk_range)},
@@ -190,6 +195,9 @@ size_t snap_record_encode(const struct snap_record *r, const struct id *volume,
     case BODY_NAME:
     case BODY_NAMES:
         memcpy(p, &names, sizeof(names));
+        if (r->kind == SNAP_SWAP) {
+            le_store(p + sizeof(names), 8, r->where);
+        }
         break;
     case BODY_ATTR:
         encode_attr(&r->attr, p);
@@ -285,6 +293,9 @@ int snap_record_decode(const uint8_t *bytes, size_t n, const struct id *volume,
         memcpy(&names, bytes + sizeof(d), sizeof(names));
         r.parent = le32_get(names.parent);
         r.parent2 = le32_get(names.parent2);
+        if (r.kind == SNAP_SWAP) {
+            r.where = le_load(bytes + sizeof(d) + sizeof(names), 8);
+        }
     } else if (r.kind == SNAP_ATTR) {
         err = decode_attr(bytes + sizeof(d), &r.attr);
         r.attr.xattrs = bytes + used;

@@ -63,7 +63,7 @@ struct snap_record {
     const char *name, *name2; /* not terminated */
     struct snap_attr attr;
     /* of DATA, ZERO, FILE */
-    uint64_t off, len;
+    uint64_t off, len;  /* SWAP: where is the inode number of what was at the first name */
     uint64_t where;     /* DATA: the epoch whose log has the bytes; FILE: number of a kept file */
     uint64_t where_off; /* DATA: where in that log */
     uint64_t sum;       /* DATA: XXH3 of the bytes */

@@ -472,7 +472,7 @@ bool mirror_is_online(struct mirror *m, unsigned i) {
 
 /* The object at the end of a path, as anybody else would find it; counted. */
 static int walk(struct mirror *m, const char *const *path, unsigned depth, struct obj **ret_obj) {
-    unsigned first = depth > 1 && strcmp(path[0], STORE_FOLDER) == 0;
+    unsigned first = depth > 0 && strcmp(path[0], STORE_FOLDER) == 0;
     struct obj *at = first ? m->ours : obj_root(m->objs);
 
     for (unsigned k = first; k < depth; k++) {

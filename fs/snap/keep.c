@@ -422,8 +422,10 @@ static int anchor(struct snap *s, struct obj *obj, struct snap_node *node) {
     return err < 0 ? err : anchor_add(s, e.obj, kept);
 }
 
+/* Keeps its attributes. A file with several names is anchored before: once they are kept, nobody looks
+ * whether it is. */
 static int fetch_attr(struct snap *s, struct obj *obj, struct snap_node *node) {
-    struct snap_record r = {.kind = SNAP_ATTR, .id = node->id, .name = ""};
+    struct snap_record r = {.kind = SNAP_ATTR, .id = node->id, .name = "", .name2 = ""};
     uint8_t *xattrs = NULL;
     int err = s->next->ops->getattr(s->next, obj, VOL_NO_HANDLE, &r.attr.st);
 
@@ -435,6 +437,10 @@ static int fetch_attr(struct snap *s, struct obj *obj, struct snap_node *node) {
     }
     r.attr.xattrs = xattrs;
     snap_present(obj, &r.attr.st);
+    if (err == 0 && !S_ISDIR(r.attr.st.st_mode) && r.attr.st.st_nlink > 1 &&
+        !(obj->flags & OBJ_KEPT)) {
+        err = anchor(s, obj, node);
+    }
     pthread_mutex_lock(&s->mutex);
     if (err == 0 && !node->attr) {
         err = log_tell_locked(s, &r, NULL);
@@ -463,10 +469,6 @@ int keep_attr(struct snap *s, struct obj *obj, struct snap_node **ret_node) {
         have = node->attr != NULL;
         pthread_mutex_unlock(&s->mutex);
         err = have ? 0 : fetch_attr(s, obj, node);
-        if (err == 0 && !have && node->type != DT_DIR && node->attr->st.st_nlink > 1 &&
-            !(obj->flags & OBJ_KEPT)) {
-            err = anchor(s, obj, node);
-        }
         range_unlock(&s->ranges, &hold);
     }
     *ret_node = node;

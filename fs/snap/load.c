@@ -225,15 +225,16 @@ static int live_folder(struct snap *s, const struct snap_node *n, struct obj **r
     return err;
 }
 
-/* 1 if there is something at this name, 0 if not. */
+/* 1 if there is something at this name, and the inode number of that; 0 if not. */
 static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const char *name,
-                  size_t len) {
+                  size_t len, uint64_t *ret_number) {
     const struct snap_node *n = snap_node(t, parent);
     struct obj *dir = NULL;
     struct vol_entry e;
     char text[NAME_BYTES];
     int err = n ? live_folder(s, n, &dir) : -HFE_CORRUPT;
 
+    *ret_number = 0;
     if (err < 0) {
         return err == -ENOENT ? 0 : err;
     }
@@ -241,6 +242,7 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
     text[len] = '\0';
     err = s->next->ops->lookup(s->next, dir, text, &e);
     if (err == 0) {
+        *ret_number = obj_number(e.obj);
         snap_forget(s, e.obj);
     }
     if (dir != s->root && dir != s->kept) {
@@ -251,24 +253,22 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
 
 /* 1 if it was done, 0 if not, -HFE_CORRUPT if nobody can tell. */
 static int was_done(struct snap *s, struct snap_table *t, const struct snap_record *r) {
-    int there;
+    bool kept = r->kind == SNAP_MOVE && r->parent2 == SNAP_KEPT;
+    uint64_t number, number2;
+    int there = kept ? exists(s, t, r->parent2, r->name2, r->name2_bytes, &number)
+                     : exists(s, t, r->parent, r->name, r->name_bytes, &number);
 
-    switch (r->kind) {
-    case SNAP_MADE:
-    case SNAP_LINK:
-        return exists(s, t, r->parent, r->name, r->name_bytes);
-    case SNAP_GONE:
-        there = exists(s, t, r->parent, r->name, r->name_bytes);
-        return there < 0 ? there : !there;
-    case SNAP_MOVE:
-        if (r->parent2 == SNAP_KEPT) {
-            return exists(s, t, r->parent2, r->name2, r->name2_bytes);
-        }
-        there = exists(s, t, r->parent, r->name, r->name_bytes);
-        return there < 0 ? there : !there;
-    default:
-        return -HFE_CORRUPT; /* two names that changed places look the same as before */
+    if (there < 0 || kept || r->kind == SNAP_MADE || r->kind == SNAP_LINK) {
+        return there;
     }
+    if (r->kind != SNAP_SWAP) { /* GONE, MOVE */
+        return !there;
+    }
+    there = exists(s, t, r->parent2, r->name2, r->name2_bytes, &number2);
+    return there < 0                             ? there
+           : number == r->where                  ? 0
+           : number2 == r->where && number2 != 0 ? 1
+                                                 : -HFE_CORRUPT;
 }
 
 struct seen_name {

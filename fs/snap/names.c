@@ -433,6 +433,7 @@ static int begin_move(struct moving *m, struct deed *d) {
     }
     *d = deed_at(swap ? SNAP_SWAP : SNAP_MOVE, &m->from);
     d->r.parent2 = m->to.folder.node->id;
+    d->r.where = swap ? obj_number(m->from.obj) : 0;
     d->r.name2 = m->to.name;
     d->r.name2_bytes = (uint8_t)strlen(m->to.name);
     return deed_begin(s, d);

@@ -122,6 +122,10 @@ void snap_free(struct snap *s) {
         free(a);
     }
     snap_table_free(s->table);
+    if (s->unsettled) {
+        free(s->rest.buf);
+        log_put(s, s->rest.file);
+    }
     if (s->log.file) { /* it was not stopped */
         snap_file_close(s, &s->log.file->file);
         free(s->log.file);

@@ -174,10 +174,18 @@ static int walk_live(struct snap *s, const struct way *w, struct obj **ret_obj) 
     return err;
 }
 
-static int same_node(void *arg, const struct snap_node *node) {
-    const struct looking *l = arg;
+/* Does the way still lead to it? Names change in the table before they do in the live tree. */
+static int still_leads(struct looking *l, const struct vref *dir) {
+    struct looking now = {.s = l->s, .name = l->name, .nth = l->nth};
+    int err = vref_current(l->s, dir, look_current, &now);
+    bool same = err == 0 && now.found == FOUND_NODE && now.id == l->id &&
+                now.way.depth == l->way.depth && now.way.kept == l->way.kept;
 
-    return node && node->id == l->id ? 0 : -EAGAIN;
+    for (unsigned i = 0; same && i < l->way.depth; i++) {
+        same = strcmp(now.way.names[i], l->way.names[i]) == 0;
+    }
+    free(now.way.names);
+    return err < 0 ? err : same ? 0 : -EAGAIN;
 }
 
 /* A node of the current table: its live object, by any of its names. */
@@ -193,7 +201,7 @@ static int find_live(struct looking *l, const struct vref *dir, struct vref *ret
         if (l->way.depth > 0) {
             err = walk_live(l->s, &l->way, &found.live);
             if (err == 0) {
-                err = vref_current(l->s, &found, same_node, l);
+                err = still_leads(l, dir);
                 if (err == 0) {
                     ret->live = found.live;
                     return 0;

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,8 @@ static uint64_t random_state;
 static unsigned lost;
 static bool faults;
 static uint32_t lacks; /* of the last store */
-static bool snapshots, kills;
+static bool snapshots, kills, dying;
+static jmp_buf death;    /* where a run goes on when the chain has died */
 static char where[1000]; /* in the tree that is compared */
 
 enum { SNAPSHOTS = 8 };
@@ -78,6 +80,9 @@ static void die(const char *what, long real, long model) {
 
 static void same(const char *what, long real, long model) {
     if (real != model) {
+        if (dying && vol_fault_hits(rig.gate) > 0) {
+            longjmp(death, 1);
+        }
         die(what, real, model);
     }
 }
@@ -93,9 +98,10 @@ static void same_attr(const struct stat *a, const struct stat *b) {
     }
 }
 
+static const char *const names[NAMES] = {"a", "b", "c",  "d e", "\xff\xfe", "..x",
+                                         "f", "g", "-h", "i*",  "j\n",      "k"};
+
 static const char *random_name(void) {
-    static const char *const names[NAMES] = {"a", "b", "c",  "d e", "\xff\xfe", "..x",
-                                             "f", "g", "-h", "i*",  "j\n",      "k"};
 
     return names[rnd(NAMES)];
 }
@@ -422,8 +428,6 @@ static void compare_folder(struct obj *real, struct vol *tree, struct obj *model
     same("readdir", REAL(readdir, real, h, 0, count_names, &on_real), 0);
     same("closedir", REAL(closedir, real, h), 0);
     for (int i = 0; i < NAMES; i++) {
-        static const char *const names[NAMES] = {"a", "b", "c",  "d e", "\xff\xfe", "..x",
-                                                 "f", "g", "-h", "i*",  "j\n",      "k"};
         struct vol_entry a, b;
         char v[100], w[100];
         size_t used = strlen(where);
@@ -568,6 +572,59 @@ static void op_remount(void) {
     compare_snapshots();
 }
 
+/* The chain dies in the middle of what it does: from some change on nothing reaches the stores any
+ * more. What the tree is then, the model does not know; so it is emptied, and all begins anew: the
+ * snapshots are what they were. */
+static void op_kill(void) {
+    same("settle", snap_settle(snap_of(rig.top), NULL), 0);
+    vol_fault_set(rig.gate,
+                  &(struct fault_plan){.op = FAULT_CHANGES, .err = -EIO, .after = rnd(200)});
+    dying = true;
+}
+
+static void empty(struct obj *dir) {
+    for (int i = 0; i < NAMES; i++) {
+        struct vol_entry e;
+        bool folder;
+
+        if (REAL(lookup, dir, names[i], &e) == 0) {
+            folder = S_ISDIR(e.attr.st_mode);
+            if (folder) {
+                empty(e.obj);
+            }
+            same("emptying", folder ? REAL(rmdir, dir, names[i]) : REAL(unlink, dir, names[i]), 0);
+            REAL(forget, e.obj, 1);
+        }
+    }
+}
+
+static void after_death(void) {
+    struct stat st;
+
+    dying = false;
+    for (int i = 0; i < OPEN_MAX_; i++) {
+        if (opens[i].used) {
+            (void)REAL(close, opens[i].thing.real, opens[i].real);
+            (void)obj_closed(vol_mem_objects(mem), opens[i].thing.mem);
+            opens[i].used = false;
+        }
+    }
+    forget_all();
+    vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_NONE});
+    rig_again(&rig);
+    vol_free(mem);
+    same("a new model", vol_mem_new(&mem), 0);
+    things[0] = (struct thing){rig.root, obj_root(vol_mem_objects(mem)), true};
+    compare_snapshots();
+    empty(rig.root);
+    (void)REAL(removexattr, rig.root, "user.k"); /* it may have none */
+    same("chmod",
+         REAL(setattr, rig.root, VOL_NO_HANDLE,
+              &(struct vol_attr){.set = VOL_SET_MODE, .mode = 0755, .cred = &rig_cred}, &st),
+         0);
+    compare_snapshots();
+}
+
 static void (*const snapshot_ops[])(void) = {op_snapshot, op_snapshot, op_snapshot,
                                              op_reap,     op_remount,  op_look_at_snapshot};
 
@@ -609,7 +666,7 @@ int main(int argc, char **argv) {
         {"stores", required_argument, NULL, 'm'}, {"faults", no_argument, NULL, 'f'},
         {"lesser", no_argument, NULL, 'l'},       {"snapshots", no_argument, NULL, 'S'},
         {"kills", no_argument, NULL, 'k'},        {0}};
-    unsigned long seed = 1, steps = 2000, stores = 3;
+    static unsigned long seed = 1, steps = 2000, stores = 3; /* they survive longjmp() */
     int opt;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -649,11 +706,20 @@ int main(int argc, char **argv) {
     if (snapshots) {
         rig_snapshots(&rig);
     }
-    for (step = 1; step <= steps; step++) {
-        if (snapshots && rnd(40) == 0) {
+    if (setjmp(death) != 0) {
+        after_death();
+    }
+    while (++step <= steps) {
+        if (kills && !dying && rnd(100) == 0) {
+            op_kill();
+        }
+        if (snapshots && !dying && rnd(40) == 0) {
             snapshot_ops[rnd(sizeof(snapshot_ops) / sizeof(snapshot_ops[0]))]();
         }
         ops[rnd(sizeof(ops) / sizeof(ops[0]))]();
+    }
+    if (dying) {
+        after_death();
     }
     finish();
     for (unsigned i = 0; i < SNAPSHOTS; i++) {

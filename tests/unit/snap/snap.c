@@ -1,0 +1,285 @@
+/* The layer over real stores: the daemon dies after every single change it makes on them; what cannot
+ * be kept; what a power cut takes. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "rig.h"
+
+static struct rig rig;
+
+#define OP(op, ...) rig.top->ops->op(rig.top, __VA_ARGS__)
+
+static void up(void) {
+    rig_up(&rig, 2);
+    rig_snapshots(&rig);
+}
+
+static void down(void) {
+    rig_down(&rig);
+}
+
+TestSuite(snap, .fini = down);
+
+static struct obj *find(const char *path) {
+    struct obj *at = rig.root;
+    char copy[256], *rest = copy, *word;
+
+    (void)snprintf(copy, sizeof(copy), "%s", path);
+    while (at && (word = strsep(&rest, "/"))) {
+        struct vol_entry e;
+
+        at = OP(lookup, at, word, &e) == 0 ? e.obj : NULL; /* counts stay: the test ends soon */
+    }
+    return at;
+}
+
+static const char *content(const char *path) {
+    static char buf[32768];
+    struct obj *obj = find(path);
+    struct vol_handle h;
+    ssize_t n;
+
+    if (!obj) {
+        return "(none)";
+    }
+    cr_assert_eq(OP(open, obj, O_RDONLY, &rig_cred, &h), 0);
+    n = OP(read, obj, h, buf, sizeof(buf) - 1, 0);
+    cr_assert_eq(OP(close, obj, h), 0);
+    if (n < 0) {
+        return "(error)";
+    }
+    buf[n] = '\0';
+    return buf;
+}
+
+static struct obj *file(const char *folder, const char *name, const char *text) {
+    struct vol_new new = {.mode = S_IFREG | 0644, .cred = &rig_cred};
+    struct vol_entry e;
+    struct vol_handle h;
+
+    cr_assert_eq(OP(create, *folder ? find(folder) : rig.root, name, &new, O_RDWR, &e, &h), 0);
+    cr_assert_eq(OP(write, e.obj, h, text, strlen(text), 0, &rig_cred), (ssize_t)strlen(text));
+    cr_assert_eq(OP(close, e.obj, h), 0);
+    return e.obj;
+}
+
+static void folder(const char *name) {
+    struct vol_new new = {.mode = S_IFDIR | 0755, .cred = &rig_cred};
+    struct vol_entry e;
+
+    cr_assert_eq(OP(make, rig.root, name, &new, &e), 0);
+}
+
+static void snapshot(const char *name) {
+    struct why why = {""};
+    uint64_t us;
+
+    cr_assert_eq(snap_create(snap_of(rig.top), name, 0, &us, &why), 0, "%s", why.text);
+    cr_assert_eq(snap_settle(snap_of(rig.top), &why), 0, "%s", why.text);
+}
+
+/* Results are not looked at: the chain may die in any of them. */
+static void overwrite(const char *path, const char *text, off_t off) {
+    struct obj *obj = find(path);
+    struct vol_handle h;
+
+    if (obj && OP(open, obj, O_RDWR, &rig_cred, &h) == 0) {
+        (void)OP(write, obj, h, text, strlen(text), off, &rig_cred);
+        (void)OP(close, obj, h);
+    }
+}
+
+static void script(void) {
+    struct vol_attr cut = {.set = VOL_SET_SIZE, .size = 2, .cred = &rig_cred};
+    struct vol_new new = {.mode = S_IFREG | 0600, .cred = &rig_cred};
+    struct obj *d = find("d"), *obj;
+    struct vol_entry e;
+    struct vol_handle h;
+    struct stat st;
+
+    overwrite("d/a", "XXXX", 3);
+    (void)OP(rename, d, "a", d, "a2", 0);
+    (void)OP(rename, d, "b", d, "c", 0);
+    (void)OP(unlink, d, "e");
+    obj = find("d/f");
+    if (obj) {
+        (void)OP(setattr, obj, VOL_NO_HANDLE, &cut, &st);
+        (void)OP(link, obj, rig.root, "f2", &e);
+    }
+    (void)OP(unlink, d, "f");
+    overwrite("f2", "YYY", 0);
+    (void)OP(unlink, rig.root, "f2");
+    if (OP(create, d, "e", &new, O_RDWR, &e, &h) == 0) {
+        (void)OP(write, e.obj, h, "new", 3, 0, &rig_cred);
+        (void)OP(close, e.obj, h);
+    }
+    overwrite("d/l1", "linked", 0);
+    (void)OP(unlink, d, "l1");
+    (void)OP(rename, rig.root, "d", rig.root, "moved", 0);
+    (void)OP(rename, rig.root, "moved", find("g") ? find("g") : rig.root, "deep", 0);
+    (void)OP(rmdir, rig.root, "empty");
+    (void)OP(rename, rig.root, "x", rig.root, "y", RENAME_EXCHANGE);
+    obj = find("y");
+    if (obj && OP(open, obj, O_RDWR | O_TRUNC, &rig_cred, &h) == 0) {
+        (void)OP(close, obj, h);
+    }
+    obj = find("x");
+    if (obj) {
+        (void)OP(setxattr, obj, "user.k", "after", 5, 0, &rig_cred);
+    }
+}
+
+static void before(void) {
+    struct vol_entry e;
+
+    folder("d");
+    folder("g");
+    folder("empty");
+    (void)file("d", "a", "the a file");
+    (void)file("d", "b", "the b file");
+    (void)file("d", "c", "the c file");
+    (void)file("d", "e", "the e file");
+    (void)file("d", "f", "the f file");
+    cr_assert_eq(OP(link, file("d", "l1", "two names"), rig.root, "l2", &e), 0);
+    cr_assert_eq(OP(setxattr, file("", "x", "the x file"), "user.k", "before", 6, 0, &rig_cred), 0);
+    (void)file("", "y", "the y file");
+}
+
+static bool harmed(void) {
+    struct snap_info *list = NULL;
+    int n = snap_list(snap_of(rig.top), &list);
+    bool yes = n > 0 && (list[0].entry.flags & SNAP_HARMED);
+
+    free(list);
+    return yes;
+}
+
+static void check(const char *snapshot_name, unsigned at) {
+    static const char *const want[][2] = {
+        {"d/a", "the a file"}, {"d/b", "the b file"}, {"d/c", "the c file"}, {"d/e", "the e file"},
+        {"d/f", "the f file"}, {"d/l1", "two names"}, {"l2", "two names"},   {"x", "the x file"},
+        {"y", "the y file"},   {"f2", "(none)"},      {"d/a2", "(none)"},    {"moved", "(none)"},
+        {"g/deep", "(none)"},
+    };
+    char path[300], value[16];
+    struct stat st;
+
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        (void)snprintf(path, sizeof(path), ".holdfast/snapshots/%s/%s", snapshot_name, want[i][0]);
+        cr_assert_str_eq(content(path), want[i][1], "%s after %u changes: %s", want[i][0], at,
+                         content(path));
+    }
+    (void)snprintf(path, sizeof(path), ".holdfast/snapshots/%s/empty", snapshot_name);
+    cr_assert(find(path), "the folder after %u changes", at);
+    (void)snprintf(path, sizeof(path), ".holdfast/snapshots/%s/x", snapshot_name);
+    cr_assert_eq(OP(getxattr, find(path), "user.k", value, sizeof(value)), 6, "after %u", at);
+    (void)snprintf(path, sizeof(path), ".holdfast/snapshots/%s/l2", snapshot_name);
+    cr_assert_eq(OP(getattr, find(path), VOL_NO_HANDLE, &st), 0);
+    cr_assert_eq(st.st_nlink, 2, "links after %u", at);
+}
+
+/* The chain below dies after n changes; as with kill -9, what was done is on the stores. */
+Test(snap, is_whole_when_the_daemon_dies_after_any_change, .timeout = 250) {
+    bool all = false;
+
+    for (unsigned n = 0; !all; n++) {
+        up();
+        before();
+        snapshot("s");
+        vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_CHANGES, .err = -EIO, .after = n});
+        script();
+        all = vol_fault_hits(rig.gate) == 0;
+        vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_NONE});
+        rig_again(&rig);
+        cr_assert_not(harmed(), "after %u changes", n);
+        check("s", n);
+        if (!all) {
+            down();
+        }
+    }
+}
+
+Test(snap, breaks_loudly_and_lets_the_change_go_on_when_nothing_can_be_kept) {
+    up();
+    before();
+    snapshot("s");
+    overwrite("d/a", "kept", 0);
+    vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_WRITE, .err = -ENOSPC, .times = 1});
+    overwrite("d/b", "B", 0); /* the first write is the log's */
+    cr_assert_str_eq(content("d/b"), "Bhe b file");
+    cr_assert(harmed());
+    cr_assert_not(find(".holdfast/snapshots/s"));
+    cr_assert_str_eq(content(".holdfast/snapshots/s.broken/d/a"), "the a file");
+    snapshot("next");
+    overwrite("d/b", "C", 0);
+    cr_assert_str_eq(content(".holdfast/snapshots/next/d/b"), "Bhe b file");
+    rig_again(&rig);
+    cr_assert(harmed());
+    cr_assert_str_eq(content(".holdfast/snapshots/next/d/b"), "Bhe b file");
+}
+
+Test(snap, damaged_bytes_are_an_error_and_not_an_answer) {
+    char path[512];
+    uint8_t bytes[4096];
+    ssize_t n;
+    int fd;
+
+    up();
+    (void)file("", "a", "some bytes to be overwritten");
+    snapshot("s");
+    overwrite("a", "X", 0);
+    cr_assert_str_eq(content(".holdfast/snapshots/s/a"), "some bytes to be overwritten");
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof(path), "%s/.holdfast/snap/1.log", rig.path[i]);
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        n = pread(fd, bytes, sizeof(bytes), 0);
+        for (ssize_t k = 0; k + 4 < n; k++) {
+            if (memcmp(bytes + k, "some", 4) == 0) {
+                cr_assert_eq(pwrite(fd, "SOME", 4, k), 4);
+            }
+        }
+        (void)close(fd);
+    }
+    cr_assert_str_eq(content(".holdfast/snapshots/s/a"), "(error)");
+    cr_assert_str_eq(content("a"), "Xome bytes to be overwritten");
+}
+
+Test(snap, a_file_without_a_name_keeps_its_bytes_for_each_snapshot) {
+    struct vol_handle h;
+    struct obj *a;
+
+    up();
+    a = file("", "a", "first");
+    snapshot("one");
+    cr_assert_eq(OP(open, a, O_RDWR, &rig_cred, &h), 0);
+    cr_assert_eq(OP(unlink, rig.root, "a"), 0);
+    snapshot("two");
+    cr_assert_eq(OP(write, a, h, "later", 5, 0, &rig_cred), 5);
+    cr_assert_eq(OP(close, a, h), 0);
+    cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
+    cr_assert_str_eq(content(".holdfast/snapshots/two/a"), "(none)");
+}
+
+Test(snap, what_was_not_settled_is_gone_after_a_crash) {
+    struct why why = {""};
+    uint64_t us;
+
+    up();
+    (void)file("", "a", "first");
+    snapshot("one");
+    overwrite("a", "second", 0);
+    cr_assert_eq(snap_create(snap_of(rig.top), "two", 0, &us, &why), 0);
+    overwrite("a", "third", 0);
+    rig_again(&rig);
+    cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
+    cr_assert_str_eq(content(".holdfast/snapshots/two/a"), "(none)");
+    while (snap_reap(snap_of(rig.top))) {
+    }
+    cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
+}
