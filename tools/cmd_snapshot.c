@@ -200,9 +200,11 @@ static json_t *create_request(const char *name, bool automatic) {
 static int create_frozen(const struct args *a, const struct target *t, json_t **ret_reply,
                          struct why *why) {
     struct why thaw_why = {""};
-    struct helper h;
-    int err = start_helper(a->freeze, &h, why), thawed;
+    struct helper h = {.in = -1, .out = -1};
+    /* What is under way about snapshots ends first, so that nobody waits for it frozen. */
+    int err = tell(t->volume, json_pack("{s:s}", "verb", "snapshot-settle"), why), thawed;
 
+    err = err < 0 ? err : start_helper(a->freeze, &h, why);
     if (err < 0) {
         return err;
     }
@@ -231,7 +233,10 @@ static int create(const struct args *a, struct target *t, json_t **ret_reply, st
     }
     err = a->freeze ? create_frozen(a, t, ret_reply, why)
                     : ask(t->volume, create_request(t->snapshot, a->automatic), ret_reply, why);
-    return err < 0 ? err : tell(t->volume, json_pack("{s:s}", "verb", "snapshot-settle"), why);
+    return err < 0
+               ? err
+               : tell(t->volume,
+                      json_pack("{s:s, s:s}", "verb", "snapshot-settle", "name", t->snapshot), why);
 }
 
 int cmd_snapshot_create(const struct args *a) {
@@ -691,6 +696,12 @@ static int restore_in_place(const struct args *a, const struct target *t, const 
         err = path ? plan(&r, path, why) : -HFE_USAGE;
     }
     err = err < 0 || a->count > 1 ? err : plan_root(&r, stage_name, why);
+    /* Making copies took room: is the snapshot that makes it safe still whole? */
+    err = err < 0
+              ? err
+              : tell(t->volume,
+                     json_pack("{s:s, s:s}", "verb", "snapshot-settle", "name", safety.snapshot),
+                     why);
     err = err < 0 ? err : do_steps(&r, why);
     while (r.steps) {
         struct step *s = r.steps;

@@ -21,7 +21,7 @@ struct ctl_server;
 struct ctl_volume {
     const char *name, *mount_point;
     struct mirror *mirror;
-    struct snap *snap; /* NULL: there are none */
+    struct snap *snap;
     struct events *events;
     uint64_t mounted_s;
     struct keeper *const *keeper; /* of each store, by its index */

@@ -382,13 +382,6 @@ static json_t *snapshot_answer(int err, const struct why *why) {
                                 "code", -err);
 }
 
-static json_t *no_snapshots(void) {
-    return json_pack("{s:s, s:i}", "error",
-                     "this volume was mounted without snapshots, as a store was full: make room, "
-                     "and mount it again",
-                     "code", ENOSPC);
-}
-
 /* Answers after the cut; snapshot-settle waits for the rest. */
 static json_t *verb_snapshot_create(const struct ctl_volume *v, const json_t *request) {
     uint32_t flags = json_is_true(json_object_get(request, "auto")) ? SNAP_AUTO : 0;
@@ -396,9 +389,6 @@ static json_t *verb_snapshot_create(const struct ctl_volume *v, const json_t *re
     uint64_t us = 0;
     int err;
 
-    if (!v->snap) {
-        return no_snapshots();
-    }
     err = snap_create(v->snap, string_of(request, "name"), flags, &us, &why);
     return err < 0 ? snapshot_answer(err, &why)
                    : json_pack("{s:i, s:I}", "schema", 1, "cut_us", (json_int_t)us);
@@ -407,38 +397,33 @@ static json_t *verb_snapshot_create(const struct ctl_volume *v, const json_t *re
 static json_t *verb_snapshot_settle(const struct ctl_volume *v, const json_t *request) {
     struct why why = {""};
 
-    (void)request;
-    return v->snap ? snapshot_answer(snap_settle(v->snap, &why), &why) : no_snapshots();
+    return snapshot_answer(
+        snap_settle(v->snap, json_string_value(json_object_get(request, "name")), &why), &why);
 }
 
 static json_t *verb_snapshot_destroy(const struct ctl_volume *v, const json_t *request) {
     struct why why = {""};
 
-    return v->snap ? snapshot_answer(snap_destroy(v->snap, string_of(request, "name"), &why), &why)
-                   : no_snapshots();
+    return snapshot_answer(snap_destroy(v->snap, string_of(request, "name"), &why), &why);
 }
 
 static json_t *verb_snapshot_rename(const struct ctl_volume *v, const json_t *request) {
     struct why why = {""};
 
-    return v->snap ? snapshot_answer(snap_rename(v->snap, string_of(request, "name"),
-                                                 string_of(request, "to"), &why),
-                                     &why)
-                   : no_snapshots();
+    return snapshot_answer(
+        snap_rename(v->snap, string_of(request, "name"), string_of(request, "to"), &why), &why);
 }
 
 static json_t *verb_snapshot_hold(const struct ctl_volume *v, const json_t *request) {
     bool hold = json_is_true(json_object_get(request, "hold"));
     struct why why = {""};
 
-    return v->snap
-               ? snapshot_answer(snap_hold(v->snap, string_of(request, "name"), hold, &why), &why)
-               : no_snapshots();
+    return snapshot_answer(snap_hold(v->snap, string_of(request, "name"), hold, &why), &why);
 }
 
 static json_t *verb_snapshot_list(const struct ctl_volume *v, const json_t *request) {
     struct snap_info *list = NULL;
-    int n = v->snap ? snap_list(v->snap, &list) : 0;
+    int n = snap_list(v->snap, &list);
     json_t *all = json_array();
 
     (void)request;

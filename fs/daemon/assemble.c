@@ -475,18 +475,9 @@ static int add_snapshots(struct gather *g, struct assembly *a, struct why *why) 
                             .reserve_bytes = g->options->snap_reserve,
                             .strict = g->options->snap_strict,
                             .cut_off = g->crashed};
-    int err = mirror_private_folder(m, STORE_SNAP_FOLDER, &c.folder);
+    int err;
 
-    if (err == -ENOSPC || err == -EDQUOT || err == -EROFS) { /* so there are none as yet */
-        event_post(g->events, EVENT_WARNING,
-                   "there is no room for snapshots, so none can be made until the next mount: %s",
-                   error_words(err));
-        return 0;
-    }
-    if (err < 0) {
-        vol_free(a->mirror);
-        return why_set(why, err, "the folder of snapshots cannot be opened: %s", error_words(err));
-    }
+    c.folder = mirror_snapshots(m);
     err = snap_new(&c, why, &a->top);
     if (err == 0) {
         a->snap = snap_of(a->top);

@@ -12,7 +12,7 @@
 struct assembly {
     struct vol *top; /* the chain; freed by disassemble() */
     struct vol *mirror;
-    struct snap *snap; /* NULL: there is no room for snapshots */
+    struct snap *snap;
     struct witness *witness;
     char volume_name[VOLUME_NAME_BYTES];
     struct id volume_id;

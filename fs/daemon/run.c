@@ -315,13 +315,11 @@ static void carry_and_beat(struct running *r) {
 }
 
 static void sync_snapshots(struct running *r) {
-    if (r->assembly.snap) {
-        snap_tick(r->assembly.snap);
-    }
+    snap_tick(r->assembly.snap);
 }
 
 static void reap_snapshots(struct running *r) {
-    while (r->assembly.snap && !r->done && snap_reap(r->assembly.snap)) {
+    while (!r->done && snap_reap(r->assembly.snap)) {
     }
 }
 
@@ -428,7 +426,7 @@ static void end_fiber(void *arg) {
     struct ending *e = arg;
 
     struct snap *snap = e->r->assembly.snap;
-    int err = snap ? snap_stop(snap) : 0;
+    int err = snap_stop(snap);
 
     if (err < 0) {
         event_post(e->r->events, EVENT_ERROR,

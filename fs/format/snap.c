@@ -29,7 +29,7 @@ struct disk_names {
     le32 parent, parent2;
 };
 
-struct disk_swap {
+struct disk_moved {
     struct disk_names names;
     le64 where;
 };
@@ -80,9 +80,9 @@ static const struct {
     [SNAP_ALSO] = {BODY_NAME, sizeof(struct disk_names)},
     [SNAP_MADE] = {BODY_NAME, sizeof(struct disk_names)},
     [SNAP_LINK] = {BODY_NAME, sizeof(struct disk_names)},
-    [SNAP_GONE] = {BODY_NAME, sizeof(struct disk_names)},
-    [SNAP_MOVE] = {BODY_NAMES, sizeof(struct disk_names)},
-    [SNAP_SWAP] = {BODY_NAMES, sizeof(struct disk_swap)},
+    [SNAP_GONE] = {BODY_NAME, sizeof(struct disk_moved)},
+    [SNAP_MOVE] = {BODY_NAMES, sizeof(struct disk_moved)},
+    [SNAP_SWAP] = {BODY_NAMES, sizeof(struct disk_moved)},
     [SNAP_ATTR] = {BODY_ATTR, sizeof(struct disk_attr)},
     [SNAP_DATA] = {BODY_RANGE, sizeof(struct disk_range)},
     [SNAP_ZERO] = {BODY_RANGE, sizeof(struct disk_range)},
@@ -195,7 +195,7 @@ size_t snap_record_encode(const struct snap_record *r, const struct id *volume,
     case BODY_NAME:
     case BODY_NAMES:
         memcpy(p, &names, sizeof(names));
-        if (r->kind == SNAP_SWAP) {
+        if (bodies[r->kind].size > sizeof(names)) {
             le_store(p + sizeof(names), 8, r->where);
         }
         break;
@@ -293,7 +293,7 @@ int snap_record_decode(const uint8_t *bytes, size_t n, const struct id *volume,
         memcpy(&names, bytes + sizeof(d), sizeof(names));
         r.parent = le32_get(names.parent);
         r.parent2 = le32_get(names.parent2);
-        if (r.kind == SNAP_SWAP) {
+        if (bodies[r.kind].size > sizeof(names)) {
             r.where = le_load(bytes + sizeof(d) + sizeof(names), 8);
         }
     } else if (r.kind == SNAP_ATTR) {

@@ -41,7 +41,7 @@ enum snap_kind {
     SNAP_FILE = 11,   /* they are at the same place of the kept file `where` */
     SNAP_DONE = 12,   /* what record `id` tells (LINK, GONE, MOVE, SWAP, MADE) was done */
     SNAP_NOT = 13,    /* it was not */
-    SNAP_SYNCED = 14, /* all that was told so far is on the disks */
+    SNAP_SYNCED = 14, /* all up to record `id` is on the disks, with what it tells of */
     SNAP_BROKEN = 15, /* from here on something is missing; name: why, in words */
     SNAP_MERGED = 16, /* epoch `id` is contained in this log, up to here, and is to go */
     SNAP_LAST = SNAP_MERGED,
@@ -63,8 +63,9 @@ struct snap_record {
     const char *name, *name2; /* not terminated */
     struct snap_attr attr;
     /* of DATA, ZERO, FILE */
-    uint64_t off, len;  /* SWAP: where is the inode number of what was at the first name */
-    uint64_t where;     /* DATA: the epoch whose log has the bytes; FILE: number of a kept file */
+    uint64_t off,
+        len;        /* GONE, MOVE, SWAP: where is the inode number of what was at the first name */
+    uint64_t where; /* DATA: the epoch whose log has the bytes; FILE: number of a kept file */
     uint64_t where_off; /* DATA: where in that log */
     uint64_t sum;       /* DATA: XXH3 of the bytes */
     uint32_t payload;   /* bytes that follow the record: len, or 0 if they are in another log */

@@ -166,8 +166,8 @@ static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
         if (n->parent == JOURNAL_ROOT) {
             break;
         }
-        if (n->parent == JOURNAL_PARKED && depth + 2 <= DEPTH_MAX) {
-            up[depth++] = STORE_OPEN_FOLDER;
+        if ((n->parent == JOURNAL_PARKED || n->parent == JOURNAL_SNAPS) && depth + 2 <= DEPTH_MAX) {
+            up[depth++] = n->parent == JOURNAL_PARKED ? STORE_OPEN_FOLDER : STORE_SNAP_FOLDER;
             up[depth++] = STORE_FOLDER;
             break;
         }

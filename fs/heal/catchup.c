@@ -49,7 +49,7 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
         return -ENOMEM;
     }
     c->c = *config;
-    c->stage = c->parked[FROM] = c->parked[TO] = -1;
+    c->stage = c->parked[FROM] = c->parked[TO] = c->snaps[FROM] = c->snaps[TO] = -1;
     c->stat = (struct copy_stat){.go_on = go_on, .arg = c};
     c->view = view_new(volume, (int)config->to_slot);
     c->buf = malloc(2 * (size_t)CHUNK);
@@ -59,6 +59,9 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
         c->parked[side] = openat(catchup_root(c, side), STORE_FOLDER "/" STORE_OPEN_FOLDER,
                                  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         err = c->parked[side] < 0 ? -errno : 0;
+        c->snaps[side] = openat(catchup_root(c, side), STORE_FOLDER "/" STORE_SNAP_FOLDER,
+                                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        err = err < 0 ? err : c->snaps[side] < 0 ? -errno : 0;
     }
     if (err < 0) {
         catchup_free(c);
@@ -76,6 +79,8 @@ void catchup_free(struct catchup *c) {
     cleanup_fd(&c->stage);
     cleanup_fd(&c->parked[FROM]);
     cleanup_fd(&c->parked[TO]);
+    cleanup_fd(&c->snaps[FROM]);
+    cleanup_fd(&c->snaps[TO]);
     view_free(c->view);
     free(c->buf);
     free(c);

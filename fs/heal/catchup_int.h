@@ -40,8 +40,8 @@ struct catchup {
     struct by_ino *known[2];
     struct view_node *indexed; /* the last node that is in `known` */
     struct open_folder *folder[2];
-    int stage,
-        parked[2]; /* our folders: for what is in the way, and of open files without a name */
+    int stage;               /* our folders: for what is in the way, */
+    int parked[2], snaps[2]; /* of open files without a name, and of snapshots */
     unsigned staged;
     bool only;        /* all that was told is on both stores, but for what was under way */
     bool exact;       /* nothing moves on the source now: the log says where everything is */

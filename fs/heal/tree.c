@@ -93,6 +93,12 @@ static bool skipped(bool top, const char *folder, const char *name) {
            (top && strcmp(folder, STORE_FOLDER) == 0 && strcmp(name, STORE_SNAP_FOLDER) != 0);
 }
 
+/* Our own folder, and snap in it: never compared, moved or removed; only looked into. */
+static bool is_ours(const struct walk *w, const char *name) {
+    return w->top && ((!*w->folder && strcmp(name, STORE_FOLDER) == 0) ||
+                      (strcmp(w->folder, STORE_FOLDER) == 0 && strcmp(name, STORE_SNAP_FOLDER) == 0));
+}
+
 /* Takes dir/name away: removed, or kept aside under its path. */
 static int take_away(struct walk *w, int dir, const char *name) {
     char path[PATH_BYTES], *slash;
@@ -244,6 +250,9 @@ static int visit(struct walk *w, int from, int to, const char *name) {
     bool linked;
     int err;
 
+    if (is_ours(w, name)) {
+        return push(w, w->folder, name);
+    }
     (void)snprintf(w->name, sizeof(w->name), "%s", name); /* a name fits */
     err = at_stat(from, name, -1, &a);
     if (err < 0) {
@@ -293,6 +302,9 @@ static int each_name(struct walk *w, int folder, int (*fn)(struct walk *, int, i
 static int remove_extra(struct walk *w, int from, int to, const char *name) {
     struct stat st;
 
+    if (is_ours(w, name)) {
+        return 0;
+    }
     if (faccessat(from, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
         return 0;
     }
@@ -323,8 +335,10 @@ static int visit_folder(struct walk *w, const char *path) {
     err = each_name(w, to, remove_extra, from, to);
     err = err < 0 ? err : each_name(w, from, visit, from, to);
     w->name[0] = '\0';
-    if (err < 0 || (w->top && strcmp(path, STORE_FOLDER) == 0)) {
-        return err; /* our folder itself is each store's own */
+    if (err < 0 ||
+        (w->top && (strcmp(path, STORE_FOLDER) == 0 ||
+                    strcmp(path, STORE_FOLDER "/" STORE_SNAP_FOLDER) == 0))) {
+        return err; /* our folders themselves are each store's own */
     }
     w->stat->objects_compared++;
     err = copy_attrs(from, ".", to, ".", w->stat);

@@ -71,8 +71,8 @@ int who_open(struct catchup *c, int side, uint64_t number) {
     struct stat st;
     int fd, err;
 
-    if (number == JOURNAL_PARKED) {
-        return c->parked[side];
+    if (number == JOURNAL_PARKED || number == JOURNAL_SNAPS) {
+        return number == JOURNAL_PARKED ? c->parked[side] : c->snaps[side];
     }
     if (number == JOURNAL_ROOT || number == STAGE) {
         return number == JOURNAL_ROOT ? catchup_root(c, side) : side == TO ? c->stage : -ENOENT;

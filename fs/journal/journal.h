@@ -56,8 +56,9 @@ void journal_close(struct journal *journal, bool clean);
 
 /* The number of an object: `id` is never reused during a mount. */
 uint64_t journal_number(const struct journal *journal, uint64_t id);
-/* Numbers of two folders that are never bound: the root, and .holdfast/open. 2 is never used. */
-enum { JOURNAL_ROOT = 1, JOURNAL_PARKED = 3 };
+/* Numbers of folders that are never bound: the root, .holdfast/open, .holdfast/snap. 2 is never
+ * used. */
+enum { JOURNAL_ROOT = 1, JOURNAL_PARKED = 3, JOURNAL_SNAPS = 4 };
 
 /* The ring does not tell all that may differ: whoever finds it must not go by it. */
 void journal_spoil(struct journal *journal);

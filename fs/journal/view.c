@@ -250,7 +250,8 @@ static struct view_node *new_node(struct view *v, const struct journal_frame *f,
     n->born = f->time_s == 1;
     n->tail = UINT64_MAX;
     n->trusted =
-        !n->born && !at->marked && (f->parent == JOURNAL_ROOT || (folder && folder->trusted));
+        !n->born && !at->marked &&
+        (f->parent == JOURNAL_ROOT || f->parent == JOURNAL_SNAPS || (folder && folder->trusted));
     *v->nodes_end = n;
     v->nodes_end = &n->next;
     v->node_count++;

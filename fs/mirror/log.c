@@ -30,7 +30,13 @@ enum {
 static uint64_t number_of(const struct mirror *m, const struct obj *obj) {
     return obj == obj_root(m->objs) ? JOURNAL_ROOT
            : obj == m->parked       ? JOURNAL_PARKED
+           : obj == m->snaps        ? JOURNAL_SNAPS
                                     : journal_number(m->journal, obj->id);
+}
+
+/* A folder whose number everybody knows, so that it is never bound. */
+static bool has_number(const struct mirror *m, const struct obj *obj) {
+    return obj == obj_root(m->objs) || obj == m->parked || obj == m->snaps;
 }
 
 /* Its inodes on the ONLINE stores: remembered, or asked for. */
@@ -99,7 +105,7 @@ static void bind_one(struct mirror *m, struct obj *obj, const struct obj_where *
 void log_bind(struct mirror *m, struct obj *obj) {
     uint32_t epoch = journal_epoch(m->journal);
 
-    while (obj != obj_root(m->objs) && obj != m->parked && obj->told_epoch != epoch) {
+    while (!has_number(m, obj) && obj->told_epoch != epoch) {
         struct obj *top = obj;
         struct obj_where where;
 
@@ -110,7 +116,7 @@ void log_bind(struct mirror *m, struct obj *obj) {
                 return; /* without a name: nobody can find it again */
             }
             parent = where.parent;
-            if (parent == obj_root(m->objs) || parent == m->parked || parent->told_epoch == epoch) {
+            if (has_number(m, parent) || parent->told_epoch == epoch) {
                 break;
             }
             obj_unpin(m->objs, parent); /* a name of `top` keeps it */

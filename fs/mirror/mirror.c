@@ -135,13 +135,15 @@ static int take_members(struct mirror *m, const struct mirror_config *c) {
     return 0;
 }
 
-/* Our folder and the one for open files without a name, as objects that nobody else looks up. */
+/* Our folder, the one for open files without a name, and that of snapshots, as objects that nobody
+ * else looks up. */
 static int enter_ours(struct mirror *m, struct why *why) {
-    static const char *const names[] = {STORE_FOLDER, STORE_OPEN_FOLDER};
-    struct obj **ret[] = {&m->ours, &m->parked}, *dir = obj_root(m->objs);
+    static const char *const names[] = {STORE_FOLDER, STORE_OPEN_FOLDER, STORE_SNAP_FOLDER};
+    struct obj **ret[] = {&m->ours, &m->parked, &m->snaps};
     unsigned reader = atomic_load(&m->reader);
 
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 3; k++) {
+        struct obj *dir = k == 0 ? obj_root(m->objs) : m->ours;
         struct vol *v = m->member[reader].vol;
         struct vol_entry e;
         int err = v->ops->lookup(v, dir, names[k], &e);
@@ -152,23 +154,12 @@ static int enter_ours(struct mirror *m, struct why *why) {
             return why_set(why, err, "store \"%s\": cannot open its %s folder: %s",
                            m->member[reader].label, names[k], error_words(err));
         }
-        dir = *ret[k];
     }
     return 0;
 }
 
-int mirror_private_folder(struct mirror *m, const char *name, struct obj **ret_folder) {
-    const struct vol_new new = {.mode = S_IFDIR | 0700, .cred = &cred_self};
-    struct vol_entry e;
-    int err = m->vol.ops->lookup(&m->vol, m->ours, name, &e);
-
-    if (err == -ENOENT) {
-        err = m->vol.ops->make(&m->vol, m->ours, name, &new, &e);
-    }
-    if (err == 0) {
-        *ret_folder = e.obj;
-    }
-    return err;
+struct obj *mirror_snapshots(struct mirror *m) {
+    return m->snaps;
 }
 
 /* Says once that a store gets full; again when it is nearly so, or was not for a while. */

@@ -66,10 +66,9 @@ int mirror_new(const struct mirror_config *config, struct why *why,
                struct vol **ret_vol) must_check;
 struct mirror *mirror_of(struct vol *vol);
 struct obj_table *mirror_objects(struct mirror *mirror);
-/* A folder of ours that is mirrored, caught up and compared like any other, but not shown: made if
- * need be. Counted once, to be given back with forget(). */
-int mirror_private_folder(struct mirror *mirror, const char *name,
-                          struct obj **ret_folder) must_check;
+/* .holdfast/snap: mirrored, caught up and compared like any other folder, but not shown. Lives as long
+ * as the mirror. */
+struct obj *mirror_snapshots(struct mirror *mirror);
 unsigned mirror_count(const struct mirror *mirror);
 /* Is a thread still in a call on a store that was given up? Then nothing may be freed. */
 bool mirror_stuck(const struct mirror *mirror);

@@ -71,7 +71,7 @@ struct mirror {
     struct mirror_policy policy;
     uint32_t caps; /* what all stores can do */
     struct obj_table *objs;
-    struct obj *ours, *parked; /* .holdfast and .holdfast/open */
+    struct obj *ours, *parked, *snaps; /* .holdfast, and open and snap in it */
     struct events *events;
     struct workers *workers;
     struct journal *journal;

@@ -82,7 +82,7 @@ static bool put_on_list(struct mirror *m, struct obj *obj) {
 
 /* Under the namespace lock (shared or alone). */
 void times_later(struct mirror *m, struct obj *obj) {
-    if (m->count > 1 && !put_on_list(m, obj)) {
+    if (m->count > 1 && obj != m->snaps && !put_on_list(m, obj)) {
         equalize(m, obj, NULL);
     }
 }

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,8 +19,8 @@ int snap_break(struct snap *s, int err, const char *what) {
     char reason[NAME_BYTES - 1];
     int told, n = snprintf(reason, sizeof(reason), "%s: %s", what, error_words(err));
 
-    if (atomic_exchange(&s->broken, true)) {
-        return err;
+    if (err == -EROFS || atomic_exchange(&s->broken, true)) {
+        return err; /* a volume that is read-only changes nothing, either */
     }
     r.name = reason;
     r.name_bytes = (uint8_t)(n < (int)sizeof(reason) ? n : (int)sizeof(reason) - 1);
@@ -47,6 +48,12 @@ int snap_break(struct snap *s, int err, const char *what) {
     return err;
 }
 
+void snap_break_alone(struct snap *s, int err, const char *what) {
+    gate_enter(&s->gate);
+    (void)snap_break(s, err, what);
+    gate_leave(&s->gate);
+}
+
 /* --- where an object stands --- */
 
 static void remember(struct snap *s, struct obj *obj, uint32_t id) {
@@ -58,13 +65,14 @@ static bool remembered_locked(struct snap *s, struct obj *obj, struct place *p) 
     uint32_t id = (uint32_t)v;
 
     if (obj == s->root || obj == s->kept) {
-        *p = (struct place){snap_node(s->table, obj == s->root ? SNAP_ROOT : SNAP_KEPT), false};
+        *p = (struct place){snap_node(s->table, obj == s->root ? SNAP_ROOT : SNAP_KEPT), false,
+                            false};
         return true;
     }
     if (v >> 32 != s->epoch) {
         return false;
     }
-    *p = (struct place){NULL, id == ID_MADE};
+    *p = (struct place){NULL, id == ID_MADE, false};
     if (id != ID_MADE && id != ID_OLD) {
         p->node = snap_node(s->table, id);
         p->made = p->node && p->node->made;
@@ -104,19 +112,38 @@ static struct snap_node *anchored_locked(struct snap *s, const struct obj *obj) 
     return n ? n->node : NULL;
 }
 
+bool is_moving_locked(const struct snap *s, const struct snap_node *folder, const char *name) {
+    size_t len = name ? strlen(name) : 0;
+
+    for (const struct deed *d = s->deeds; d; d = d->next) {
+        if (d->r.kind != SNAP_MADE && d->r.kind != SNAP_LINK && d->r.parent == folder->id &&
+            (!name || (d->r.name_bytes == len && memcmp(d->r.name, name, len) == 0))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* One step down: what `name` in the folder at `above` is. */
 static struct place below_locked(struct snap *s, const struct place *above, const char *name,
                                  struct obj *obj) {
+    struct place known;
     struct snap_name *n =
         above->node ? snap_name(s->table, SNAP_LIVE, above->node, name, strlen(name)) : NULL;
     struct snap_node *node = n ? n->node : above->made ? NULL : anchored_locked(s, obj);
 
+    if (remembered_locked(s, obj, &known) && known.node) {
+        return known; /* by another of its names */
+    }
     if (node) {
         remember(s, obj, node->id);
-        return (struct place){node, node->made};
+        return (struct place){node, node->made, false};
+    }
+    if (above->node && is_moving_locked(s, above->node, name)) {
+        return (struct place){NULL, false, true};
     }
     remember(s, obj, above->made ? ID_MADE : ID_OLD);
-    return (struct place){NULL, above->made};
+    return (struct place){NULL, above->made, false};
 }
 
 /* The way from an object up to one whose place is known. */
@@ -151,7 +178,7 @@ static int climb(struct snap *s, struct obj *obj, bool nodes, struct step **ret_
         known = remembered_locked(s, obj, ret_top);
         pthread_mutex_unlock(&s->mutex);
         if (obj == s->hidden) {
-            *ret_top = (struct place){NULL, true}; /* ours: nothing of it is kept */
+            *ret_top = (struct place){NULL, true, false}; /* ours: nothing of it is kept */
             break;
         }
         if (known && (ret_top->node || !nodes)) {
@@ -161,7 +188,7 @@ static int climb(struct snap *s, struct obj *obj, bool nodes, struct step **ret_
         err = step ? obj_where(s->objs, obj, &step->where) : -ENOMEM;
         if (err < 0) {
             free(step);
-            *ret_top = (struct place){NULL, true}; /* it has no name: nobody needs it */
+            *ret_top = (struct place){NULL, true, false}; /* it has no name: nobody needs it */
             err = err == -ENOENT ? 0 : err;
             break;
         }
@@ -178,7 +205,7 @@ static int climb(struct snap *s, struct obj *obj, bool nodes, struct step **ret_
     return 0;
 }
 
-int place_of(struct snap *s, struct obj *obj, struct place *ret_place) {
+static int place_once(struct snap *s, struct obj *obj, struct place *ret_place) {
     struct step *steps;
     struct place p;
     int err = climb(s, obj, false, &steps, &p);
@@ -187,13 +214,23 @@ int place_of(struct snap *s, struct obj *obj, struct place *ret_place) {
         return err;
     }
     pthread_mutex_lock(&s->mutex);
-    for (struct step *t = steps; t; t = t->next) {
+    for (struct step *t = steps; t && !p.moving; t = t->next) {
         p = below_locked(s, &p, t->where.name, t->obj);
     }
     pthread_mutex_unlock(&s->mutex);
     free_steps(s, steps);
     *ret_place = p;
     return 0;
+}
+
+int place_of(struct snap *s, struct obj *obj, struct place *ret_place) {
+    int err = place_once(s, obj, ret_place);
+
+    while (err == 0 && ret_place->moving) { /* whoever moves it waits for nobody here */
+        (void)poll(NULL, 0, 1);
+        err = place_once(s, obj, ret_place);
+    }
+    return err;
 }
 
 /* --- nodes --- */
@@ -229,7 +266,7 @@ static int new_node_locked(struct snap *s, const struct place *above, const stru
     return err;
 }
 
-int keep_node(struct snap *s, struct obj *obj, struct snap_node **ret_node) {
+static int node_once(struct snap *s, struct obj *obj, struct place *ret_place) {
     struct step *steps;
     struct place p;
     int err = climb(s, obj, true, &steps, &p);
@@ -241,7 +278,7 @@ int keep_node(struct snap *s, struct obj *obj, struct snap_node **ret_node) {
     for (struct step *t = steps; t && err == 0 && p.node; t = t->next) {
         struct place child = below_locked(s, &p, t->where.name, t->obj);
 
-        if (!child.node) {
+        if (!child.node && !child.moving) {
             err = new_node_locked(s, &p, t, child.made);
             child = below_locked(s, &p, t->where.name, t->obj);
         }
@@ -249,8 +286,20 @@ int keep_node(struct snap *s, struct obj *obj, struct snap_node **ret_node) {
     }
     pthread_mutex_unlock(&s->mutex);
     free_steps(s, steps);
-    *ret_node = p.node;
-    return err < 0 ? err : 0;
+    *ret_place = p;
+    return err;
+}
+
+int keep_node(struct snap *s, struct obj *obj, struct snap_node **ret_node) {
+    struct place p;
+    int err = node_once(s, obj, &p);
+
+    while (err == 0 && p.moving) { /* whoever moves it waits for nobody here */
+        (void)poll(NULL, 0, 1);
+        err = node_once(s, obj, &p);
+    }
+    *ret_node = err < 0 ? NULL : p.node;
+    return err;
 }
 
 int keep_name(struct snap *s, struct snap_node *folder, const char *name, struct snap_node *node) {
@@ -290,30 +339,88 @@ int keep_made_name(struct snap *s, struct snap_node *folder, const char *name, u
 
 /* --- deeds --- */
 
+/* Views wait for what is just moving. */
+static void set_busy_locked(struct snap *s, const struct deed *d, int delta) {
+    const uint32_t ids[] = {d->r.id, d->replaced};
+
+    for (int i = 0; i < 2; i++) {
+        struct snap_node *n = ids[i] ? snap_node(s->table, ids[i]) : NULL;
+
+        if (n) {
+            n->busy = (uint16_t)(n->busy + delta);
+        }
+    }
+}
+
+static void begin_locked(struct snap *s, struct deed *d) {
+    set_busy_locked(s, d, 1);
+    d->next = s->deeds;
+    s->deeds = d;
+}
+
+static void end_locked(struct snap *s, struct deed *d) {
+    struct deed **at = &s->deeds;
+
+    while (*at != d) {
+        at = &(*at)->next;
+    }
+    *at = d->next;
+    set_busy_locked(s, d, -1);
+}
+
+/* Would an old file be left without any name? */
+static bool is_last_name(const struct snap_node *n) {
+    return n && !n->made && n->type != DT_DIR && n->names[SNAP_LIVE] && !n->names[SNAP_LIVE]->next;
+}
+
 int deed_begin(struct snap *s, struct deed *d) {
-    struct snap_node *parent2;
+    struct snap_node *parent2, *loses = NULL;
+    bool swap = d->r.kind == SNAP_SWAP;
     int err;
 
     pthread_mutex_lock(&s->mutex);
-    parent2 = d->r.kind == SNAP_MOVE ? snap_node(s->table, d->r.parent2) : NULL;
+    if (d->r.kind == SNAP_MADE) {
+        d->r.id = snap_table_next_id(s->table);
+    }
+    parent2 = d->r.kind == SNAP_MOVE || swap ? snap_node(s->table, d->r.parent2) : NULL;
     if (parent2) {
         struct snap_name *n = snap_name(s->table, SNAP_LIVE, parent2, d->r.name2, d->r.name2_bytes);
 
         d->replaced = n ? n->node->id : 0;
     }
-    err = log_tell_locked(s, &d->r, NULL);
+    if (!d->bare && !swap) {
+        loses = d->r.kind == SNAP_GONE ? snap_node(s->table, d->r.id)
+                : d->replaced          ? snap_node(s->table, d->replaced)
+                                       : NULL;
+    }
+    err = is_last_name(loses) ? -EAGAIN : log_tell_locked(s, &d->r, NULL);
+    if (err == 0) {
+        begin_locked(s, d);
+    }
     pthread_mutex_unlock(&s->mutex);
-    return err < 0 ? err : log_flush(s);
+    if (err < 0) {
+        return err;
+    }
+    err = log_flush(s);
+    if (err < 0) {
+        pthread_mutex_lock(&s->mutex);
+        end_locked(s, d);
+        pthread_mutex_unlock(&s->mutex);
+    }
+    return err;
 }
 
 void deed_end(struct snap *s, struct deed *d, int err) {
-    struct snap_record r = {.kind = err < 0 ? SNAP_NOT : SNAP_DONE, .id = d->r.seq};
-    uint32_t gone = err == 0 && d->r.kind == SNAP_GONE ? d->r.id : d->replaced;
+    struct snap_record r = {
+        .kind = err < 0 ? SNAP_NOT : SNAP_DONE, .id = d->r.seq, .name = "", .name2 = ""};
+    bool swap = d->r.kind == SNAP_SWAP, at_once = err < 0 || swap;
+    uint32_t gone = d->r.kind == SNAP_GONE ? d->r.id : swap ? 0 : d->replaced;
     struct snap_node *n;
 
     pthread_mutex_lock(&s->mutex);
+    end_locked(s, d);
     if (err < 0) {
-        err = snap_table_undo(s->table, &d->r, d->replaced);
+        err = snap_table_undo(s->table, &d->r, swap ? 0 : d->replaced);
     } else {
         n = gone ? snap_node(s->table, gone) : NULL;
         if (n) {
@@ -321,11 +428,11 @@ void deed_end(struct snap *s, struct deed *d, int err) {
         }
     }
     err = err < 0 ? err : log_tell_locked(s, &r, NULL);
-    if (d->r.kind == SNAP_SWAP) {
+    if (swap) {
         s->log.needed = s->log.end; /* nobody could see it afterwards */
     }
     pthread_mutex_unlock(&s->mutex);
-    if (r.kind == SNAP_NOT || d->r.kind == SNAP_SWAP) {
+    if (at_once) {
         err = err < 0 ? err : log_flush(s);
     }
     if (err < 0) {
@@ -517,32 +624,6 @@ static int keep_zeros(struct snap *s, struct snap_node *node, uint64_t from, uin
     return err;
 }
 
-/* To be synced with the log. The file is the list's now. */
-static int sync_later(struct snap *s, struct snap_file *file) {
-    int err = 0;
-
-    pthread_mutex_lock(&s->mutex);
-    if (s->unsynced_n == s->unsynced_room) {
-        unsigned room = s->unsynced_room * 2 + 16;
-        struct snap_file *list = realloc(s->unsynced, room * sizeof(*list));
-
-        if (list) {
-            s->unsynced = list;
-            s->unsynced_room = room;
-        } else {
-            err = -ENOMEM;
-        }
-    }
-    if (err == 0) {
-        s->unsynced[s->unsynced_n++] = *file;
-    }
-    pthread_mutex_unlock(&s->mutex);
-    if (err < 0) {
-        snap_file_close(s, file);
-    }
-    return err;
-}
-
 /* A long run: a file of its own, cloned where the stores can (copy_file_range(2)). */
 static int keep_file(struct snap *s, struct obj *obj, struct vol_handle h, struct snap_node *node,
                      uint64_t from, uint64_t to) {
@@ -573,7 +654,8 @@ static int keep_file(struct snap *s, struct obj *obj, struct vol_handle h, struc
         (void)s->next->ops->unlink(s->next, s->kept, name); /* nobody knows it */
         return err;
     }
-    err = sync_later(s, &file);
+    err = s->next->ops->fsync(s->next, file.obj, file.h, true); /* before it is told of */
+    snap_file_close(s, &file);
     pthread_mutex_lock(&s->mutex);
     err = err < 0 ? err : log_tell_locked(s, &r, NULL);
     pthread_mutex_unlock(&s->mutex);

@@ -25,7 +25,36 @@ struct replay {
     struct open_deed *deeds; /* newest first; NULL for an epoch that is over */
     bool current;
     uint64_t batch_at; /* a merge that begins here has not ended yet; 0: none */
+    /* Records that did not happen, though DONE was told of them: a power cut took them. */
+    uint32_t *nots;
+    size_t not_count, not_room;
+    bool again; /* they were found too late, and are left out in a second run */
 };
+
+static bool is_not(const struct replay *p, uint32_t seq) {
+    for (size_t i = 0; i < p->not_count; i++) {
+        if (p->nots[i] == seq) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int note_not(struct replay *p, uint32_t seq) {
+    if (p->not_count == p->not_room) {
+        size_t room = p->not_room * 2 + 64;
+        uint32_t *list = realloc(p->nots, room * sizeof(*list));
+
+        if (!list) {
+            return -ENOMEM;
+        }
+        p->nots = list;
+        p->not_room = room;
+    }
+    p->nots[p->not_count++] = seq;
+    p->again = true;
+    return 0;
+}
 
 static bool is_deed(enum snap_kind kind) {
     return kind == SNAP_MADE || kind == SNAP_LINK || kind == SNAP_GONE || kind == SNAP_MOVE ||
@@ -76,7 +105,10 @@ static int outcome(struct replay *p, const struct snap_record *r) {
     int err = 0;
 
     if (!d) {
-        return 0; /* it is settled */
+        return r->kind == SNAP_NOT && !is_not(p, r->id) ? note_not(p, r->id) : 0;
+    }
+    if (r->kind == SNAP_NOT && d->done) {
+        return note_not(p, r->id); /* what came after may build on it */
     }
     if (r->kind == SNAP_NOT) {
         err = snap_table_undo(p->l->table, &d->r, d->replaced);
@@ -89,14 +121,27 @@ static int outcome(struct replay *p, const struct snap_record *r) {
     return err;
 }
 
+/* Nothing of what was told up to there can be lost any more. */
+static void forget_deeds(struct replay *p, uint32_t seq) {
+    for (struct open_deed **at = &p->deeds; *at;) {
+        struct open_deed *d = *at;
+
+        if (d->r.seq <= seq && d->done) {
+            *at = d->next;
+            free(d);
+        } else {
+            at = &d->next;
+        }
+    }
+}
+
 static int replay_one(struct replay *p, const struct snap_record *r) {
     switch (r->kind) {
     case SNAP_DONE:
     case SNAP_NOT:
         return outcome(p, r);
     case SNAP_SYNCED:
-        free_deeds(p->deeds);
-        p->deeds = NULL;
+        forget_deeds(p, r->id);
         return 0;
     case SNAP_BROKEN:
         p->l->harmed = true;
@@ -110,6 +155,9 @@ static int replay_one(struct replay *p, const struct snap_record *r) {
         return 0;
     default:
         break;
+    }
+    if (is_deed(r->kind) && is_not(p, r->seq)) {
+        return 0;
     }
     if (is_deed(r->kind) && p->batch_at == 0) {
         int err = note_deed(p, r);
@@ -145,6 +193,9 @@ static int replay(struct replay *p, uint32_t epoch, uint64_t limit) {
             p->batch_at = reader.record_at;
         }
         err = replay_one(p, &r);
+        if (err == -HFE_CORRUPT && p->again) {
+            err = 0; /* only the rest of NOTs is looked for now */
+        }
         p->l->seq = r.seq;
         p->l->end = reader.at;
     }
@@ -161,21 +212,41 @@ static int replay(struct replay *p, uint32_t epoch, uint64_t limit) {
     return err < 0 ? err : more < 0 ? more : 0;
 }
 
+/* From the start once more, with what was learned. */
+static int restart(struct replay *p, uint32_t epoch, uint64_t limit) {
+    struct loaded before = *p->l;
+    int err;
+
+    free_deeds(p->deeds);
+    p->deeds = NULL;
+    snap_table_free(p->l->table);
+    *p->l = (struct loaded){.table = NULL};
+    p->batch_at = 0;
+    p->again = false;
+    err = replay(p, epoch, limit);
+    if (before.harmed && !p->l->harmed) {
+        p->l->harmed = true;
+        memcpy(p->l->reason, before.reason, sizeof(before.reason));
+    }
+    return err;
+}
+
 static int load(struct replay *p, uint32_t epoch) {
+    uint64_t limit = UINT64_MAX;
     int err;
 
     *p->l = (struct loaded){.table = NULL};
-    err = replay(p, epoch, UINT64_MAX);
+    err = replay(p, epoch, limit);
     if (err == 0 && p->batch_at > 0) { /* a merge that was cut off counts for nothing */
-        uint64_t limit = p->batch_at;
-
-        free_deeds(p->deeds);
-        p->deeds = NULL;
-        snap_table_free(p->l->table);
-        *p->l = (struct loaded){.table = NULL};
-        p->batch_at = 0;
-        err = replay(p, epoch, limit);
+        limit = p->batch_at;
+        err = restart(p, epoch, limit);
     }
+    if (err == 0 && p->again) {
+        err = restart(p, epoch, limit);
+    }
+    free(p->nots);
+    p->nots = NULL;
+    p->not_count = p->not_room = 0;
     if (err < 0) {
         snap_table_free(p->l->table);
         p->l->table = NULL;
@@ -254,21 +325,21 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
 /* 1 if it was done, 0 if not, -HFE_CORRUPT if nobody can tell. */
 static int was_done(struct snap *s, struct snap_table *t, const struct snap_record *r) {
     bool kept = r->kind == SNAP_MOVE && r->parent2 == SNAP_KEPT;
-    uint64_t number, number2;
+    uint64_t number, number2 = 0;
     int there = kept ? exists(s, t, r->parent2, r->name2, r->name2_bytes, &number)
                      : exists(s, t, r->parent, r->name, r->name_bytes, &number);
 
     if (there < 0 || kept || r->kind == SNAP_MADE || r->kind == SNAP_LINK) {
         return there;
     }
-    if (r->kind != SNAP_SWAP) { /* GONE, MOVE */
-        return !there;
+    if (there == 1 && number == r->where) {
+        return 0; /* it is where it was */
+    }
+    if (there == 0 || r->kind == SNAP_GONE) {
+        return 1; /* another one has that name by now */
     }
     there = exists(s, t, r->parent2, r->name2, r->name2_bytes, &number2);
-    return there < 0                             ? there
-           : number == r->where                  ? 0
-           : number2 == r->where && number2 != 0 ? 1
-                                                 : -HFE_CORRUPT;
+    return there < 0 ? there : there == 1 && number2 == r->where ? 1 : -HFE_CORRUPT;
 }
 
 struct seen_name {
@@ -332,7 +403,8 @@ static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
         } else if (done == -HFE_CORRUPT) {
             p->l->harmed = true;
             (void)snprintf(p->l->reason, sizeof(p->l->reason),
-                           "two names were changing places when the daemon was killed");
+                           "names were being changed when the daemon was killed, and nobody can "
+                           "tell how far that went");
         } else {
             err = done;
         }
@@ -344,18 +416,30 @@ static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
     return err;
 }
 
-static void harm(struct snap *s, const char *reason) {
+void snap_harm(struct snap *s, uint32_t epoch, const char *reason) {
+    bool news = false;
+
+    pthread_mutex_lock(&s->mutex);
     for (uint32_t i = 0; i < s->entry_count; i++) {
-        if (!(s->entries[i].flags & SNAP_HARMED)) {
-            s->entries[i].flags |= SNAP_HARMED;
-            (void)snprintf(s->entries[i].reason, sizeof(s->entries[i].reason), "%s", reason);
+        struct snap_entry *e = &s->entries[i];
+
+        if (e->epoch <= epoch && !(e->flags & SNAP_HARMED)) {
+            e->flags |= SNAP_HARMED;
+            (void)snprintf(e->reason, sizeof(e->reason), "%s", reason);
+            news = true;
         }
     }
-    event_post(s->config.events, EVENT_ERROR,
-               "snapshots are broken: %s. What is whole in them is found in "
-               ".holdfast/snapshots/NAME" SNAP_BROKEN_TAIL,
-               reason);
-    atomic_store(&s->list_changed, true);
+    for (uint32_t i = 0; i < s->epoch_count; i++) {
+        s->epochs[i].harmed = s->epochs[i].harmed || s->epochs[i].number == epoch;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    if (news) {
+        event_post(s->config.events, EVENT_ERROR,
+                   "snapshots are broken: %s. What is whole in them is found in "
+                   ".holdfast/snapshots/NAME" SNAP_BROKEN_TAIL,
+                   reason);
+        atomic_store(&s->list_changed, true);
+    }
 }
 
 /* The log that goes on. */
@@ -388,7 +472,7 @@ static int load_current(struct snap *s, uint32_t epoch) {
     snap_table_drop_all_unused(l.table);
     if (l.harmed) {
         atomic_store(&s->broken, true);
-        harm(s, l.reason[0] ? l.reason : "the log of changes is damaged");
+        snap_harm(s, epoch, l.reason[0] ? l.reason : "the log of changes is damaged");
     }
     s->table = l.table;
     (void)log_switch_locked(s, f, l.end, l.seq); /* there was none before */
@@ -513,7 +597,11 @@ static int find_kept(struct snap *s) {
 
         snap_anchor_name(f.anchors[i], name);
         err = s->next->ops->lookup(s->next, s->kept, name, &e);
-        err = err < 0 ? err : anchor_add(s, e.obj, f.anchors[i]);
+        if (err == -ENOENT) {
+            err = 0; /* it went meanwhile */
+        } else {
+            err = err < 0 ? err : anchor_add(s, e.obj, f.anchors[i]);
+        }
     }
     free(f.anchors);
     s->next_kept = f.last + 1;
@@ -544,7 +632,7 @@ static int read_list(struct snap *s) {
     return err < 0 ? err : 0;
 }
 
-int list_save(struct snap *s) {
+static int save_list(struct snap *s) {
     struct snap_file f = {.obj = NULL};
     uint8_t *bytes;
     size_t size;
@@ -572,6 +660,31 @@ int list_save(struct snap *s) {
     fiber_orphan(bytes);
     if (err < 0) {
         atomic_store(&s->list_changed, true);
+    }
+    return err;
+}
+
+int list_save(struct snap *s) {
+    struct vol_attr cut = {.set = VOL_SET_SIZE, .cred = &cred_self};
+    int err = save_list(s);
+
+    if (err == -ENOSPC &&
+        s->log.file) { /* the room that was made ahead for the log is given back */
+        struct stat st;
+
+        gate_enter(&s->gate);
+        rwlock_write(&s->log.io);
+        if (s->log.file) {
+            pthread_mutex_lock(&s->mutex);
+            cut.size = (off_t)s->log.written;
+            s->log.room_end = s->log.written;
+            pthread_mutex_unlock(&s->mutex);
+            err = s->next->ops->setattr(s->next, s->log.file->file.obj, s->log.file->file.h, &cut,
+                                        &st);
+        }
+        rwlock_write_done(&s->log.io);
+        gate_leave(&s->gate);
+        err = err < 0 ? err : save_list(s);
     }
     return err;
 }
@@ -630,7 +743,7 @@ static int drop_merged(struct snap *s) {
             continue; /* who looks at it will say so */
         }
         snap_table_free(l.table);
-        if (l.merged != s->epochs[i].number) {
+        if (l.merged < s->epochs[i].number) {
             continue;
         }
         snap_log_name(s->epochs[i].number, name);
@@ -658,9 +771,49 @@ static int load_chain(struct snap *s) {
     if (err == -HFE_CORRUPT || err == -HFE_FOREIGN || err == -HFE_FEATURE) {
         s->table = snap_table_new();
         atomic_store(&s->broken, true);
-        harm(s, "the log of the newest one cannot be read");
+        snap_harm(s, last, "the log of the newest one cannot be read");
         err = s->table ? 0 : -ENOMEM;
     }
+    return err;
+}
+
+/* No number is given twice. */
+static void note_last(struct snap *s) {
+    for (uint32_t i = 0; i < s->epoch_count; i++) {
+        s->last_epoch = s->epochs[i].number > s->last_epoch ? s->epochs[i].number : s->last_epoch;
+    }
+    for (uint32_t i = 0; i < s->entry_count; i++) {
+        s->last_epoch = s->entries[i].epoch > s->last_epoch ? s->entries[i].epoch : s->last_epoch;
+    }
+}
+
+/* A log without a record and without a name was made for a cut that may never have been: the epoch
+ * before it goes on. One that has records was cut, and not settled: a power cut may have taken what
+ * the older one told last. */
+static int drop_unused_log(struct snap *s) {
+    struct epoch *last = s->epoch_count > 0 ? &s->epochs[s->epoch_count - 1] : NULL;
+    char name[NAME_BYTES];
+    struct loaded l;
+    int err;
+
+    if (!last || last->named) {
+        return 0;
+    }
+    err = load_table(s, last->number, &l);
+    if (err < 0) {
+        return err == -HFE_CORRUPT ? 0 : err; /* whoever needs it will say so */
+    }
+    snap_table_free(l.table);
+    if (l.seq > 0) {
+        if (s->config.cut_off && s->epoch_count > 1) {
+            snap_harm(s, s->epochs[s->epoch_count - 2].number,
+                      "the power was cut while a further one was being made");
+        }
+        return 0;
+    }
+    snap_log_name(last->number, name);
+    err = s->next->ops->unlink(s->next, s->folder, name);
+    s->epoch_count -= err == 0;
     return err;
 }
 
@@ -675,10 +828,14 @@ int load_all(struct snap *s, struct why *why) {
     if (err == -HFE_FEATURE) {
         return why_set(why, err, "its snapshots were written by a newer Holdfast: use that one");
     }
-    if (err < 0) {
+    if (err == -HFE_CORRUPT || err == -HFE_FOREIGN) {
         name_unknown(s);
+    } else if (err < 0) {
+        return why_set(why, err, "the list of snapshots cannot be read: %s", error_words(err));
     }
     name_epochs(s);
-    err = load_chain(s);
+    note_last(s);
+    err = drop_unused_log(s);
+    err = err < 0 ? err : load_chain(s);
     return err < 0 ? why_set(why, err, "the snapshots cannot be loaded: %s", error_words(err)) : 0;
 }

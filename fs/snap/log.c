@@ -6,7 +6,10 @@
 #include "base/fiber.h"
 #include "snap/snap_int.h"
 
-enum { READ_BYTES = 256 << 10 };
+enum {
+    READ_BYTES = 256 << 10,
+    TABLE_BYTES_MAX = 1 << 30, /* in memory, of what changed since a snapshot */
+};
 
 int log_create(struct snap *s, uint32_t epoch, struct log_file **ret_file) {
     struct log_file *f = calloc(1, sizeof(*f));
@@ -58,7 +61,7 @@ struct log_rest log_switch_locked(struct snap *s, struct log_file *file, uint64_
     l->buf = NULL;
     l->used = l->room = 0;
     l->end = l->needed = l->written = l->synced = l->room_end = end;
-    l->seq = seq;
+    l->seq = l->written_seq = seq;
     return rest;
 }
 
@@ -101,7 +104,9 @@ int log_tell_locked(struct snap *s, struct snap_record *r, const void *payload) 
         r->where = s->epoch;
         r->where_off = 0;
     }
-    err = l->seq == UINT32_MAX - 1 ? -EFBIG : make_room(l, SNAP_RECORD_BYTES_MAX + padded);
+    err = l->seq == UINT32_MAX - 1 || snap_table_bytes(s->table) > TABLE_BYTES_MAX
+              ? -EFBIG
+              : make_room(l, SNAP_RECORD_BYTES_MAX + padded);
     if (err < 0) {
         return err;
     }
@@ -147,6 +152,7 @@ static void room_ahead(struct snap *s, uint64_t end) {
 static int flush_to(struct snap *s, uint64_t to) {
     struct snap_log *l = &s->log;
     uint64_t at;
+    uint32_t seq;
     uint8_t *buf;
     size_t n;
     int err = 0;
@@ -162,6 +168,7 @@ static int flush_to(struct snap *s, uint64_t to) {
     buf = l->buf;
     n = l->used;
     at = l->written;
+    seq = l->seq;
     l->buf = NULL;
     l->used = l->room = 0;
     pthread_mutex_unlock(&s->mutex);
@@ -169,7 +176,14 @@ static int flush_to(struct snap *s, uint64_t to) {
         room_ahead(s, at + n);
         err = snap_write(s, &l->file->file, buf, n, at);
         pthread_mutex_lock(&s->mutex);
-        l->written = at + n; /* after an error nothing more is kept: no matter */
+        if (err == 0) {
+            l->written = at + n;
+            l->written_seq = seq;
+        } else { /* what follows, BROKEN it will be, comes where this should have been */
+            l->used = 0;
+            l->end = l->needed = at;
+            l->seq = l->written_seq;
+        }
         pthread_mutex_unlock(&s->mutex);
     }
     rwlock_write_done(&l->io);
@@ -184,30 +198,6 @@ static uint64_t position(struct snap *s, bool all) {
     at = all ? s->log.end : s->log.needed;
     pthread_mutex_unlock(&s->mutex);
     return at;
-}
-
-/* Those that were made since the last time. */
-static int sync_kept(struct snap *s) {
-    struct snap_file *files;
-    unsigned n;
-    int err = 0;
-
-    rwlock_write(&s->syncing); /* whoever comes second waits until they are on the disks */
-    pthread_mutex_lock(&s->mutex);
-    files = s->unsynced;
-    n = s->unsynced_n;
-    s->unsynced = NULL;
-    s->unsynced_n = s->unsynced_room = 0;
-    pthread_mutex_unlock(&s->mutex);
-    for (unsigned i = 0; i < n; i++) {
-        int e = s->next->ops->fsync(s->next, files[i].obj, files[i].h, true);
-
-        err = err < 0 ? err : e;
-        snap_file_close(s, &files[i]);
-    }
-    rwlock_write_done(&s->syncing);
-    free(files);
-    return err;
 }
 
 static int sync_file(struct snap *s, struct log_file *f, uint64_t to) {
@@ -235,8 +225,7 @@ int log_flush(struct snap *s) {
     int err = flush_to(s, to);
 
     if (err == 0 && s->config.strict && s->log.file) {
-        err = sync_kept(s);
-        err = err < 0 ? err : sync_file(s, s->log.file, to);
+        err = sync_file(s, s->log.file, to);
     }
     return err;
 }
@@ -256,7 +245,6 @@ int log_sync(struct snap *s) {
     }
     err = f ? flush_to(s, to) : 0;
     gate_leave(&s->gate);
-    err = err < 0 ? err : sync_kept(s);
     err = err < 0 || !f ? err : sync_file(s, f, to);
     log_put(s, f);
     return err;

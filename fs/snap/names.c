@@ -114,9 +114,6 @@ static bool begin_made(struct snap *s, struct end *e, uint8_t type, struct deed 
     if (err == 0) {
         *d = deed_at(SNAP_MADE, e);
         d->r.type = type;
-        pthread_mutex_lock(&s->mutex);
-        d->r.id = snap_table_next_id(s->table);
-        pthread_mutex_unlock(&s->mutex);
         err = deed_begin(s, d);
     }
     if (err < 0) {
@@ -129,6 +126,7 @@ static bool begin_made(struct snap *s, struct end *e, uint8_t type, struct deed 
 #define WITH_NAME(s, dir, name, alone, body)                                                       \
     do {                                                                                           \
         struct range_hold hold_;                                                                   \
+        rwlock_read(&(s)->listing);                                                                \
         if (alone) {                                                                               \
             rwlock_write(&(s)->names);                                                             \
         } else {                                                                                   \
@@ -142,6 +140,7 @@ static bool begin_made(struct snap *s, struct end *e, uint8_t type, struct deed 
         } else {                                                                                   \
             rwlock_read_done(&(s)->names);                                                         \
         }                                                                                          \
+        rwlock_read_done(&(s)->listing);                                                           \
     } while (0)
 
 struct making {
@@ -285,15 +284,19 @@ static int begin_gone(struct snap *s, struct end *e, struct deed *d, char kept[N
     if (err < 0) {
         return err;
     }
-    *ret_keep = !e->node->made && e->node->type != DT_DIR && !has_other_name(s, e);
-    *d = deed_at(*ret_keep ? SNAP_MOVE : SNAP_GONE, e);
-    if (*ret_keep) {
-        snap_kept_name(snap_new_kept(s), kept);
-        d->r.parent2 = SNAP_KEPT;
-        d->r.name2 = kept;
-        d->r.name2_bytes = (uint8_t)strlen(kept);
-    }
-    return deed_begin(s, d);
+    do {
+        *ret_keep = !e->node->made && e->node->type != DT_DIR && !has_other_name(s, e);
+        *d = deed_at(*ret_keep ? SNAP_MOVE : SNAP_GONE, e);
+        d->r.where = obj_number(e->obj);
+        if (*ret_keep) {
+            snap_kept_name(snap_new_kept(s), kept);
+            d->r.parent2 = SNAP_KEPT;
+            d->r.name2 = kept;
+            d->r.name2_bytes = (uint8_t)strlen(kept);
+        }
+        err = deed_begin(s, d);
+    } while (err == -EAGAIN); /* its other name just went, too */
+    return err;
 }
 
 static int pass_gone(struct snap *s, const struct end *e, bool folder) {
@@ -372,6 +375,7 @@ struct moving {
     struct end from, to;
     unsigned flags;
     bool linked; /* what is replaced, as ... */
+    bool bare;   /* all bytes of it are kept */
     char kept[NAME_BYTES];
 };
 
@@ -393,9 +397,11 @@ static int keep_target(struct moving *m) {
     snap_kept_name(snap_new_kept(s), m->kept);
     err = keep_link(s, e->obj, e->node, m->kept);
     m->linked = err == 0;
-    return err < 0 && !s->broken && e->node->type == DT_REG
-               ? keep_bytes(s, e->obj, e->node, 0, INT64_MAX)
-               : err;
+    if (err < 0 && !s->broken && e->node->type == DT_REG) {
+        m->bare = true;
+        err = keep_bytes(s, e->obj, e->node, 0, INT64_MAX);
+    }
+    return err;
 }
 
 /* It was not replaced after all. */
@@ -419,24 +425,32 @@ static void unlink_kept(struct moving *m) {
 
 static int begin_move(struct moving *m, struct deed *d) {
     struct snap *s = m->s;
-    bool swap = (m->flags & RENAME_EXCHANGE) != 0;
+    bool swap = (m->flags & RENAME_EXCHANGE) != 0, replaces = false;
     int err = keep_folder(s, &m->from);
 
     err = err < 0 ? err : keep_folder(s, &m->to);
     err = err < 0 ? err : keep_object(s, &m->from);
     if (err == 0 && m->to.obj && (swap || !is_nothing(s, &m->to))) {
         err = keep_object(s, &m->to);
-        err = err < 0 || swap ? err : keep_target(m);
+        replaces = !swap;
     }
-    if (err < 0) {
-        return err;
-    }
-    *d = deed_at(swap ? SNAP_SWAP : SNAP_MOVE, &m->from);
-    d->r.parent2 = m->to.folder.node->id;
-    d->r.where = swap ? obj_number(m->from.obj) : 0;
-    d->r.name2 = m->to.name;
-    d->r.name2_bytes = (uint8_t)strlen(m->to.name);
-    return deed_begin(s, d);
+    do {
+        err = err == -EAGAIN ? 0 : err;
+        if (err == 0 && replaces) {
+            err = keep_target(m);
+        }
+        if (err < 0) {
+            return err;
+        }
+        *d = deed_at(swap ? SNAP_SWAP : SNAP_MOVE, &m->from);
+        d->bare = m->bare;
+        d->r.parent2 = m->to.folder.node->id;
+        d->r.where = obj_number(m->from.obj);
+        d->r.name2 = m->to.name;
+        d->r.name2_bytes = (uint8_t)strlen(m->to.name);
+        err = deed_begin(s, d);
+    } while (err == -EAGAIN); /* the other name of what is replaced just went */
+    return err;
 }
 
 static int keep_move(struct moving *m) {
@@ -478,6 +492,7 @@ static int move(struct moving *m) {
     bool alone = (m->flags & RENAME_EXCHANGE) != 0, again;
     int err;
 
+    rwlock_read(&s->listing);
     do { /* a folder moves with all names below it: alone */
         if (alone) {
             rwlock_write(&s->names);
@@ -501,6 +516,7 @@ static int move(struct moving *m) {
         }
         alone = true;
     } while (again);
+    rwlock_read_done(&s->listing);
     return err;
 }
 

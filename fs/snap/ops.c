@@ -53,10 +53,10 @@ static void keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
     if (err == 0 && !p.made) {
         err = keep_attr(s, obj, &node);
     }
-    if (err == 0 && node && !node->made && from < to) {
-        err = keep_bytes(s, obj, node, from, to);
-    }
     rwlock_read_done(&s->names);
+    if (err == 0 && node && !node->made && from < to) {
+        err = keep_bytes(s, obj, node, from, to); /* this may take long: names may change */
+    }
     err = err < 0 ? err : log_flush(s);
     if (err < 0) {
         (void)snap_break(s, err, "what a change overwrites could not be kept");
@@ -199,7 +199,7 @@ static int op_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool da
     }
     err = snap_keeps(s) ? log_sync(s) : 0;
     if (err < 0) {
-        (void)snap_break(s, err, "what was kept could not be synced");
+        snap_break_alone(s, err, "what was kept could not be synced");
     }
     return s->next->ops->fsync(s->next, obj, h, data_only);
 }
@@ -209,7 +209,7 @@ static int op_sync(struct vol *v) {
     int err = snap_keeps(s) ? log_sync(s) : 0;
 
     if (err < 0) {
-        (void)snap_break(s, err, "what was kept could not be synced");
+        snap_break_alone(s, err, "what was kept could not be synced");
     }
     return s->next->ops->sync(s->next);
 }

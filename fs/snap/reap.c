@@ -209,7 +209,7 @@ static int put(struct merging *m, struct snap_record *r, const uint8_t *payload)
 
     r->seq = ++m->seq;
     size = snap_record_encode(r, &m->s->config.volume, m->buf + m->used);
-    if (r->payload > 0) {
+    if (payload) {
         r->where_off = m->end + size;
         size = snap_record_encode(r, &m->s->config.volume, m->buf + m->used);
         memcpy(m->buf + m->used + size, payload, r->payload);
@@ -311,10 +311,17 @@ static int merge(struct snap *s, uint32_t i) {
     snap_log_name(m.into, name);
     err = err < 0 ? err : snap_file_open(s, s->folder, name, O_RDWR, &m.out);
     err = err < 0 ? err : log_open(s, m.from, &m.in);
-    if (err == 0) {
+    if (err == 0 && (a.harmed || b.harmed)) { /* both logs are left as they are */
+        snap_harm(s, a.harmed ? m.into : m.from, a.harmed ? a.reason : b.reason);
+        s->epochs[i].stays = true;
+        err = -EAGAIN;
+    }
+    if (err == 0 && a.merged < m.from) { /* else it was done, and what followed failed */
         m.end = a.end;
         m.seq = a.seq;
         err = append(&m, a.table, b.table);
+    }
+    if (m.in.s) {
         log_close(&m.in);
     }
     snap_file_close(s, &m.out);
@@ -327,7 +334,7 @@ static int merge(struct snap *s, uint32_t i) {
         err = err < 0 ? err : unlink_log(s, m.from);
     }
     free(m.unneeded.list);
-    return err;
+    return err == -EAGAIN ? 0 : err;
 }
 
 /* --- all --- */
@@ -345,7 +352,7 @@ static int reap_one(struct snap *s, bool *ret_more) {
     uint32_t i = 0;
 
     *ret_more = false;
-    if (s->epoch_count == 0) {
+    if (s->epoch_count == 0 || atomic_load(&s->waiting) > 0) {
         return 0;
     }
     if (s->epoch != 0 && !any_named(s)) {
@@ -355,7 +362,7 @@ static int reap_one(struct snap *s, bool *ret_more) {
             return err;
         }
     }
-    while (i < s->epoch_count && s->epochs[i].named) {
+    while (i < s->epoch_count && (s->epochs[i].named || s->epochs[i].stays)) {
         i++;
     }
     if (i == s->epoch_count || s->epochs[i].number == s->epoch) {
@@ -369,7 +376,7 @@ bool snap_reap(struct snap *s) {
     bool more;
     int err;
 
-    err = snap_settle(s, NULL);
+    err = snap_settle(s, NULL, NULL);
     rwlock_write(&s->admin);
     err = reap_one(s, &more);
     rwlock_write_done(&s->admin);

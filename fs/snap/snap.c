@@ -36,7 +36,7 @@ static int enter_kept(struct snap *s, struct why *why) {
 static void init_locks(struct snap *s) {
     gate_init(&s->gate);
     rwlock_init(&s->names);
-    rwlock_init(&s->syncing);
+    rwlock_init(&s->listing);
     rwlock_init(&s->admin);
     rwlock_init(&s->view_lock);
     rwlock_init(&s->log.io);
@@ -73,23 +73,41 @@ int snap_new(const struct snap_config *c, struct why *why, struct vol **ret_vol)
     return 0;
 }
 
+/* All that was told up to now is on the disks, with what it tells of; and that is told. */
+static int tell_synced(struct snap *s) {
+    struct snap_record r = {.kind = SNAP_SYNCED, .name = "", .name2 = ""};
+    uint32_t epoch = s->epoch;
+    int err;
+
+    pthread_mutex_lock(&s->mutex);
+    r.id = s->log.seq;
+    pthread_mutex_unlock(&s->mutex);
+    if (r.id == s->synced_seq) {
+        return 0;
+    }
+    err = log_sync(s);
+    err = err < 0 ? err : s->next->ops->sync(s->next);
+    gate_enter(&s->gate);
+    pthread_mutex_lock(&s->mutex);
+    if (err == 0 && s->epoch == epoch && s->table) {
+        err = log_tell_locked(s, &r, NULL);
+        s->synced_seq = s->log.seq;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    gate_leave(&s->gate);
+    return err < 0 ? err : log_sync(s);
+}
+
 int snap_stop(struct snap *s) {
     struct anchor *a, *next;
     struct log_rest rest = {.file = NULL};
     int err = 0, e;
 
     view_release(s);
-    if (snap_keeps(s)) { /* all that was told is on the disks, with what it tells of */
-        struct snap_record r = {.kind = SNAP_SYNCED, .name = "", .name2 = ""};
-
-        err = log_sync(s);
-        err = err < 0 ? err : s->next->ops->sync(s->next);
-        pthread_mutex_lock(&s->mutex);
-        err = err < 0 ? err : log_tell_locked(s, &r, NULL);
-        pthread_mutex_unlock(&s->mutex);
-        err = err < 0 ? err : log_sync(s);
+    if (snap_keeps(s)) {
+        err = tell_synced(s);
     }
-    e = snap_settle(s, NULL);
+    e = snap_settle(s, NULL, NULL);
     err = err < 0 ? err : e;
     if (atomic_load(&s->list_changed)) {
         e = list_save(s);
@@ -107,8 +125,7 @@ int snap_stop(struct snap *s) {
         free(a);
     }
     snap_forget(s, s->kept);
-    snap_forget(s, s->folder);
-    s->kept = s->folder = NULL;
+    s->kept = NULL;
     atomic_store(&s->epoch, 0);
     return err;
 }
@@ -130,16 +147,12 @@ void snap_free(struct snap *s) {
         snap_file_close(s, &s->log.file->file);
         free(s->log.file);
     }
-    for (unsigned i = 0; i < s->unsynced_n; i++) {
-        snap_file_close(s, &s->unsynced[i]);
-    }
     free(s->log.buf);
-    free(s->unsynced);
     free(s->entries);
     free(s->epochs);
     gate_release(&s->gate);
     rwlock_release(&s->names);
-    rwlock_release(&s->syncing);
+    rwlock_release(&s->listing);
     rwlock_release(&s->admin);
     rwlock_release(&s->view_lock);
     rwlock_release(&s->log.io);
@@ -197,15 +210,6 @@ static struct epoch *epoch_of(struct snap *s, uint32_t number) {
     return NULL;
 }
 
-static uint32_t next_epoch(const struct snap *s) {
-    uint32_t last = s->epoch_count > 0 ? s->epochs[s->epoch_count - 1].number : 0;
-
-    for (uint32_t i = 0; i < s->entry_count; i++) { /* one whose log is missing */
-        last = s->entries[i].epoch > last ? s->entries[i].epoch : last;
-    }
-    return last + 1;
-}
-
 static int may_create(struct snap *s, const char *name, struct why *why) {
     if (!snap_name_ok(name) || strlen(name) + strlen(SNAP_BROKEN_TAIL) >= SNAPSHOT_NAME_BYTES) {
         return bad_name(why, name);
@@ -220,10 +224,12 @@ static int may_create(struct snap *s, const char *name, struct why *why) {
     return check_room(s, why);
 }
 
-/* The instant: from here on, changes belong to the next epoch. */
-static int cut(struct snap *s, struct log_file *file, struct snap_table *table, uint32_t number,
-               struct log_rest *ret_rest, struct snap_table **ret_old, uint64_t *ret_us) {
+/* The instant: from here on, changes belong to the next epoch, whose snapshot is `entry` (NULL: there
+ * is none any more). */
+static int cut(struct snap *s, struct log_file *file, struct snap_table *table,
+               const struct snap_entry *entry, struct log_rest *ret_rest, uint64_t *ret_us) {
     int64_t start = clock_us();
+    struct snap_table *old;
     int err = gate_close(&s->gate, CUT_MS);
 
     if (err < 0) {
@@ -231,30 +237,31 @@ static int cut(struct snap *s, struct log_file *file, struct snap_table *table, 
     }
     pthread_mutex_lock(&s->mutex);
     *ret_rest = log_switch_locked(s, file, SNAP_HEAD_BYTES, 0);
-    *ret_old = s->table;
+    old = s->table;
     s->table = table;
-    if (number > 0) {
-        s->epochs[s->epoch_count++] = (struct epoch){.number = number};
+    if (entry) {
+        s->epochs[s->epoch_count++] = (struct epoch){.number = entry->epoch, .named = true};
+        s->entries[s->entry_count++] = *entry;
+        s->unsettled = true;
         atomic_store(&s->broken, false);
     }
-    atomic_store(&s->epoch, number);
+    atomic_store(&s->epoch, entry ? entry->epoch : 0);
     atomic_fetch_add(&s->generation, 1);
     pthread_mutex_unlock(&s->mutex);
     *ret_us = (uint64_t)(clock_us() - start);
     gate_open(&s->gate);
+    snap_table_free(old);
     return 0;
 }
 
 static int grow_epochs(struct snap *s) {
-    struct epoch *list = realloc(s->epochs, (s->epoch_count + 2) * sizeof(*list));
+    struct epoch *list;
 
-    if (!list) {
-        return -ENOMEM;
-    }
     pthread_mutex_lock(&s->mutex);
-    s->epochs = list;
+    list = realloc(s->epochs, (s->epoch_count + 2) * sizeof(*list));
+    s->epochs = list ? list : s->epochs;
     pthread_mutex_unlock(&s->mutex);
-    return 0;
+    return list ? 0 : -ENOMEM;
 }
 
 /* The entry of the snapshot that is not settled yet. */
@@ -292,11 +299,21 @@ static int settle(struct snap *s, struct why *why) {
     return saved;
 }
 
-int snap_settle(struct snap *s, struct why *why) {
+int snap_settle(struct snap *s, const char *name, struct why *why) {
+    const struct snap_entry *e;
     int err;
 
     rwlock_write(&s->admin);
     err = settle(s, why);
+    e = name ? find_entry(s, name) : NULL;
+    if (err == 0 && name && !e) {
+        err = why_set(why, -EIO,
+                      "snapshot \"%s\" could not be written to the stores, and is none; "
+                      "`holdfast events` says why",
+                      name);
+    } else if (err == 0 && e && (e->flags & SNAP_HARMED)) {
+        err = why_set(why, -EIO, "snapshot \"%s\" broke at once: %s", name, e->reason);
+    }
     rwlock_write_done(&s->admin);
     return err;
 }
@@ -309,22 +326,11 @@ static void admin_begin(struct snap *s) {
     }
 }
 
-static void name_it(struct snap *s, const char *name, uint32_t flags, uint32_t number) {
-    struct snap_entry *e;
-
-    pthread_mutex_lock(&s->mutex);
-    e = &s->entries[s->entry_count++];
-    *e = (struct snap_entry){.epoch = number, .flags = flags, .created_s = clock_real_s()};
-    (void)snprintf(e->name, sizeof(e->name), "%s", name); /* fits */
-    s->epochs[s->epoch_count - 1].named = true;
-    s->unsettled = true;
-    pthread_mutex_unlock(&s->mutex);
-}
-
 static int create(struct snap *s, const char *name, uint32_t flags, uint64_t *ret_cut_us,
                   struct why *why) {
-    uint32_t number = next_epoch(s);
-    struct snap_table *table = snap_table_new(), *old = NULL;
+    uint32_t number = ++s->last_epoch; /* none is given twice: objects remember theirs */
+    struct snap_table *table = snap_table_new();
+    struct snap_entry entry = {.epoch = number, .flags = flags, .created_s = clock_real_s()};
     struct log_file *file = NULL;
     char log_name[NAME_BYTES];
     int err = table ? grow_epochs(s) : -ENOMEM;
@@ -335,7 +341,8 @@ static int create(struct snap *s, const char *name, uint32_t flags, uint64_t *re
         snap_table_free(table);
         return why_set(why, err, "the snapshot cannot be made: %s", error_words(err));
     }
-    err = cut(s, file, table, number, &s->rest, &old, ret_cut_us);
+    (void)snprintf(entry.name, sizeof(entry.name), "%s", name); /* fits */
+    err = cut(s, file, table, &entry, &s->rest, ret_cut_us);
     if (err < 0) {
         snap_table_free(table);
         log_put(s, file);
@@ -344,8 +351,6 @@ static int create(struct snap *s, const char *name, uint32_t flags, uint64_t *re
                        "changes that are under way do not end (a store hangs?): no snapshot was "
                        "made; `holdfast status` says more");
     }
-    name_it(s, name, flags, number);
-    snap_table_free(old);
     return 0;
 }
 
@@ -353,7 +358,9 @@ int snap_create(struct snap *s, const char *name, uint32_t flags, uint64_t *ret_
                 struct why *why) {
     int err;
 
+    atomic_fetch_add(&s->waiting, 1);
     admin_begin(s);
+    atomic_fetch_sub(&s->waiting, 1);
     err = may_create(s, name, why);
     err = err < 0 ? err : create(s, name, flags, ret_cut_us, why);
     rwlock_write_done(&s->admin);
@@ -373,12 +380,13 @@ void snap_tick(struct snap *s) {
         return;
     }
     s->synced_ms = now;
-    err = log_sync(s);
+    err = now - s->told_ms < TELL_MS ? log_sync(s) : tell_synced(s);
+    s->told_ms = now - s->told_ms < TELL_MS ? s->told_ms : now;
     if (err == 0 && check_room(s, NULL) < 0) {
         err = -ENOSPC;
     }
     if (err < 0) {
-        (void)snap_break(s, err,
+        snap_break_alone(s, err,
                          err == -ENOSPC
                              ? "what must be kept would take more than snap-reserve leaves"
                              : "what was kept could not be synced");
@@ -386,15 +394,13 @@ void snap_tick(struct snap *s) {
 }
 
 int snap_keep_nothing(struct snap *s) {
-    struct snap_table *old;
     struct log_rest rest;
     uint64_t us;
-    int err = cut(s, NULL, NULL, 0, &rest, &old, &us);
+    int err = cut(s, NULL, NULL, NULL, &rest, &us);
 
     if (err < 0) {
         return err;
     }
-    snap_table_free(old);
     rest.n = 0; /* nobody needs it */
     return log_finish(s, &rest);
 }

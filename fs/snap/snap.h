@@ -32,7 +32,7 @@ struct snap;
 struct snap_config {
     struct vol *next;       /* freed with the layer, also if snap_new() fails */
     struct obj_table *objs; /* of the volume below */
-    struct obj *folder;     /* .holdfast/snap, counted once; given back by snap_stop() */
+    struct obj *folder;     /* .holdfast/snap; lives as long as `next` */
     struct id volume;
     struct events *events;
     uint64_t reserve_bytes; /* room that what is kept may not take; 0: none */
@@ -56,8 +56,9 @@ bool snap_reap(struct snap *snap);
 int snap_create(struct snap *snap, const char *name, uint32_t flags, uint64_t *ret_cut_us,
                 struct why *why) must_check;
 /* Makes it durable, if that was not done yet: whatever the snapshot shows is on the disks. What cannot
- * be made durable is no snapshot. snap_reap() does that, too. */
-int snap_settle(struct snap *snap, struct why *why) must_check;
+ * be made durable is no snapshot. snap_reap() does that, too. `name` (may be NULL): -EIO if that one is
+ * none, or broken already. */
+int snap_settle(struct snap *snap, const char *name, struct why *why) must_check;
 /* Gone at once; its space comes back soon. -ENOENT, -HFE_IN_USE (held). */
 int snap_destroy(struct snap *snap, const char *name, struct why *why) must_check;
 int snap_rename(struct snap *snap, const char *name, const char *new_name,

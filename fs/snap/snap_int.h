@@ -19,9 +19,10 @@ enum {
     BLOCK_BYTES = 4096, /* what is kept is rounded to that: pages of databases are 4 to 16 KiB */
     DATA_BYTES = 128 << 10, /* of one record: its checksum is over all of it */
     CLONE_BYTES = 1 << 20,  /* runs as long as that become kept files */
-    SYNC_MS = 1000,         /* what is kept is durable after this long */
-    CUT_MS = 10000,         /* a cut that does not get the gate for so long fails */
-    REST_BYTES = 64 << 10,  /* room made ahead in a log, so that it can be told that it broke */
+    TELL_MS = 60000, /* all is synced, and told to be: a power cut asks about what came since */
+    SYNC_MS = 1000,  /* what is kept is durable after this long */
+    CUT_MS = 10000,  /* a cut that does not get the gate for so long fails */
+    REST_BYTES = 64 << 10, /* room made ahead in a log, so that it can be told that it broke */
 };
 
 /* An open file of ours. */
@@ -50,7 +51,7 @@ struct snap_log {
     uint64_t written;  /* and up to here it is; */
     uint64_t synced;   /* and on the disks */
     uint64_t room_end; /* of the file: room was made up to here */
-    uint32_t seq;
+    uint32_t seq, written_seq;
 };
 
 /* What was told and not yet written when a log was given up. */
@@ -74,10 +75,12 @@ struct epoch {
     uint32_t number;
     bool named;     /* a snapshot begins with it */
     bool harmed;    /* something of it is missing */
+    bool stays;     /* it cannot be merged */
     uint64_t bytes; /* of its log, when it was sealed */
 };
 
 struct view;
+struct deed;
 
 struct snap {
     struct vol vol;
@@ -86,34 +89,38 @@ struct snap {
     struct vol *next;
     struct obj_table *objs;
     struct obj *root, *folder, *kept, *hidden;
-    struct gate gate;        /* each change is a reader; a cut takes it alone */
-    struct rwlock names;     /* moving or removing folders: alone */
+    struct gate gate;    /* each change is a reader; a cut takes it alone */
+    struct rwlock names; /* moving or removing folders: alone */
+    struct rwlock
+        listing; /* changes of names are readers; a folder that never stands still is listed alone */
     struct rangelock ranges; /* names and bytes of live objects, while they are kept and changed */
     struct snap_log log;
-    struct rwlock syncing; /* of kept files: one at a time */
-    struct rwlock admin;   /* creating, destroying, reaping: one at a time */
+    struct rwlock admin; /* creating, destroying, reaping: one at a time */
     /* guarded by admin */
     bool unsettled;       /* the newest snapshot */
+    uint32_t last_epoch;  /* the highest number that was ever given */
     struct log_rest rest; /* of the log before it, if so */
     /* atomic */
     _Atomic uint32_t epoch;      /* the current one; 0: nothing needs to be kept */
     _Atomic bool broken;         /* nothing is kept any more in this epoch */
     _Atomic bool list_changed;   /* and is to be saved */
     _Atomic uint64_t generation; /* of the chain of epochs: views look their way up anew */
+    _Atomic unsigned waiting;    /* who wants to make a snapshot: nothing long is begun */
     _Atomic uint64_t merges;     /* how often epochs went */
     /* guarded by mutex, a leaf */
     pthread_mutex_t mutex;
     struct snap_table *table; /* of the current epoch */
     struct anchor *anchors;
+    struct deed *deeds; /* that are under way */
     uint64_t next_kept;
-    struct snap_file *unsynced; /* kept files that were just made */
-    unsigned unsynced_n, unsynced_room;
     struct snap_entry *entries; /* the list */
     uint32_t entry_count;
     struct epoch *epochs; /* oldest first; the last one is the current */
     uint32_t epoch_count;
     int64_t synced_ms; /* of the thread that ticks */
-    bool reap_failed;  /* of the one that reaps */
+    int64_t told_ms;
+    uint32_t synced_seq;
+    bool reap_failed; /* of the one that reaps */
     /* views */
     struct obj_table *view_objs;
     struct view *views; /* guarded by view_lock */
@@ -196,6 +203,8 @@ struct loaded {
 int load_table(struct snap *s, uint32_t epoch, struct loaded *ret) must_check;
 /* All that is on the stores; what was under way is settled. */
 int load_all(struct snap *s, struct why *why) must_check;
+/* The snapshots up to this epoch's are broken. */
+void snap_harm(struct snap *s, uint32_t epoch, const char *reason);
 /* Writes the list, durably. */
 int list_save(struct snap *s) must_check;
 
@@ -211,6 +220,7 @@ int snap_keep_nothing(struct snap *s) must_check;
 struct place {
     struct snap_node *node; /* NULL: nothing is known of it */
     bool made;              /* since the cut */
+    bool moving;            /* a change of its name is under way: to be asked again */
 };
 /* Under `names` and the gate. */
 int place_of(struct snap *s, struct obj *obj, struct place *ret_place) must_check;
@@ -239,15 +249,24 @@ bool find_anchor(struct snap *s, const struct obj *obj, char ret_name[NAME_BYTES
 
 /* A change of names: told, done, and then told how it went. */
 struct deed {
+    struct deed *next; /* of those under way; guarded by snap.mutex */
     struct snap_record r;
     uint32_t replaced;
+    bool bare; /* of what goes, all is kept that is needed: it may lose its last name */
 };
+/* -EAGAIN if an old file would lose its last name: it is to be moved to the kept files instead. */
 int deed_begin(struct snap *s, struct deed *deed) must_check;
 void deed_end(struct snap *s, struct deed *deed, int err);
+
+/* Was something of that name (NULL: of any) told to go, or to move, and is it being done? Then the
+ * live tree and the table speak of different moments. Under mutex. */
+bool is_moving_locked(const struct snap *s, const struct snap_node *folder, const char *name);
 
 /* What had to be kept could not be: the epoch's snapshot, and all before it, are broken. Returns
  * err. */
 int snap_break(struct snap *s, int err, const char *what);
+/* The same, not inside the gate. */
+void snap_break_alone(struct snap *s, int err, const char *what);
 /* As the caller's own link count should show. */
 void snap_present(const struct obj *obj, struct stat *attr);
 uint64_t snap_new_kept(struct snap *s);

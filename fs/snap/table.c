@@ -179,6 +179,7 @@ static int add_name(struct snap_table *t, enum snap_side side, struct snap_node 
         n->in->in_at = &n->in;
     }
     parent->in[side] = n;
+    parent->in_changes += side == SNAP_LIVE;
     b = &t->names[n->hash & (t->buckets - 1)];
     n->bucket_next = *b;
     *b = n;
@@ -199,6 +200,7 @@ static void remove_name(struct snap_table *t, struct snap_name *n) {
     }
     *at = n->next;
     *n->in_at = n->in;
+    n->parent->in_changes += n->side == SNAP_LIVE;
     if (n->in) {
         n->in->in_at = n->in_at;
     }

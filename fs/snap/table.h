@@ -50,11 +50,13 @@ struct snap_node {
     struct snap_node *bucket_next;
     uint32_t id;
     uint8_t type;
+    uint16_t busy;          /* for the owner: changes of its names that are under way */
     bool made;              /* since the cut */
     struct snap_attr *attr; /* that it had; NULL: as they are */
     struct snap_name *names[SNAP_SIDES];
     struct snap_name *in[SNAP_SIDES]; /* of a folder: known names in it */
-    void *extents;                    /* what is kept of its bytes, a tree of struct snap_extent */
+    uint32_t in_changes; /* how often a LIVE name came or went in it: some leave no other trace */
+    void *extents;       /* what is kept of its bytes, a tree of struct snap_extent */
     uint64_t extent_count;
 };
 

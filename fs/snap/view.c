@@ -82,6 +82,7 @@ static int chain_of(struct snap *s, const struct view *v, uint32_t **ret_list, u
     return 0;
 }
 
+/* 1 if nothing that comes later can be known through it. */
 static int add_epoch(struct snap *s, struct view *v, uint32_t epoch) {
     static const struct snap_compose quietly = {.record = NULL};
     struct loaded l;
@@ -90,13 +91,20 @@ static int add_epoch(struct snap *s, struct view *v, uint32_t epoch) {
     if (err < 0) {
         return err;
     }
+    v->upto = l.merged > epoch ? l.merged : epoch;
+    if (l.harmed) {
+        snap_harm(s, epoch, l.reason);
+    }
     if (!v->index) {
         v->index = l.table;
-        return 0;
+        return l.harmed;
     }
     err = snap_table_compose(v->index, l.table, &quietly);
     snap_table_free(l.table);
-    return err;
+    if (err == -HFE_CORRUPT) {
+        snap_harm(s, epoch, "the logs of two epochs contradict each other");
+    }
+    return err < 0 ? err : l.harmed;
 }
 
 /* Makes the index know all epochs that are over. Under view_lock, alone. */
@@ -113,11 +121,13 @@ static int renew(struct snap *s, struct view *v, uint64_t generation) {
         snap_table_free(v->index);
         v->index = NULL;
         v->upto = 0;
+        v->ended = false;
     }
-    for (unsigned i = 0; i < n && err == 0; i++) {
+    for (unsigned i = 0; i < n && err == 0 && !v->ended; i++) {
         if (list[i] > v->upto) {
             err = add_epoch(s, v, list[i]);
-            v->upto = list[i];
+            v->ended = err == 1;
+            err = err == 1 ? 0 : err;
         }
     }
     free(list);
@@ -155,6 +165,15 @@ static void on_free(void *arg, struct obj *obj) {
     free(n);
 }
 
+/* What tells it from all others of all views, for the table of their objects. */
+static uint64_t key_of(const struct vnode *n) {
+    uint64_t low = n->ref.live   ? n->ref.live->id
+                   : n->ref.node ? UINT64_C(1) << 43 | n->ref.node->id
+                                 : UINT64_C(1) << 42 | n->ref.current;
+
+    return UINT64_C(1) << 63 | ((uint64_t)n->view->epoch & 0x7FFFF) << NUMBER_BITS | low;
+}
+
 /* Gives the object what it is, unless it has that. Takes over `ref`. */
 static int attach(struct snap *s, struct obj *obj, enum vnode_kind kind, struct view *view,
                   struct vref *ref, uint64_t generation) {
@@ -170,6 +189,7 @@ static int attach(struct snap *s, struct obj *obj, enum vnode_kind kind, struct 
     *n = (struct vnode){.kind = kind, .view = view, .generation = generation};
     if (ref) {
         n->ref = *ref;
+        n->number = number_of(n);
     }
     atomic_fetch_or(&obj->flags, OBJ_VIEW | (kind == VNODE_TREE ? 0 : OBJ_FLEETING));
     if (view) {
@@ -315,7 +335,9 @@ int view_enter(struct snap *s, struct obj *obj, struct vnode **ret_node, uint64_
                   ? 0
                   : find_anew(s, obj, n, generation);
         rwlock_write_done(&s->view_lock);
-        if (err == -ENOENT) {
+        if (err < 0 && view_moved_on(s, generation)) {
+            err = -EAGAIN; /* what was found belongs to neither */
+        } else if (err == -ENOENT) {
             err = -ESTALE;
         }
     }
@@ -380,8 +402,8 @@ static int list_lookup(struct snap *s, struct obj *dir, const char *name,
     err = err < 0 ? err : obj_enter(s->view_objs, dir, name, 0, &st, true, &ret_entry->obj);
     if (err == 0) {
         err = attach(s, ret_entry->obj, VNODE_TREE, v, &root, generation);
+        ret_entry->attr.st_ino = vnode_of(ret_entry->obj)->number;
         atomic_fetch_or(&ret_entry->obj->flags, OBJ_FLEETING); /* its name may go */
-        ret_entry->attr.st_ino = obj_number(ret_entry->obj);
     }
     rwlock_write_done(&s->view_lock);
     return err;
@@ -393,6 +415,7 @@ static int tree_lookup(struct snap *s, struct obj *dir, const char *name,
                        struct vol_entry *ret_entry) {
     struct vnode *d, found = {.kind = VNODE_TREE};
     uint64_t generation;
+    struct stat key;
     int err = view_enter(s, dir, &d, &generation);
 
     if (err < 0) {
@@ -402,17 +425,17 @@ static int tree_lookup(struct snap *s, struct obj *dir, const char *name,
     if (err == 0) {
         found.view = d->view;
         err = vref_attr(s, &found.ref, &ret_entry->attr);
-        ret_entry->attr.st_ino = number_of(&found);
         if (err == 0 && view_moved_on(s, generation)) {
             err = -EAGAIN;
         }
-        err = err < 0
-                  ? err
-                  : obj_enter(s->view_objs, dir, name, 0, &ret_entry->attr, true, &ret_entry->obj);
+        key = ret_entry->attr;
+        key.st_ino = key_of(&found);
+        err = err < 0 ? err : obj_enter(s->view_objs, dir, name, 0, &key, true, &ret_entry->obj);
         if (err < 0) {
             vref_release(s, &found.ref);
         } else {
             err = attach(s, ret_entry->obj, VNODE_TREE, d->view, &found.ref, generation);
+            ret_entry->attr.st_ino = err == 0 ? vnode_of(ret_entry->obj)->number : 0;
         }
     }
     if (err == -ENOENT && view_moved_on(s, generation)) {
@@ -465,7 +488,7 @@ int view_getattr(struct snap *s, struct obj *obj, struct stat *ret_attr) {
             return err;
         }
         err = vref_attr(s, &n->ref, ret_attr);
-        ret_attr->st_ino = obj_number(obj);
+        ret_attr->st_ino = n->number;
         err = err == 0 && view_moved_on(s, generation) ? -EAGAIN : err;
         view_leave(s);
     }

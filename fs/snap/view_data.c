@@ -2,10 +2,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "snap/view_int.h"
+
+enum { TRIES_AT_ONCE = 4 /* to list a folder, before names stand still for it */ };
 
 /* An open file of a snapshot. */
 struct vfile {
@@ -189,7 +192,7 @@ static int read_data(struct snap *s, struct vfile *f, const struct stretch *st, 
 }
 
 static int read_plain(struct snap *s, struct obj *obj, struct vol_handle h,
-                      const struct stretch *st, uint8_t *to) {
+                      const struct stretch *st, bool whole, uint8_t *to) {
     uint8_t *bytes = NULL;
     size_t n = 0;
     int err = snap_read(s, obj, h, st->from, st->to - st->from, &bytes, &n);
@@ -197,6 +200,7 @@ static int read_plain(struct snap *s, struct obj *obj, struct vol_handle h,
     if (err == 0) {
         memcpy(to, bytes, n);
         memset(to + n, 0, st->to - st->from - n);
+        err = whole && n < st->to - st->from ? -EIO : 0;
     }
     free(bytes);
     return err;
@@ -216,13 +220,13 @@ static int read_stretch(struct snap *s, struct vfile *f, const struct vref *ref,
     }
     if (st->kept) {
         err = open_kept(s, f, st->extent.where);
-        return err < 0 ? err : read_plain(s, f->kept.obj, f->kept.h, st, to);
+        return err < 0 ? err : read_plain(s, f->kept.obj, f->kept.h, st, true, to);
     }
     if (!ref->live) {
         return -EIO;
     }
     err = open_live(s, f, ref->live);
-    err = err < 0 ? err : read_plain(s, f->live, f->h, st, to);
+    err = err < 0 ? err : read_plain(s, f->live, f->h, st, false, to);
     if (err == 0) { /* was it overwritten while it was read? Then it is kept now */
         err = find_stretch(s, ref, &again);
         err = err == 0 && (again.kept || again.to != st->to) ? -EAGAIN : err;
@@ -265,6 +269,9 @@ ssize_t view_read(struct snap *s, struct obj *obj, struct vol_handle h, void *bu
     rwlock_write(&f->lock);
     for (int i = 0; i < 100 && err == -EAGAIN; i++) {
         err = read_once(s, obj, f, buf, from, to);
+        if (err == -EAGAIN && i > 10) {
+            (void)poll(NULL, 0, 1); /* it is being written to, or moved, all the time */
+        }
     }
     rwlock_write_done(&f->lock);
     return err == -EAGAIN ? -EIO : err < 0 ? err : (ssize_t)(to - from);
@@ -416,8 +423,26 @@ static int apply_level(struct vstream *d, const struct snap_node *n) {
     return err;
 }
 
+struct current_level {
+    struct snap *s;
+    struct vstream *d;
+    bool gone;        /* the folder could not be listed: it is no more */
+    uint32_t changes; /* of names in it, when it was about to be listed */
+};
+
+static int count_changes(void *arg, const struct snap_node *n) {
+    struct current_level *l = arg;
+
+    l->changes = n ? n->in_changes : 0;
+    return n && is_moving_locked(l->s, n, NULL) ? -EAGAIN : 0;
+}
+
 static int apply_current(void *arg, const struct snap_node *n) {
-    return apply_level(arg, n);
+    struct current_level *l = arg;
+
+    return (n ? n->in_changes : 0) != l->changes || (l->gone && (!n || n->names[SNAP_LIVE]))
+               ? -EAGAIN
+               : apply_level(l->d, n);
 }
 
 struct listing {
@@ -441,14 +466,24 @@ static int list_live(struct snap *s, struct obj *live, struct vstream *d) {
     int err = s->next->ops->opendir(s->next, live, &h);
 
     if (err < 0) {
-        return err == -ENOENT || err == -ESTALE ? -EAGAIN : err;
+        return err;
     }
     err = s->next->ops->readdir(s->next, live, h, 0, add_live, &l);
     (void)s->next->ops->closedir(s->next, live, h); /* only read */
     return err < 0 ? err : l.err;
 }
 
-static int list_tree(struct snap *s, struct obj *dir, struct vstream *d) {
+/* The folder at the end of the last epoch that is over. -EAGAIN if it changed while it was listed. */
+static int list_current(struct snap *s, const struct vref *ref, struct vstream *d) {
+    struct current_level l = {.s = s, .d = d};
+    int err = vref_current(s, ref, count_changes, &l);
+
+    err = err < 0 ? err : ref->live ? list_live(s, ref->live, d) : 0;
+    l.gone = err == -ENOENT || err == -ESTALE;
+    return err < 0 && !l.gone ? err : vref_current(s, ref, apply_current, &l);
+}
+
+static int list_tree(struct snap *s, struct obj *dir, struct vstream *d, bool alone) {
     struct vnode *n;
     uint64_t generation;
     int err = view_enter(s, dir, &n, &generation);
@@ -456,10 +491,15 @@ static int list_tree(struct snap *s, struct obj *dir, struct vstream *d) {
     if (err < 0) {
         return err;
     }
+    if (alone) {
+        rwlock_write(&s->listing);
+    }
     /* A folder that is somewhere else at the end of an epoch is the same folder: its table's node
      * stands for both ends. */
-    err = n->ref.live ? list_live(s, n->ref.live, d) : 0;
-    err = err < 0 ? err : vref_current(s, &n->ref, apply_current, d);
+    err = list_current(s, &n->ref, d);
+    if (alone) {
+        rwlock_write_done(&s->listing);
+    }
     err = err < 0 ? err : apply_level(d, n->ref.node);
     err = err == 0 && view_moved_on(s, generation) ? -EAGAIN : err;
     view_leave(s);
@@ -496,7 +536,7 @@ static int fill_stream(struct snap *s, struct obj *dir, struct vstream *d) {
             err = list_snapshots(s, d);
             break;
         default:
-            err = list_tree(s, dir, d);
+            err = list_tree(s, dir, d, i >= TRIES_AT_ONCE);
             break;
         }
     }

@@ -19,17 +19,13 @@ void vref_release(struct snap *s, struct vref *ref) {
     ref->live = NULL;
 }
 
-struct calling {
-    int (*fn)(void *arg, const struct snap_node *node);
-    void *arg;
-};
-
-int vref_current(struct snap *s, const struct vref *ref,
-                 int (*fn)(void *, const struct snap_node *), void *arg) {
+/* Inside the gate: the table does not change to another one meanwhile. */
+static int current_held(struct snap *s, const struct vref *ref,
+                        int (*fn)(void *, const struct snap_node *), void *arg) {
     struct place p = {NULL};
     int err = 0;
 
-    if (s->epoch == 0) {
+    if (!s->table) {
         return -EAGAIN;
     }
     if (ref->live) {
@@ -41,15 +37,21 @@ int vref_current(struct snap *s, const struct vref *ref,
         return err;
     }
     pthread_mutex_lock(&s->mutex);
-    if (!s->table) {
-        err = -EAGAIN;
-    } else {
-        if (!ref->live) {
-            p.node = ref->current ? snap_node(s->table, ref->current) : NULL;
-        }
-        err = fn(arg, p.node);
+    if (!ref->live) {
+        p.node = ref->current ? snap_node(s->table, ref->current) : NULL;
     }
+    err = fn(arg, p.node);
     pthread_mutex_unlock(&s->mutex);
+    return err;
+}
+
+int vref_current(struct snap *s, const struct vref *ref,
+                 int (*fn)(void *, const struct snap_node *), void *arg) {
+    int err;
+
+    gate_enter(&s->gate);
+    err = current_held(s, ref, fn, arg);
+    gate_leave(&s->gate);
     return err;
 }
 
@@ -86,6 +88,9 @@ static int way_to(struct way *w, const struct snap_name *n) {
         if (!n || w->depth == TREE_DEPTH_MAX) {
             return -ENOENT;
         }
+        if (n->node->busy > 0) {
+            return -EAGAIN; /* it is just moving */
+        }
         err = add_step(w, n);
         w->kept = n->parent->id == SNAP_KEPT;
         if (n->parent->id <= SNAP_KEPT) {
@@ -107,8 +112,9 @@ struct looking {
     enum finding found;
     uint32_t id;
     uint8_t type;
-    struct way way; /* to the first of its names that leads anywhere */
-    unsigned nth;   /* which of its names */
+    uint32_t changes; /* of names in the folder, so far */
+    struct way way;   /* to the first of its names that leads anywhere */
+    unsigned nth;     /* which of its names */
     bool more;
 };
 
@@ -145,8 +151,10 @@ static int look_current(void *arg, const struct snap_node *dir) {
                     : find_in(l->s->table, dir, l->name,
                               dir->id <= SNAP_KEPT || dir->names[SNAP_LIVE], &n);
     l->more = false;
+    l->changes = dir ? dir->in_changes : 0;
     if (l->found != FOUND_NODE) {
-        return 0;
+        return l->found == FOUND_IMPLICIT && dir && is_moving_locked(l->s, dir, l->name) ? -EAGAIN
+                                                                                         : 0;
     }
     l->id = n->id;
     l->type = n->type;
@@ -236,6 +244,7 @@ static int current_child_once(struct snap *s, const struct vref *dir, const char
     } else if (err == 0 && (l.found == FOUND_NOTHING || !dir->live)) {
         err = -ENOENT;
     } else if (err == 0) {
+        uint32_t changes = l.changes;
         int again;
 
         err = s->next->ops->lookup(s->next, dir->live, name, &e);
@@ -243,7 +252,7 @@ static int current_child_once(struct snap *s, const struct vref *dir, const char
             *ret = (struct vref){.live = e.obj, .type = e.obj->type};
         }
         again = vref_current(s, dir, look_current, &l); /* was it touched meanwhile? */
-        again = again == 0 && l.found != FOUND_IMPLICIT ? -EAGAIN : again;
+        again = again == 0 && (l.found != FOUND_IMPLICIT || l.changes != changes) ? -EAGAIN : again;
         if (again < 0) {
             vref_release(s, ret);
             err = again;
@@ -262,8 +271,11 @@ static int current_child(struct snap *s, const struct vref *dir, const char *nam
             gate_open(&s->gate);
         }
         err = current_child_once(s, dir, name, ret);
+        if (err == -EAGAIN && s->broken) {
+            break; /* names that nobody told of lead nowhere */
+        }
     }
-    return err;
+    return err == -EAGAIN ? -EIO : err;
 }
 
 /* --- the index --- */

@@ -13,6 +13,7 @@ struct view {
     struct snap_table *index; /* what all epochs from its own to the last that is over know; NULL:
                                  its own is the current one */
     uint32_t upto;            /* the last epoch in it; 0: none */
+    bool ended; /* what comes after `upto` cannot be known: something is missing there */
     uint64_t generation, merges;
 };
 
@@ -33,6 +34,7 @@ enum vnode_kind {
 struct vnode {
     enum vnode_kind kind;
     struct view *view;
+    uint64_t number; /* st_ino, as it was found first */
     /* guarded by view_lock */
     uint64_t generation; /* for which `ref` was found */
     struct vref ref;

@@ -229,6 +229,7 @@ int store_format(const char *path, const struct super *super, bool adopt, struct
     err = make_folder(folder, STORE_OPEN_FOLDER);
     err = err < 0 ? err : make_folder(folder, STORE_LOST_FOLDER);
     err = err < 0 ? err : make_folder(folder, STORE_STAGE_FOLDER);
+    err = err < 0 ? err : make_folder(folder, STORE_SNAP_FOLDER);
     if (err == 0 && kept_aside(caps)) {
         err = side_format(folder, &(struct head){super->volume_id, super->store_id});
     }
@@ -315,6 +316,10 @@ static int open_parts(struct store *st, struct why *why) {
     st->folder = openat(st->root, STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (st->folder < 0) {
         return why_no_super(why, errno == ENOENT ? -HFE_NO_STORE : -errno, st->path);
+    }
+    if (mkdirat(st->folder, STORE_SNAP_FOLDER, 0700) < 0 && errno != EEXIST) {
+        return why_set(why, -errno, "%s/%s/%s cannot be made: %s", st->path, STORE_FOLDER,
+                       STORE_SNAP_FOLDER, error_words(-errno)); /* of an older version */
     }
     err = open_slots(st->folder, O_RDWR, st->slot_fd);
     if (err == 0) {

@@ -14,7 +14,10 @@
 
 #include "base/rwlock.h"
 
-enum { GATE_PATIENCE_MS = 50 };
+enum {
+    GATE_PATIENCE_MS = 50,
+    GATE_REST_MS = 20, /* between two tries */
+};
 
 struct gate {
     struct rwlock lock;

@@ -563,7 +563,7 @@ static void op_remount(void) {
     }
     unknow_dead();
     forget_all();
-    same("settle", snap_settle(snap_of(rig.top), NULL), 0);
+    same("settle", snap_settle(snap_of(rig.top), NULL, NULL), 0);
     if (clean) {
         same("stop", snap_stop(snap_of(rig.top)), 0);
     }
@@ -576,7 +576,7 @@ static void op_remount(void) {
  * more. What the tree is then, the model does not know; so it is emptied, and all begins anew: the
  * snapshots are what they were. */
 static void op_kill(void) {
-    same("settle", snap_settle(snap_of(rig.top), NULL), 0);
+    same("settle", snap_settle(snap_of(rig.top), NULL, NULL), 0);
     vol_fault_set(rig.gate,
                   &(struct fault_plan){.op = FAULT_CHANGES, .err = -EIO, .after = rnd(200)});
     dying = true;

@@ -131,10 +131,10 @@ void rig_up_lesser(struct rig *r, unsigned stores, uint32_t lacks) {
 void rig_snapshots(struct rig *r) {
     struct snap_config c = {.objs = r->objs, .volume = r->super.volume_id, .events = r->events};
     struct why why = {""};
-    int err = mirror_private_folder(mirror_of(r->vol), STORE_SNAP_FOLDER, &c.folder);
+    int err = vol_fault_new(r->vol, &r->gate);
 
     r->snapshots = true;
-    err = err < 0 ? err : vol_fault_new(r->vol, &r->gate);
+    c.folder = mirror_snapshots(mirror_of(r->vol));
     c.next = r->gate;
     err = err < 0 ? err : snap_new(&c, &why, &r->top);
     if (err < 0) {

@@ -1,0 +1,86 @@
+# Many writers, snapshots taken and destroyed in random order among them: each shows the same tree at any
+# time, and none breaks. SECONDS_=n for longer.
+. "$(dirname "$0")/lib.sh"
+volume
+cat >"$lab/writer" <<'P'
+import os, random, sys
+top, seed = sys.argv[1], int(sys.argv[2])
+random.seed(seed)
+os.makedirs(f"{top}/w{seed}", exist_ok=True)
+os.chdir(top)
+def name():
+    return random.choice([f"w{seed}/{random.randrange(30)}", f"shared/{random.randrange(20)}", f"w{seed}/d{random.randrange(4)}/{random.randrange(9)}"])
+def write(path):
+    with open(path, "r+b" if os.path.exists(path) else "wb") as f:
+        f.seek(random.randrange(60000))
+        f.write(os.urandom(random.randrange(20000)))
+        if random.randrange(9) == 0:
+            f.truncate(random.randrange(50000))
+def swap(a, b):
+    os.rename(a, a + ".tmp")
+    os.rename(a + ".tmp", b)
+ops = [lambda: write(name()), lambda: write(name()), lambda: os.rename(name(), name()), lambda: os.unlink(name()),
+       lambda: os.link(name(), name()), lambda: os.mkdir(f"w{seed}/d{random.randrange(4)}"), lambda: swap(name(), name()),
+       lambda: os.rename(f"w{seed}/d{random.randrange(4)}", f"w{seed}/d{random.randrange(4)}"),
+       lambda: os.rename(f"w{seed}/d{random.randrange(4)}", f"shared/d{random.randrange(4)}"),
+       lambda: os.chmod(name(), random.choice([0o600, 0o644])), lambda: os.rmdir(f"shared/d{random.randrange(4)}")]
+while not os.path.exists(sys.argv[3]):
+    try:
+        random.choice(ops)()
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, OSError) as e:
+        if isinstance(e, OSError) and e.errno not in (1, 2, 17, 18, 20, 21, 22, 39, 116):
+            raise
+P
+cat >"$lab/sum" <<'P'
+import hashlib, os, sys
+h = hashlib.sha1()
+os.chdir(sys.argv[1])
+for root, folders, files in os.walk("."):
+    folders.sort()
+    s = os.lstat(root)
+    h.update(f"{root} {s.st_mode:o} {s.st_mtime_ns}\n".encode())
+    for f in sorted(files):
+        p = os.path.join(root, f)
+        s = os.lstat(p)
+        with open(p, "rb") as file:
+            h.update(f"{p} {s.st_mode:o} {s.st_size} {s.st_mtime_ns} {s.st_nlink}\n".encode() + file.read())
+print(h.hexdigest())
+P
+mkdir "$mnt/shared"
+writers=()
+for i in 1 2 3 4; do
+    python3 "$lab/writer" "$mnt" $i "$lab/stop" &
+    writers+=($!)
+    pids+=($!)
+done
+RANDOM=7
+end=$((SECONDS + ${SECONDS_:-20}))
+declare -A sum
+n=0
+while [ $SECONDS -lt $end ]; do
+    s=s$((n++))
+    hf snapshot create crm@$s -q
+    sum[$s]=$(python3 "$lab/sum" "$mnt/.holdfast/snapshots/$s")
+    for s in "${!sum[@]}"; do
+        [ $((RANDOM % 4)) = 0 ] || continue
+        [ "$(python3 "$lab/sum" "$mnt/.holdfast/snapshots/$s")" = "${sum[$s]}" ] || die "snapshot $s changed"
+        if [ $((RANDOM % 2)) = 0 ]; then
+            hf snapshot destroy crm@$s --yes
+            unset "sum[$s]"
+        fi
+    done
+done
+touch "$lab/stop"
+for pid in "${writers[@]}"; do wait "$pid" || die "a writer failed"; done
+! hf snapshot list crm -H | grep BROKEN || die "broken"
+for s in "${!sum[@]}"; do
+    [ "$(python3 "$lab/sum" "$mnt/.holdfast/snapshots/$s")" = "${sum[$s]}" ] || die "snapshot $s changed at last"
+done
+[ $n -gt 5 ] || die "only $n snapshots"
+hf umount "$mnt"
+same
+hf mount crm "$mnt"
+for s in "${!sum[@]}"; do
+    [ "$(python3 "$lab/sum" "$mnt/.holdfast/snapshots/$s")" = "${sum[$s]}" ] || die "snapshot $s changed by a remount"
+done
+hf umount "$mnt"
