@@ -319,7 +319,9 @@ static int merge(struct snap *s, uint32_t i) {
     if (err == 0 && a.merged < m.from) { /* else it was done, and what followed failed */
         m.end = a.end;
         m.seq = a.seq;
+        rwlock_write(&s->merging);
         err = append(&m, a.table, b.table);
+        rwlock_write_done(&s->merging);
     }
     if (m.in.s) {
         log_close(&m.in);

@@ -39,6 +39,7 @@ static void init_locks(struct snap *s) {
     rwlock_init(&s->listing);
     rwlock_init(&s->admin);
     rwlock_init(&s->view_lock);
+    rwlock_init(&s->merging);
     rwlock_init(&s->log.io);
     rangelock_init(&s->ranges);
     pthread_mutex_init(&s->mutex, NULL);
@@ -155,6 +156,7 @@ void snap_free(struct snap *s) {
     rwlock_release(&s->listing);
     rwlock_release(&s->admin);
     rwlock_release(&s->view_lock);
+    rwlock_release(&s->merging);
     rwlock_release(&s->log.io);
     rangelock_release(&s->ranges);
     pthread_mutex_destroy(&s->mutex);

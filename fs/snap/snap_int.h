@@ -125,6 +125,7 @@ struct snap {
     struct obj_table *view_objs;
     struct view *views; /* guarded by view_lock */
     struct rwlock view_lock;
+    struct rwlock merging; /* a log that grows by a merge is not read meanwhile */
 };
 
 static inline bool snap_keeps(struct snap *s) {

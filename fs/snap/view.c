@@ -123,6 +123,7 @@ static int renew(struct snap *s, struct view *v, uint64_t generation) {
         v->upto = 0;
         v->ended = false;
     }
+    rwlock_read(&s->merging);
     for (unsigned i = 0; i < n && err == 0 && !v->ended; i++) {
         if (list[i] > v->upto) {
             err = add_epoch(s, v, list[i]);
@@ -130,6 +131,7 @@ static int renew(struct snap *s, struct view *v, uint64_t generation) {
             err = err == 1 ? 0 : err;
         }
     }
+    rwlock_read_done(&s->merging);
     free(list);
     if (err < 0) {
         snap_table_free(v->index);
