@@ -68,6 +68,26 @@ static void print_catchup(const json_t *s, const struct args *a) {
                  eta / 60 % 60, eta % 60);
 }
 
+static void show_snapshots(const json_t *st) {
+    const json_t *s = json_object_get(st, "snapshots");
+    long long made = number_of(s, "newest_time"), ago = (long long)clock_real_s() - made;
+    long long broken = number_of(s, "broken");
+
+    if (made > 0) {
+        (void)printf("last snapshot: %s@%s (%lld h %lld min ago)", text_of(st, "volume"),
+                     text_of(s, "newest"), ago / 3600, ago / 60 % 60);
+    } else {
+        (void)printf("snapshots: none");
+    }
+    if (broken > 0) {
+        (void)printf("; %lld BROKEN, see `holdfast snapshot list %s`", broken,
+                     text_of(st, "volume"));
+    }
+    (void)printf("%s\n", json_is_true(json_object_get(s, "scheduled"))
+                             ? ""
+                             : "; none are scheduled (holdfast-snapshot@.timer)");
+}
+
 static void print_status(const json_t *st, const struct args *a) {
     json_t *stores = json_object_get(st, "stores"), *s;
     char since[32];
@@ -91,6 +111,7 @@ static void print_status(const json_t *st, const struct args *a) {
     json_array_foreach(stores, i, s) {
         print_catchup(s, a);
     }
+    show_snapshots(st);
 }
 
 /* One volume; adds to `all` with --json. */

@@ -177,6 +177,16 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
     (void)json_object_set_new(reply, "action", json_string(action));
 }
 
+static json_t *snapshots_json(const struct ctl_volume *v) {
+    enum { SCHEDULE_S = 26 * 3600 }; /* one a day is a schedule, too */
+    struct snap_summary s;
+
+    snap_summary(v->snap, &s);
+    return json_pack("{s:i, s:i, s:s, s:I, s:b}", "count", (int)s.count, "broken", (int)s.broken,
+                     "newest", s.newest, "newest_time", (json_int_t)s.newest_s, "scheduled",
+                     s.scheduled_s + SCHEDULE_S > clock_real_s());
+}
+
 static json_t *verb_status(const struct ctl_volume *v, const json_t *request) {
     (void)request;
     struct mirror_status *s = malloc(sizeof(*s));
@@ -197,6 +207,7 @@ static json_t *verb_status(const struct ctl_volume *v, const json_t *request) {
                       (json_int_t)s->objects, "pid", (json_int_t)getpid(), "stores", stores,
                       "events", recent_events(v->events));
     (void)json_object_set_new(reply, "verify", verify_json(v));
+    (void)json_object_set_new(reply, "snapshots", snapshots_json(v));
     explain(v, s, reply);
     free(s);
     return reply;

@@ -520,6 +520,21 @@ static uint64_t used_bytes(struct snap *s, uint32_t epoch) {
     return bytes;
 }
 
+void snap_summary(struct snap *s, struct snap_summary *ret) {
+    *ret = (struct snap_summary){.count = 0};
+    pthread_mutex_lock(&s->mutex);
+    ret->count = s->entry_count;
+    for (uint32_t i = 0; i < s->entry_count; i++) {
+        const struct snap_entry *e = &s->entries[i];
+
+        ret->broken += (e->flags & SNAP_HARMED) != 0;
+        ret->newest_s = e->created_s;
+        ret->scheduled_s = e->flags & SNAP_AUTO ? e->created_s : ret->scheduled_s;
+        (void)snprintf(ret->newest, sizeof(ret->newest), "%s", e->name); /* fits */
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
 int snap_list(struct snap *s, struct snap_info **ret_list) {
     struct snap_info *list;
     uint32_t count;

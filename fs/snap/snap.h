@@ -70,5 +70,13 @@ struct snap_info {
     struct snap_entry entry;
     uint64_t used_bytes; /* that its epoch keeps; kept files by their size */
 };
+/* What `status` shows. Touches no store. */
+struct snap_summary {
+    uint32_t count, broken;
+    uint64_t newest_s,
+        scheduled_s; /* when the newest was made, and the newest by the schedule; 0 */
+    char newest[SNAPSHOT_NAME_BYTES];
+};
+void snap_summary(struct snap *snap, struct snap_summary *ret_summary);
 /* All snapshots, oldest first: *ret_list is the caller's to free. Their number, or -ENOMEM. */
 int snap_list(struct snap *snap, struct snap_info **ret_list) must_check;

@@ -3,7 +3,7 @@
 
     sudo tests/bench/snap.py [--prefix DIR] [--rounds N] [--files N]
 
-Two stores on XFS images in RAM; btrfs on an image in RAM. Times in ms or us, medians of the rounds. Shown,
+Needs rsync and btrfs-progs. Two stores on XFS images in RAM; btrfs on an image in RAM. Times in ms or us, medians of the rounds. Shown,
 never judged: figures on a busy machine scatter."""
 import argparse, os, random, shutil, statistics, subprocess, tempfile, time
 
