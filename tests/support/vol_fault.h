@@ -23,10 +23,10 @@ enum fault_op {
     FAULT_FALLOCATE,
     FAULT_READDIR,
     FAULT_STATFS,
-    FAULT_REMOVEXATTR,
-    FAULT_COPY,
     FAULT_ALL,     /* each of them */
     FAULT_CHANGES, /* each of those that change anything */
+    FAULT_REMOVEXATTR, /* behind those that the model picks from */
+    FAULT_COPY,
     FAULT_OPS,
 };
 
