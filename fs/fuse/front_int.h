@@ -8,7 +8,8 @@
 #include "fuse/front.h"
 
 enum {
-    CACHE_S = 86400 /* names and attributes in the kernel: nobody but us changes them */
+    CACHE_S = 86400, /* names and attributes in the kernel: nobody but us changes them */
+    FLEETING_S = 1,  /* names that may go without the kernel: of snapshots */
 };
 
 struct front {

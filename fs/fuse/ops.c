@@ -38,12 +38,18 @@ static double cache_s(const struct obj *obj) {
     return obj->flags & OBJ_FLEETING ? 0 : CACHE_S;
 }
 
-static struct fuse_entry_param entry_of(const struct front *f, const struct vol_entry *e) {
+/* For how long it may believe a name of a folder that it was told of. */
+static double entry_cache_s(const struct obj *dir) {
+    return dir->flags & OBJ_FLEETING ? FLEETING_S : CACHE_S;
+}
+
+static struct fuse_entry_param entry_of(const struct front *f, const struct obj *dir,
+                                        const struct vol_entry *e) {
     return (struct fuse_entry_param){
         .ino = e->obj == f->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)e->obj,
         .attr = e->attr,
         .attr_timeout = cache_s(e->obj),
-        .entry_timeout = cache_s(e->obj),
+        .entry_timeout = entry_cache_s(dir),
     };
 }
 
@@ -55,7 +61,7 @@ static int stale(int err) {
 }
 
 /* A reply that the kernel did not take leaves it without the object. */
-static void reply_entry(fuse_req_t req, int err, const struct vol_entry *e) {
+static void reply_entry(fuse_req_t req, int err, fuse_ino_t parent, const struct vol_entry *e) {
     struct front *f = front_of(req);
     struct fuse_entry_param p;
 
@@ -63,7 +69,7 @@ static void reply_entry(fuse_req_t req, int err, const struct vol_entry *e) {
         reply_err(req, err);
         return;
     }
-    p = entry_of(f, e);
+    p = entry_of(f, obj_of(f, parent), e);
     if (fuse_reply_entry(req, &p) == -ENOENT) {
         f->vol->ops->forget(f->vol, e->obj, 1);
     }
@@ -106,7 +112,7 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
             req, &(struct fuse_entry_param){.entry_timeout = cache_s(obj_of(f, parent))});
         return;
     }
-    reply_entry(req, err, &e);
+    reply_entry(req, err, parent, &e);
 }
 
 static void forget(struct front *f, fuse_ino_t ino, uint64_t nlookup) {
@@ -193,7 +199,7 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
     struct vol_entry e;
     int err = f->vol->ops->make(f->vol, obj_of(f, parent), name, &new, &e);
 
-    reply_entry(req, err, &e);
+    reply_entry(req, err, parent, &e);
 }
 
 static void on_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev) {
@@ -211,7 +217,7 @@ static void on_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
     struct vol_entry e;
     int err = f->vol->ops->link(f->vol, obj_of(f, ino), obj_of(f, parent), name, &e);
 
-    reply_entry(req, err, &e);
+    reply_entry(req, err, parent, &e);
 }
 
 static void on_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) {
@@ -289,7 +295,7 @@ static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
         return;
     }
     set_file_info(fi, h);
-    p = entry_of(f, &e);
+    p = entry_of(f, obj_of(f, parent), &e);
     if (fuse_reply_create(req, &p, fi) == -ENOENT) {
         (void)f->vol->ops->close(f->vol, e.obj, h); /* the opener was interrupted */
         f->vol->ops->forget(f->vol, e.obj, 1);
@@ -510,7 +516,7 @@ static void add_plus(struct front *f, struct listing *l, struct obj *dir, const 
     struct vol_entry e;
 
     if (!dots && f->vol->ops->lookup(f->vol, dir, name, &e) == 0) {
-        p = entry_of(f, &e);
+        p = entry_of(f, dir, &e);
     } /* else: gone meanwhile, or the kernel does not want it; the name alone will do */
     l->used += fuse_add_direntry_plus(l->req, l->buf + l->used, l->size - l->used, name, &p,
                                       (off_t)n->next);

@@ -193,7 +193,7 @@ static int attach(struct snap *s, struct obj *obj, enum vnode_kind kind, struct 
         n->ref = *ref;
         n->number = number_of(n);
     }
-    atomic_fetch_or(&obj->flags, OBJ_VIEW | (kind == VNODE_TREE ? 0 : OBJ_FLEETING));
+    atomic_fetch_or(&obj->flags, OBJ_VIEW | (kind == VNODE_LIST ? OBJ_FLEETING : 0));
     if (view) {
         atomic_fetch_add(&view->refs, 1);
     }
@@ -405,7 +405,6 @@ static int list_lookup(struct snap *s, struct obj *dir, const char *name,
     if (err == 0) {
         err = attach(s, ret_entry->obj, VNODE_TREE, v, &root, generation);
         ret_entry->attr.st_ino = vnode_of(ret_entry->obj)->number;
-        atomic_fetch_or(&ret_entry->obj->flags, OBJ_FLEETING); /* its name may go */
     }
     rwlock_write_done(&s->view_lock);
     return err;

@@ -37,7 +37,7 @@ struct obj_name {
 
 enum obj_flags {
     OBJ_VIEW = 128,     /* of a snapshot's view: another table's */
-    OBJ_FLEETING = 256, /* its names and attributes change without a change by the kernel */
+    OBJ_FLEETING = 256, /* a folder whose entries come and go without a change by the kernel */
     OBJ_KEPT = 512,     /* one of its names is among the kept files of snapshots */
     OBJ_STRANGE = 64,   /* its store came back from elsewhere: its inode there may be another's */
     OBJ_NO_PRIVS =

@@ -118,7 +118,6 @@ class Btrfs:
         run("btrfs", "subvolume", "delete", "-c", f"{lab}/btrfs/{name}")
 
     def restore(self, name):
-        shutil.rmtree(f"{self.folder}/0")
         run("cp", "-a", "--reflink=auto", f"{lab}/btrfs/{name}/0", f"{self.folder}/0")
 
     def down(self):
