@@ -70,6 +70,7 @@ int snap_new(const struct snap_config *c, struct why *why, struct vol **ret_vol)
         vol_free(&s->vol);
         return err;
     }
+    s->checked_end = s->log.end;
     *ret_vol = &s->vol;
     return 0;
 }
@@ -369,6 +370,19 @@ int snap_create(struct snap *s, const char *name, uint32_t flags, uint64_t *ret_
     return err;
 }
 
+/* Was anything kept since the last time? */
+static bool has_grown(struct snap *s) {
+    uint64_t end;
+    bool grown;
+
+    pthread_mutex_lock(&s->mutex);
+    end = s->log.end;
+    pthread_mutex_unlock(&s->mutex);
+    grown = end != s->checked_end;
+    s->checked_end = end;
+    return grown;
+}
+
 void snap_tick(struct snap *s) {
     int64_t now = clock_ms();
     int err;
@@ -384,7 +398,7 @@ void snap_tick(struct snap *s) {
     s->synced_ms = now;
     err = now - s->told_ms < TELL_MS ? log_sync(s) : tell_synced(s);
     s->told_ms = now - s->told_ms < TELL_MS ? s->told_ms : now;
-    if (err == 0 && check_room(s, NULL) < 0) {
+    if (err == 0 && has_grown(s) && check_room(s, NULL) < 0) {
         err = -ENOSPC;
     }
     if (err < 0) {

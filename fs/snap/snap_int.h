@@ -119,6 +119,7 @@ struct snap {
     uint32_t epoch_count;
     int64_t synced_ms; /* of the thread that ticks */
     int64_t told_ms;
+    uint64_t checked_end; /* of the log, when room was looked for */
     uint32_t synced_seq;
     bool reap_failed; /* of the one that reaps */
     /* views */

@@ -142,3 +142,20 @@ refused 1 'there is a snapshot' hf snapshot create crm@frozen --freeze "echo x >
 [ ! -e "$lab/frozen" ] || die "not thawed after a failure"
 hf umount "$mnt"
 same
+# Room that snapshots may not take; and what is kept on the disks before each change.
+hf mount crm "$mnt" -o suid,dev,snap-reserve=1T
+refused 1 'less than snap-reserve' hf snapshot create crm@late
+[ -e "$views/frozen/crm" ] || die "broken though nothing had to be kept"
+echo more >"$mnt/more"
+broken() { hf snapshot list crm -H | grep -q 'frozen.*BROKEN.*snap-reserve'; }
+wait_for broken
+[ "$(cat "$mnt/more")" = more ] || die "the change did not go on"
+[ -e "$views/frozen.broken/crm" ] || die "what it has is not there"
+hf umount "$mnt"
+hf mount crm "$mnt" -o suid,dev,snap-sync=strict
+hf snapshot create crm@strict -q
+echo less >"$mnt/more"
+rm "$mnt/crm/big"
+[ "$(cat "$views/strict/more")" = more ] && cmp "$views/strict/crm/big" "$lab/ref/crm/big" || die "strict"
+hf umount "$mnt"
+same
