@@ -529,7 +529,7 @@ static uint64_t used_bytes(struct snap *s, uint32_t epoch) {
     if (s->next->ops->lookup(s->next, s->folder, name, &e) < 0) {
         return 0;
     }
-    bytes = (uint64_t)e.attr.st_blocks * 512;
+    bytes = (uint64_t)e.attr.st_size; /* blocks would count the room that is made ahead, too */
     snap_forget(s, e.obj);
     return bytes;
 }
