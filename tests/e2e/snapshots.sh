@@ -12,7 +12,6 @@ crash() { # as kill -9 does, and mounted again
     pid=$(daemon_pid)
     kill -KILL "$pid"
     wait_for bash -c "! kill -0 $pid 2>/dev/null"
-    umount -l "$mnt"
     hf mount crm "$mnt" -o suid,dev
 }
 # A tree with everything in it.
