@@ -8,7 +8,7 @@
 #include "snap/view_int.h"
 
 enum {
-    TRIES = 50,        /* while the name is just moving */
+    TRIES = 10,        /* while the name is just moving */
     TRIES_AT_ONCE = 6, /* before it is waited for */
 };
 
@@ -275,7 +275,7 @@ static int current_child(struct snap *s, const struct vref *dir, const char *nam
             break; /* names that nobody told of lead nowhere */
         }
     }
-    return err == -EAGAIN ? -EIO : err;
+    return err == -EAGAIN && s->broken ? -EIO : err;
 }
 
 /* --- the index --- */
@@ -408,7 +408,9 @@ int vref_attr(struct snap *s, const struct vref *ref, struct stat *ret_attr) {
         }
         if (have == 0) {
             if (err < 0) {
-                return err == -ENOENT ? -EIO : err;
+                return err == -ENOENT && !s->broken ? -EAGAIN
+                       : err == -ENOENT             ? -EIO
+                                                    : err; /* it just moved */
             }
             *ret_attr = live;
         }
