@@ -25,17 +25,7 @@ int snap_break(struct snap *s, int err, const char *what) {
     r.name = reason;
     r.name_bytes = (uint8_t)(n < (int)sizeof(reason) ? n : (int)sizeof(reason) - 1);
     pthread_mutex_lock(&s->mutex);
-    for (uint32_t i = 0; i < s->entry_count; i++) {
-        struct snap_entry *e = &s->entries[i];
-
-        if (!(e->flags & SNAP_HARMED)) {
-            e->flags |= SNAP_HARMED;
-            (void)snprintf(e->reason, sizeof(e->reason), "%s", reason);
-        }
-    }
-    if (s->epoch_count > 0) {
-        s->epochs[s->epoch_count - 1].harmed = true;
-    }
+    (void)harm_entries_locked(s, UINT32_MAX, reason);
     told = log_tell_locked(s, &r, NULL);
     pthread_mutex_unlock(&s->mutex);
     told = told < 0 ? told : log_flush(s);

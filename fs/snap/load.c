@@ -416,10 +416,9 @@ static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
     return err;
 }
 
-void snap_harm(struct snap *s, uint32_t epoch, const char *reason) {
+bool harm_entries_locked(struct snap *s, uint32_t epoch, const char *reason) {
     bool news = false;
 
-    pthread_mutex_lock(&s->mutex);
     for (uint32_t i = 0; i < s->entry_count; i++) {
         struct snap_entry *e = &s->entries[i];
 
@@ -429,9 +428,14 @@ void snap_harm(struct snap *s, uint32_t epoch, const char *reason) {
             news = true;
         }
     }
-    for (uint32_t i = 0; i < s->epoch_count; i++) {
-        s->epochs[i].harmed = s->epochs[i].harmed || s->epochs[i].number == epoch;
-    }
+    return news;
+}
+
+void snap_harm(struct snap *s, uint32_t epoch, const char *reason) {
+    bool news;
+
+    pthread_mutex_lock(&s->mutex);
+    news = harm_entries_locked(s, epoch, reason);
     pthread_mutex_unlock(&s->mutex);
     if (news) {
         event_post(s->config.events, EVENT_ERROR,
@@ -689,7 +693,7 @@ int list_save(struct snap *s) {
     return err;
 }
 
-static struct epoch *find_epoch(struct snap *s, uint32_t number) {
+struct epoch *find_epoch(struct snap *s, uint32_t number) {
     for (uint32_t i = 0; i < s->epoch_count; i++) {
         if (s->epochs[i].number == number) {
             return &s->epochs[i];

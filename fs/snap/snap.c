@@ -204,15 +204,6 @@ static int bad_name(struct why *why, const char *name) {
                    name, SNAPSHOT_NAME_BYTES - 1);
 }
 
-static struct epoch *epoch_of(struct snap *s, uint32_t number) {
-    for (uint32_t i = 0; i < s->epoch_count; i++) {
-        if (s->epochs[i].number == number) {
-            return &s->epochs[i];
-        }
-    }
-    return NULL;
-}
-
 static int may_create(struct snap *s, const char *name, struct why *why) {
     if (!snap_name_ok(name) || strlen(name) + strlen(SNAP_BROKEN_TAIL) >= SNAPSHOT_NAME_BYTES) {
         return bad_name(why, name);
@@ -451,7 +442,7 @@ int snap_destroy(struct snap *s, const char *name, struct why *why) {
             pthread_mutex_unlock(&s->mutex);
             (void)why_set(why, err, "the list of snapshots cannot be written: %s",
                           error_words(err));
-        } else if ((epoch = epoch_of(s, gone.epoch))) {
+        } else if ((epoch = find_epoch(s, gone.epoch))) {
             epoch->named = false;
         }
         atomic_fetch_add(&s->generation, 1);

@@ -73,10 +73,8 @@ struct anchor {
 /* One log on the stores. */
 struct epoch {
     uint32_t number;
-    bool named;     /* a snapshot begins with it */
-    bool harmed;    /* something of it is missing */
-    bool stays;     /* it cannot be merged */
-    uint64_t bytes; /* of its log, when it was sealed */
+    bool named; /* a snapshot begins with it */
+    bool stays; /* it cannot be merged */
 };
 
 struct view;
@@ -205,6 +203,10 @@ struct loaded {
 int load_table(struct snap *s, uint32_t epoch, struct loaded *ret) must_check;
 /* All that is on the stores; what was under way is settled. */
 int load_all(struct snap *s, struct why *why) must_check;
+/* NULL if no log has this number. */
+struct epoch *find_epoch(struct snap *s, uint32_t number);
+/* Marks the snapshots up to this epoch's; false if they all were. Under s->mutex. */
+bool harm_entries_locked(struct snap *s, uint32_t epoch, const char *reason);
 /* The snapshots up to this epoch's are broken. */
 void snap_harm(struct snap *s, uint32_t epoch, const char *reason);
 /* Writes the list, durably. */

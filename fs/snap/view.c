@@ -246,11 +246,10 @@ void view_forget(struct snap *s, struct obj *obj, uint64_t nlookup) {
 
 /* --- finding out where an object is --- */
 
-/* Its names from the snapshot's folder down, the last one first; and that folder's vnode. */
+/* Its names from the snapshot's folder down, the last one first. */
 struct trail {
     struct obj_where *list;
     unsigned n, room;
-    struct vnode *top;
 };
 
 static void free_trail(struct snap *s, struct trail *t) {
@@ -269,7 +268,6 @@ static int trail_of(struct snap *s, struct obj *obj, struct trail *t) {
             return -ESTALE;
         }
         if (vnode_of(where.parent)->kind != VNODE_TREE) {
-            t->top = vnode_of(obj);
             obj_unpin(s->view_objs, where.parent);
             return 0;
         }
@@ -353,10 +351,9 @@ void view_leave(struct snap *s) {
 
 /* --- .holdfast, and snapshots --- */
 
-static void folder_attr(const struct snap *s, const struct obj *obj, struct stat *st) {
+static void folder_attr(const struct obj *obj, struct stat *st) {
     uint64_t now = clock_real_s();
 
-    (void)s;
     *st = (struct stat){.st_mode = S_IFDIR | 0755,
                         .st_nlink = 2,
                         .st_ino = UINT64_C(3) << 62 | obj->store_ino,
@@ -368,7 +365,7 @@ int view_top(struct snap *s, struct vol_entry *ret_entry) {
     struct obj *top = obj_root(s->view_objs);
 
     ret_entry->obj = top; /* of a table's root nobody counts the lookups */
-    folder_attr(s, top, &ret_entry->attr);
+    folder_attr(top, &ret_entry->attr);
     return 0;
 }
 
@@ -405,6 +402,8 @@ static int list_lookup(struct snap *s, struct obj *dir, const char *name,
     err = err < 0 ? err : obj_enter(s->view_objs, dir, name, 0, &st, true, &ret_entry->obj);
     if (err == 0) {
         err = attach(s, ret_entry->obj, VNODE_TREE, v, &root, generation);
+    }
+    if (err == 0) {
         ret_entry->attr.st_ino = vnode_of(ret_entry->obj)->number;
     }
     rwlock_write_done(&s->view_lock);
@@ -458,7 +457,7 @@ int view_lookup(struct snap *s, struct obj *dir, const char *name, struct vol_en
         err = obj_enter(s->view_objs, dir, name, 0, &(struct stat){.st_ino = 2, .st_mode = S_IFDIR},
                         true, &ret_entry->obj);
         if (err == 0) {
-            folder_attr(s, ret_entry->obj, &ret_entry->attr);
+            folder_attr(ret_entry->obj, &ret_entry->attr);
         }
         return err;
     case VNODE_LIST:
@@ -481,7 +480,7 @@ int view_getattr(struct snap *s, struct obj *obj, struct stat *ret_attr) {
     int err = -EAGAIN;
 
     if (vnode_of(obj)->kind != VNODE_TREE) {
-        folder_attr(s, obj, ret_attr);
+        folder_attr(obj, ret_attr);
         return 0;
     }
     for (int i = 0; i < 100 && err == -EAGAIN; i++) {
