@@ -45,31 +45,6 @@ static void unlist(struct mirror *m, struct mfile *f) {
     pthread_mutex_unlock(&m->files_lock);
 }
 
-/* A written file's object, pinned, that is not marked as equal any more; NULL: none left. */
-static struct obj *take_dirty(struct mirror *m) {
-    struct obj *obj = NULL;
-
-    pthread_mutex_lock(&m->files_lock);
-    for (struct mfile *f = m->files; f && !obj; f = f->next) {
-        if (f->obj && atomic_exchange(&f->times_dirty, false)) {
-            obj = f->obj;
-            obj_pin(m->objs, obj);
-        }
-    }
-    pthread_mutex_unlock(&m->files_lock);
-    return obj;
-}
-
-void mfiles_equal_times(struct mirror *m) {
-    struct obj *obj;
-
-    for (unsigned n = 0; n < DIRTY_DIRS_MAX && (obj = take_dirty(m));
-         n++) { /* writers may go on for ever */
-        times_now(m, obj, NULL);
-        obj_unpin(m->objs, obj);
-    }
-}
-
 void mfile_close_handles(struct mirror *m, struct mfile *f) {
     for (unsigned i = 0; i < m->count; i++) {
         struct vol_handle h = {atomic_load(&f->handle[i])};

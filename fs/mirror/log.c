@@ -561,19 +561,19 @@ int mirror_checkpoint(struct mirror *m) {
     struct touched touched = {.list = NULL};
     uint64_t position;
     unsigned joined;
-    int err;
+    int err, told;
 
     if (atomic_load(&m->unequal)) {
         return -EIO; /* what made it so must stay in the log */
     }
-    mfiles_equal_times(m);
     times_flush(m, true);
     err = cut_touched(m, &touched, &position, &joined);
     if (err < 0) {
         return err;
     }
-    times_tell(m); /* what waits since before the cut must not be forgotten with it */
+    told = times_tell(m); /* what waits since before the cut must not be forgotten with it */
     err = sync_all(m, &touched);
+    err = err < 0 ? err : told;
     if (err < 0 || joined != atomic_load(&m->joined)) {
         return err < 0 ? err : -EAGAIN; /* a store that joined meanwhile was not synced */
     }

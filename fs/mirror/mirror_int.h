@@ -113,6 +113,7 @@ struct mirror {
     struct obj *times_list[DIRTY_DIRS_MAX];
     unsigned times_count;
     int64_t times_since_ms;
+    struct times_work *times_works; /* taken from the list, or from an open file, and not done yet */
     /* guarded by linger_lock */
     pthread_mutex_t linger_lock;
     struct lingering {
@@ -326,7 +327,6 @@ void mfile_close_handles(struct mirror *m, struct mfile *f);
 /* On the list of open files, from its open to its close. */
 void mfile_list(struct mirror *m, struct mfile *f);
 /* Equal times for all that were written to. */
-void mfiles_equal_times(struct mirror *m);
 /* The name under which an open file without a name lives in .holdfast/open. */
 void parked_name(const struct obj *obj, char ret_name[NAME_BYTES]);
 /* Removes it there, if nobody has it open any more. Whoever parks a file calls this afterwards, and
@@ -366,9 +366,10 @@ int drop_privileges(struct mirror *m, struct obj *obj, const struct cred *cred) 
 void times_hold(struct mirror *m, const struct obj *obj, struct range_hold *hold);
 void times_later(struct mirror *m, struct obj *obj);
 void times_now(struct mirror *m, struct obj *obj, struct mfile *f);
+/* `all`: also of those that began to wait just now, and of open files. */
 void times_flush(struct mirror *m, bool all);
 /* Tells the journal, in a new epoch, whose times still wait to be made equal. */
-void times_tell(struct mirror *m);
+int times_tell(struct mirror *m) must_check;
 
 extern struct vol_ops mirror_ops;
 #define DECLARE_OP(ret, name, ...) ret mirror_##name(struct vol *v, __VA_ARGS__)

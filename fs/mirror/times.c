@@ -87,39 +87,84 @@ void times_later(struct mirror *m, struct obj *obj) {
     }
 }
 
-static struct obj *take_from_list(struct mirror *m, bool all) {
-    struct obj *obj = NULL;
+/* One whose times are just being made equal. A cut tells of it, too: should a store fail over it, what
+ * said that it changed may be behind that store already. */
+struct times_work {
+    struct times_work *next; /* guarded by times_lock */
+    struct obj *obj;         /* pinned; NULL: there was none */
+};
 
+static void begin_locked(struct mirror *m, struct times_work *w) {
+    w->next = m->times_works;
+    m->times_works = w;
+}
+
+static void take_from_list(struct mirror *m, bool all, struct times_work *w) {
     pthread_mutex_lock(&m->times_lock);
     if (m->times_count > 0 && (all || clock_ms() - m->times_since_ms >= DIR_TIMES_MS - TICK_MS)) {
-        obj = m->times_list[--m->times_count];
-        atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_TIMES_WAIT);
+        w->obj = m->times_list[--m->times_count];
+        atomic_fetch_and(&w->obj->flags, (uint16_t)~OBJ_TIMES_WAIT);
+        begin_locked(m, w);
     }
     pthread_mutex_unlock(&m->times_lock);
-    return obj;
+}
+
+/* A written file that is open. */
+static void take_from_files(struct mirror *m, struct times_work *w) {
+    pthread_mutex_lock(&m->files_lock);
+    for (struct mfile *f = m->files; f && !w->obj; f = f->next) {
+        if (f->obj && f->times_dirty) {
+            w->obj = f->obj;
+            obj_pin(m->objs, w->obj);
+            pthread_mutex_lock(&m->times_lock);
+            begin_locked(m, w);
+            pthread_mutex_unlock(&m->times_lock);
+            atomic_store(&f->times_dirty, false);
+        }
+    }
+    pthread_mutex_unlock(&m->files_lock);
+}
+
+/* False if nothing was taken. */
+static bool do_work(struct mirror *m, struct times_work *w) {
+    struct times_work **at = &m->times_works;
+
+    if (!w->obj) {
+        return false;
+    }
+    times_now(m, w->obj, NULL);
+    pthread_mutex_lock(&m->times_lock);
+    while (*at != w) {
+        at = &(*at)->next;
+    }
+    *at = w->next;
+    pthread_mutex_unlock(&m->times_lock);
+    obj_unpin(m->objs, w->obj);
+    return true;
 }
 
 void times_flush(struct mirror *m, bool all) {
-    struct obj *obj;
+    unsigned files = 0;
+    bool more;
 
-    while ((obj = take_from_list(m, all))) {
-        rwlock_read(&m->names);
-        equalize(m, obj, NULL);
-        rwlock_read_done(&m->names);
-        obj_unpin(m->objs, obj);
-    }
+    do { /* writers may go on for ever */
+        struct times_work w = {.obj = NULL};
+
+        if (all && files++ < DIRTY_DIRS_MAX) {
+            take_from_files(m, &w);
+        }
+        if (!w.obj) {
+            take_from_list(m, all, &w);
+        }
+        more = do_work(m, &w);
+    } while (more);
 }
 
-/* The objects whose times wait, pinned; how many. */
+/* The objects whose times wait, pinned; how many. The open files first: what is taken from them
+ * meanwhile is seen as work. */
 static unsigned waiting(struct mirror *m, struct obj **ret_list, unsigned max) {
     unsigned n = 0;
 
-    pthread_mutex_lock(&m->times_lock);
-    for (; n < m->times_count && n < max; n++) {
-        ret_list[n] = m->times_list[n];
-        obj_pin(m->objs, ret_list[n]);
-    }
-    pthread_mutex_unlock(&m->times_lock);
     pthread_mutex_lock(&m->files_lock);
     for (const struct mfile *f = m->files; f && n < max; f = f->next) {
         if (f->times_dirty) {
@@ -128,11 +173,21 @@ static unsigned waiting(struct mirror *m, struct obj **ret_list, unsigned max) {
         }
     }
     pthread_mutex_unlock(&m->files_lock);
+    pthread_mutex_lock(&m->times_lock);
+    for (const struct times_work *w = m->times_works; w && n < max; w = w->next) {
+        ret_list[n] = w->obj;
+        obj_pin(m->objs, ret_list[n++]);
+    }
+    for (unsigned i = 0; i < m->times_count && n < max; i++) {
+        ret_list[n] = m->times_list[i];
+        obj_pin(m->objs, ret_list[n++]);
+    }
+    pthread_mutex_unlock(&m->times_lock);
     return n;
 }
 
-void times_tell(struct mirror *m) {
-    enum { MAX = 2 * DIRTY_DIRS_MAX };
+int times_tell(struct mirror *m) {
+    enum { MAX = 8 * DIRTY_DIRS_MAX }; /* more than a process has open files */
     struct obj **list = calloc(MAX, sizeof(struct obj *));
     unsigned n = list ? waiting(m, list, MAX) : 0;
 
@@ -143,4 +198,5 @@ void times_tell(struct mirror *m) {
         obj_unpin(m->objs, list[i]);
     }
     free(list);
+    return list && n < MAX ? 0 : -ENOMEM;
 }

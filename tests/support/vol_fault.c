@@ -47,7 +47,9 @@ static int due(struct vol *v, enum fault_op op) {
     if (call < f->plan.after || (f->plan.times > 0 && call >= f->plan.after + f->plan.times)) {
         return 0;
     }
-    f->hits++;
+    if (f->hits++ == 0 && f->plan.at) {
+        f->plan.at();
+    }
     return f->plan.err;
 }
 

@@ -23,8 +23,8 @@ enum fault_op {
     FAULT_FALLOCATE,
     FAULT_READDIR,
     FAULT_STATFS,
-    FAULT_ALL,     /* each of them */
-    FAULT_CHANGES, /* each of those that change anything */
+    FAULT_ALL,         /* each of them */
+    FAULT_CHANGES,     /* each of those that change anything */
     FAULT_REMOVEXATTR, /* behind those that the model picks from */
     FAULT_COPY,
     FAULT_OPS,
@@ -32,10 +32,11 @@ enum fault_op {
 
 struct fault_plan {
     enum fault_op op;
-    int err;         /* negative; 0: no fault */
-    unsigned after;  /* so many calls of this operation go well first */
-    unsigned times;  /* then so many fail; 0: all from then on */
-    size_t short_by; /* FAULT_WRITE with err 0: so many bytes fewer are taken */
+    int err;          /* negative; 0: no fault */
+    unsigned after;   /* so many calls of this operation go well first */
+    unsigned times;   /* then so many fail; 0: all from then on */
+    size_t short_by;  /* FAULT_WRITE with err 0: so many bytes fewer are taken */
+    void (*at)(void); /* is called once, before the first one fails */
 };
 
 /* Takes over `below`. */

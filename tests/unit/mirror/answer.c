@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "rig.h"
+#include "store/segment.h"
 
 static struct rig rig;
 
@@ -437,4 +438,36 @@ Test(mirror, a_store_without_room_to_park_a_file_still_lets_it_go) {
     cr_assert_eq(OP(close, f, h), 0);
     cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
     cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+static void checkpoint(void) {
+    cr_assert_eq(mirror_checkpoint(mirror_of(rig.vol)), 0);
+}
+
+static int count_attr(void *arg, const struct journal_frame *f) {
+    unsigned *n = arg;
+
+    *n += f->kind == JOURNAL_ATTR;
+    return 0;
+}
+
+/* A folder's times are just being set on a store when a checkpoint comes by, and then the store fails:
+ * its catch-up must know of that folder. */
+Test(mirror, times_that_are_being_made_equal_at_a_checkpoint_are_told_behind_it) {
+    struct super_member left;
+    unsigned told = 0;
+
+    checkpoint();
+    (void)rig_mkdir(&rig, rig.root, "d");
+    vol_fault_set(
+        rig.fault[1],
+        &(struct fault_plan){.op = FAULT_SETATTR, .err = -EIO, .times = 1, .at = checkpoint});
+    cr_assert_eq(mirror_checkpoint(mirror_of(rig.vol)), 0);
+    left = rig_super(&rig, 0).member[1];
+    cr_assert_eq(left.state, MEMBER_FAULTED);
+    cr_assert_gt(left.position, 0);
+    cr_assert_eq(store_log_read(rig_store(&rig, 0), left.position,
+                                mirror_log_flush(mirror_of(rig.vol)), count_attr, &told),
+                 0);
+    cr_assert_eq(told, 1, "%u", told);
 }
