@@ -95,8 +95,9 @@ static bool skipped(bool top, const char *folder, const char *name) {
 
 /* Our own folder, and snap in it: never compared, moved or removed; only looked into. */
 static bool is_ours(const struct walk *w, const char *name) {
-    return w->top && ((!*w->folder && strcmp(name, STORE_FOLDER) == 0) ||
-                      (strcmp(w->folder, STORE_FOLDER) == 0 && strcmp(name, STORE_SNAP_FOLDER) == 0));
+    return w->top &&
+           ((!*w->folder && strcmp(name, STORE_FOLDER) == 0) ||
+            (strcmp(w->folder, STORE_FOLDER) == 0 && strcmp(name, STORE_SNAP_FOLDER) == 0));
 }
 
 /* Takes dir/name away: removed, or kept aside under its path. */
@@ -335,9 +336,8 @@ static int visit_folder(struct walk *w, const char *path) {
     err = each_name(w, to, remove_extra, from, to);
     err = err < 0 ? err : each_name(w, from, visit, from, to);
     w->name[0] = '\0';
-    if (err < 0 ||
-        (w->top && (strcmp(path, STORE_FOLDER) == 0 ||
-                    strcmp(path, STORE_FOLDER "/" STORE_SNAP_FOLDER) == 0))) {
+    if (err < 0 || (w->top && (strcmp(path, STORE_FOLDER) == 0 ||
+                               strcmp(path, STORE_FOLDER "/" STORE_SNAP_FOLDER) == 0))) {
         return err; /* our folders themselves are each store's own */
     }
     w->stat->objects_compared++;

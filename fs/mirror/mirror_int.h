@@ -113,7 +113,8 @@ struct mirror {
     struct obj *times_list[DIRTY_DIRS_MAX];
     unsigned times_count;
     int64_t times_since_ms;
-    struct times_work *times_works; /* taken from the list, or from an open file, and not done yet */
+    struct times_work
+        *times_works; /* taken from the list, or from an open file, and not done yet */
     /* guarded by linger_lock */
     pthread_mutex_t linger_lock;
     struct lingering {

@@ -604,7 +604,7 @@ static int find_kept(struct snap *s) {
         if (err == -ENOENT) {
             err = 0; /* it went meanwhile */
         } else {
-            err = err < 0 ? err : anchor_add(s, e.obj, f.anchors[i]);
+            err = err < 0 ? err : anchor_add(s, e.obj);
         }
     }
     free(f.anchors);

@@ -63,7 +63,7 @@ static struct snap_name *live_name(struct snap *s, const struct end *e) {
 
 /* The folder has a node, and is kept as it was if it is old. */
 static int keep_folder(struct snap *s, struct end *e) {
-    int err = keep_attr(s, e->dir, &e->folder.node);
+    int err = keep_attr(s, e->dir, &e->folder);
 
     return err == 0 && !e->folder.node ? -ENOENT : err;
 }
@@ -76,10 +76,11 @@ static int keep_object(struct snap *s, struct end *e) {
     if (err == 0 && p.made) { /* of what was made since, each name stands for itself */
         return keep_made_name(s, e->folder.node, e->name, e->obj->type, &e->node);
     }
-    err = err < 0 ? err : keep_attr(s, e->obj, &e->node);
-    if (err == 0 && !e->node) {
+    err = err < 0 ? err : keep_attr(s, e->obj, &p);
+    if (err == 0 && !p.node) {
         err = -ENOENT;
     }
+    e->node = p.node;
     return err < 0 ? err : keep_name(s, e->folder.node, e->name, e->node);
 }
 
@@ -218,7 +219,9 @@ static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct de
     }
     err = err < 0 ? err : place_of(s, e->dir, &e->folder);
     err = err < 0 ? err : keep_folder(s, e);
-    err = err < 0 ? err : keep_attr(s, obj, &e->node);
+    err = err < 0 ? err : keep_attr(s, obj, &p);
+    e->node = p.node;
+    err = err < 0 ? err : anchor(s, obj, e->node); /* before it has several names */
     if (err == 0 && live_name(s, e)) {
         return false;
     }
@@ -257,7 +260,7 @@ int snap_op_link(struct vol *v, struct obj *obj, struct obj *dir, const char *na
     }
     gate_leave(&s->gate);
     if (err == 0) {
-        snap_present(ret_entry->obj, &ret_entry->attr);
+        snap_present(s, ret_entry->obj, &ret_entry->attr);
     }
     return err;
 }
@@ -415,12 +418,9 @@ static void unlink_kept(struct moving *m) {
     int err = deed_begin(s, &d);
 
     if (err == 0) {
-        err = s->next->ops->unlink(s->next, s->kept, m->kept);
+        err = keep_unlink(s, m->to.obj, m->kept);
         deed_end(s, &d, err);
-    }
-    if (err == 0) {
-        atomic_fetch_and(&m->to.obj->flags, (uint16_t)~OBJ_KEPT);
-    } /* else: it is seen to have one link more than it has, as long as the snapshot is there */
+    } /* where it fails, the name stays as long as the snapshot */
 }
 
 static int begin_move(struct moving *m, struct deed *d) {

@@ -41,7 +41,6 @@ static bool is_kept(struct snap *s, struct obj *obj, uint64_t from, uint64_t to)
 
 /* Before the object changes: its attributes, and the bytes in [from, to). Inside the gate. */
 static void keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
-    struct snap_node *node = NULL;
     struct place p;
     int err;
 
@@ -51,11 +50,11 @@ static void keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
     rwlock_read(&s->names);
     err = place_of(s, obj, &p);
     if (err == 0 && !p.made) {
-        err = keep_attr(s, obj, &node);
+        err = keep_attr(s, obj, &p);
     }
     rwlock_read_done(&s->names);
-    if (err == 0 && node && !node->made && from < to) {
-        err = keep_bytes(s, obj, node, from, to); /* this may take long: names may change */
+    if (err == 0 && p.node && !p.made && from < to) {
+        err = keep_bytes(s, obj, p.node, from, to); /* this may take long: names may change */
     }
     err = err < 0 ? err : log_flush(s);
     if (err < 0) {
@@ -77,7 +76,7 @@ static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
     err = s->next->ops->setattr(s->next, obj, h, attr, ret_attr);
     gate_leave(&s->gate);
     if (err == 0) {
-        snap_present(obj, ret_attr);
+        snap_present(s, obj, ret_attr);
     }
     return err;
 }
@@ -229,7 +228,7 @@ static int op_lookup(struct vol *v, struct obj *dir, const char *name,
     }
     err = s->next->ops->lookup(s->next, dir, name, ret_entry);
     if (err == 0) {
-        snap_present(ret_entry->obj, &ret_entry->attr);
+        snap_present(s, ret_entry->obj, &ret_entry->attr);
     }
     return err;
 }
@@ -246,16 +245,8 @@ static void op_forget(struct vol *v, struct obj *obj, uint64_t nlookup) {
 
 static int op_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
     struct snap *s = snap_of(v);
-    int err;
 
-    if (of_view(obj)) {
-        return view_getattr(s, obj, ret_attr);
-    }
-    err = s->next->ops->getattr(s->next, obj, h, ret_attr);
-    if (err == 0) {
-        snap_present(obj, ret_attr);
-    }
-    return err;
+    return of_view(obj) ? view_getattr(s, obj, ret_attr) : snap_getattr(s, obj, h, ret_attr);
 }
 
 static ssize_t op_readlink(struct vol *v, struct obj *obj, char *buf, size_t size) {

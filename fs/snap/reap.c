@@ -34,29 +34,43 @@ static void add_number(void *arg, uint64_t number) {
     n->list[n->n++] = number;
 }
 
-/* Of a kept file only its number is known: it has one of two names. */
-static int unlink_kept(struct snap *s, uint64_t number) {
+/* The name of a file that has others, too. The current epoch may know the file by it: then it stays,
+ * and goes with that epoch. */
+static int unlink_anchor(struct snap *s, uint64_t number) {
     char name[NAME_BYTES];
     struct vol_entry e;
+    bool needed;
     int err;
 
-    snap_kept_name(number, name);
-    err = s->next->ops->unlink(s->next, s->kept, name);
-    if (err != -ENOENT) {
-        return err;
-    }
     snap_anchor_name(number, name);
     err = s->next->ops->lookup(s->next, s->kept, name, &e);
     if (err < 0) {
         return err == -ENOENT ? 0 : err;
     }
-    err = s->next->ops->unlink(s->next, s->kept, name);
-    if (err == 0) {
-        atomic_fetch_and(&e.obj->flags, (uint16_t)~OBJ_KEPT);
-        anchor_drop(s, e.obj);
+    rwlock_write(&s->names); /* nothing becomes known by that name meanwhile */
+    pthread_mutex_lock(&s->mutex);
+    needed = s->table &&
+             snap_name(s->table, SNAP_OLD, snap_node(s->table, SNAP_KEPT), name, strlen(name));
+    pthread_mutex_unlock(&s->mutex);
+    if (!needed) {
+        err = keep_unlink(s, e.obj, name);
+        if (err == 0) {
+            anchor_drop(s, e.obj);
+        }
     }
+    rwlock_write_done(&s->names);
     snap_forget(s, e.obj);
     return err;
+}
+
+/* Of a kept file only its number is known: it has one of two names. */
+static int unlink_kept(struct snap *s, uint64_t number) {
+    char name[NAME_BYTES];
+    int err;
+
+    snap_kept_name(number, name);
+    err = s->next->ops->unlink(s->next, s->kept, name);
+    return err == -ENOENT ? unlink_anchor(s, number) : err;
 }
 
 static int unlink_all(struct snap *s, const struct numbers *n) {
@@ -111,7 +125,7 @@ static int note_kept(void *arg, struct snap_node *n) {
 }
 
 /* A file that has names of users, too, is found by its kept name in later epochs. */
-static int spare(struct numbers *n, const struct snap_table *later) {
+static void spare(struct numbers *n, const struct snap_table *later) {
     const struct snap_node *kept = snap_node(later, SNAP_KEPT);
     size_t left = 0;
 
@@ -124,7 +138,6 @@ static int spare(struct numbers *n, const struct snap_table *later) {
         }
     }
     n->n = left;
-    return 0;
 }
 
 static bool any_anchor(struct snap *s) {
@@ -136,7 +149,8 @@ static bool any_anchor(struct snap *s) {
     return any;
 }
 
-/* `later`: the index of the first epoch that is later. */
+/* `later`: the index of the first epoch that is later. The current one is asked at the very moment
+ * (unlink_anchor()). */
 static int spare_needed(struct snap *s, struct numbers *n, uint32_t later) {
     int err = 0;
 
@@ -144,14 +158,11 @@ static int spare_needed(struct snap *s, struct numbers *n, uint32_t later) {
         struct loaded l;
 
         if (s->epochs[i].number == s->epoch) {
-            pthread_mutex_lock(&s->mutex);
-            err = spare(n, s->table);
-            pthread_mutex_unlock(&s->mutex);
             break;
         }
         err = load_table(s, s->epochs[i].number, &l);
         if (err == 0) {
-            err = spare(n, l.table);
+            spare(n, l.table);
             snap_table_free(l.table);
         }
     }

@@ -40,6 +40,7 @@ static void init_locks(struct snap *s) {
     rwlock_init(&s->admin);
     rwlock_init(&s->view_lock);
     rwlock_init(&s->merging);
+    rwlock_init(&s->anchoring);
     rwlock_init(&s->log.io);
     rangelock_init(&s->ranges);
     pthread_mutex_init(&s->mutex, NULL);
@@ -158,6 +159,7 @@ void snap_free(struct snap *s) {
     rwlock_release(&s->admin);
     rwlock_release(&s->view_lock);
     rwlock_release(&s->merging);
+    rwlock_release(&s->anchoring);
     rwlock_release(&s->log.io);
     rangelock_release(&s->ranges);
     pthread_mutex_destroy(&s->mutex);

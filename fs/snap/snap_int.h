@@ -66,7 +66,6 @@ struct log_rest {
  * that its other names are found to be the same file, also after a failover. */
 struct anchor {
     struct obj *obj; /* key; counted */
-    uint64_t kept;   /* its name there */
     UT_hash_handle hh;
 };
 
@@ -91,6 +90,7 @@ struct snap {
     struct rwlock names; /* moving or removing folders: alone */
     struct rwlock
         listing; /* changes of names are readers; a folder that never stands still is listed alone */
+    struct rwlock anchoring; /* giving a file its name among the kept files: alone */
     struct rangelock ranges; /* names and bytes of live objects, while they are kept and changed */
     struct snap_log log;
     struct rwlock admin; /* creating, destroying, reaping: one at a time */
@@ -122,7 +122,8 @@ struct snap {
     bool reap_failed; /* of the one that reaps */
     /* views */
     struct obj_table *view_objs;
-    struct view *views; /* guarded by view_lock */
+    struct view *views;            /* guarded by view_lock */
+    _Atomic uint64_t view_numbers; /* of objects that are no more */
     struct rwlock view_lock;
     struct rwlock merging; /* a log that grows by a merge is not read meanwhile */
 };
@@ -218,38 +219,45 @@ void snap_free(struct snap *s);
 /* No snapshot is left: nothing needs to be kept. -ETIMEDOUT. */
 int snap_keep_nothing(struct snap *s) must_check;
 
-/* --- keep.c --- */
+/* --- place.c --- */
 
 /* Where a live object stands in the current epoch. */
 struct place {
     struct snap_node *node; /* NULL: nothing is known of it */
-    bool made;              /* since the cut */
+    bool made;              /* since the cut; then the node may go with its last name */
     bool moving;            /* a change of its name is under way: to be asked again */
 };
 /* Under `names` and the gate. */
 int place_of(struct snap *s, struct obj *obj, struct place *ret_place) must_check;
-/* Its node, made if need be, also for what was made since. */
-int keep_node(struct snap *s, struct obj *obj, struct snap_node **ret_node) must_check;
-/* The same, and its attributes are kept if it is old. */
-int keep_attr(struct snap *s, struct obj *obj, struct snap_node **ret_node) must_check;
-/* The bytes in [from, to) that it had at the cut are kept. */
-int keep_bytes(struct snap *s, struct obj *obj, struct snap_node *node, uint64_t from,
-               uint64_t to) must_check;
+/* The same, and its node is made if need be, also for what was made since. */
+int keep_node(struct snap *s, struct obj *obj, struct place *ret_place) must_check;
 /* The node has this name, as the table may not know yet. */
 int keep_name(struct snap *s, struct snap_node *folder, const char *name,
               struct snap_node *node) must_check;
-
 /* The node of a name of something that was made since. */
 int keep_made_name(struct snap *s, struct snap_node *folder, const char *name, uint8_t type,
                    struct snap_node **ret_node) must_check;
+/* Was something of that name (NULL: of any) told to go, or to move, and is it being done? Then the
+ * live tree and the table speak of different moments. Under mutex. */
+bool is_moving_locked(const struct snap *s, const struct snap_node *folder, const char *name);
 
-/* Gives a file one more name, among the kept files. */
-int keep_link(struct snap *s, struct obj *obj, struct snap_node *node, const char *name) must_check;
-/* Takes over one count of the object, also on failure. */
-int anchor_add(struct snap *s, struct obj *obj, uint64_t kept) must_check;
-void anchor_drop(struct snap *s, const struct obj *obj);
-/* The name among the kept files by which a file with several names is known. */
-bool find_anchor(struct snap *s, const struct obj *obj, char ret_name[NAME_BYTES]);
+/* --- keep.c --- */
+
+/* An object's attributes, in `ranges`: behind its bytes, before its names. */
+#define ATTR_FROM ((uint64_t)INT64_MAX)
+#define ATTR_TO   (ATTR_FROM + 1)
+/* As keep_node(), and its attributes are kept if it is old. */
+int keep_attr(struct snap *s, struct obj *obj, struct place *ret_place) must_check;
+/* The bytes in [from, to) that it had at the cut are kept. */
+int keep_bytes(struct snap *s, struct obj *obj, struct snap_node *node, uint64_t from,
+               uint64_t to) must_check;
+/* What had to be kept could not be: the epoch's snapshot, and all before it, are broken. Returns
+ * err. */
+int snap_break(struct snap *s, int err, const char *what);
+/* The same, not inside the gate. */
+void snap_break_alone(struct snap *s, int err, const char *what);
+
+/* --- deeds.c --- */
 
 /* A change of names: told, done, and then told how it went. */
 struct deed {
@@ -262,18 +270,25 @@ struct deed {
 int deed_begin(struct snap *s, struct deed *deed) must_check;
 void deed_end(struct snap *s, struct deed *deed, int err);
 
-/* Was something of that name (NULL: of any) told to go, or to move, and is it being done? Then the
- * live tree and the table speak of different moments. Under mutex. */
-bool is_moving_locked(const struct snap *s, const struct snap_node *folder, const char *name);
-
-/* What had to be kept could not be: the epoch's snapshot, and all before it, are broken. Returns
- * err. */
-int snap_break(struct snap *s, int err, const char *what);
-/* The same, not inside the gate. */
-void snap_break_alone(struct snap *s, int err, const char *what);
-/* As the caller's own link count should show. */
-void snap_present(const struct obj *obj, struct stat *attr);
 uint64_t snap_new_kept(struct snap *s);
+/* Gives a file one more name, among the kept files. */
+int keep_link(struct snap *s, struct obj *obj, struct snap_node *node, const char *name) must_check;
+int keep_unlink(struct snap *s, struct obj *obj, const char *name) must_check;
+/* As below, but for links of our own: those are not counted. */
+int snap_getattr(struct snap *s, struct obj *obj, struct vol_handle h,
+                 struct stat *ret_attr) must_check;
+void snap_present(struct snap *s, struct obj *obj, struct stat *attr);
+
+/* Gives a file that has several names, or is about to, one more among the kept files, by which it is
+ * found whichever of the others is known, and whatever becomes of them; once. `node`: of the file, NULL
+ * as long as it has none. */
+int anchor(struct snap *s, struct obj *obj, struct snap_node *node) must_check;
+/* A file that lost the name by which it was known while it was open may have others: then it is
+ * anchored. */
+int anchor_parked(struct snap *s, struct obj *obj) must_check;
+/* The anchor was made. Takes over one count of the object, also on failure. */
+int anchor_add(struct snap *s, struct obj *obj) must_check;
+void anchor_drop(struct snap *s, const struct obj *obj);
 
 /* --- names.c --- */
 

@@ -8,10 +8,7 @@
 #include "base/clock.h"
 #include "snap/view_int.h"
 
-enum {
-    INDEXES_MAX = 4,  /* of snapshots that nobody looks at just now */
-    NUMBER_BITS = 44, /* of an object; the snapshot's epoch lies above */
-};
+enum { INDEXES_MAX = 4 /* of snapshots that nobody looks at just now */ };
 
 /* --- views --- */
 
@@ -148,13 +145,22 @@ static int renew(struct snap *s, struct view *v, uint64_t generation) {
 
 /* --- objects --- */
 
-static uint64_t number_of(const struct vnode *n) {
-    uint64_t low = n->ref.live   ? obj_number(n->ref.live)
-                   : n->ref.node ? UINT64_C(1) << 43 | n->ref.node->id
-                                 : UINT64_C(1) << 42 | n->ref.current;
+/* What is shown as st_ino. `key`: of the object in the table of views. */
+static uint64_t number_of(const struct vnode *n, uint64_t key) {
+    const struct obj *live = n->ref.live;
+    uint64_t ino = live ? live->store_ino : 0;
 
-    return UINT64_C(1) << 63 | ((uint64_t)n->view->epoch & 0x7FFFF) << NUMBER_BITS |
-           (low & ((UINT64_C(1) << NUMBER_BITS) - 1));
+    return live ? view_number(n->view->epoch,
+                              (uint64_t)live->from << STORE_SHIFT |
+                                  ((ino ^ ino >> STORE_SHIFT) & ((UINT64_C(1) << STORE_SHIFT) - 1)))
+                : key;
+}
+
+/* By which the table of views knows it: all names of a file that is there lead to one object. */
+static uint64_t key_of(struct snap *s, const struct view *view, const struct vref *ref) {
+    return view_number(view->epoch, ref->live ? ref->live->id
+                                              : UINT64_C(1) << GONE_SHIFT |
+                                                    atomic_fetch_add(&s->view_numbers, 1));
 }
 
 static void on_free(void *arg, struct obj *obj) {
@@ -166,15 +172,6 @@ static void on_free(void *arg, struct obj *obj) {
         atomic_fetch_sub(&n->view->refs, 1);
     }
     free(n);
-}
-
-/* What tells it from all others of all views, for the table of their objects. */
-static uint64_t key_of(const struct vnode *n) {
-    uint64_t low = n->ref.live   ? n->ref.live->id
-                   : n->ref.node ? UINT64_C(1) << 43 | n->ref.node->id
-                                 : UINT64_C(1) << 42 | n->ref.current;
-
-    return UINT64_C(1) << 63 | ((uint64_t)n->view->epoch & 0x7FFFF) << NUMBER_BITS | low;
 }
 
 /* Gives the object what it is, unless it has that. Takes over `ref`. */
@@ -192,7 +189,7 @@ static int attach(struct snap *s, struct obj *obj, enum vnode_kind kind, struct 
     *n = (struct vnode){.kind = kind, .view = view, .generation = generation};
     if (ref) {
         n->ref = *ref;
-        n->number = number_of(n);
+        n->number = number_of(n, obj->store_ino);
     }
     atomic_fetch_or(&obj->flags, OBJ_VIEW | (kind == VNODE_LIST ? OBJ_FLEETING : 0));
     if (view) {
@@ -398,7 +395,7 @@ static int list_lookup(struct snap *s, struct obj *dir, const char *name,
         err = err < 0 ? err : vref_root(s, v, &root);
         err = err < 0 ? err : vref_attr(s, &root, &ret_entry->attr);
     }
-    st.st_ino = UINT64_C(1) << 63 | (uint64_t)epoch << NUMBER_BITS;
+    st.st_ino = view_number(epoch, 0);
     err = err < 0 ? err : obj_enter(s->view_objs, dir, name, 0, &st, true, &ret_entry->obj);
     if (err == 0) {
         err = attach(s, ret_entry->obj, VNODE_TREE, v, &root, generation);
@@ -414,28 +411,28 @@ static int list_lookup(struct snap *s, struct obj *dir, const char *name,
 
 static int tree_lookup(struct snap *s, struct obj *dir, const char *name,
                        struct vol_entry *ret_entry) {
-    struct vnode *d, found = {.kind = VNODE_TREE};
+    struct vref found = {.node = NULL};
     uint64_t generation;
+    struct vnode *d;
     struct stat key;
     int err = view_enter(s, dir, &d, &generation);
 
     if (err < 0) {
         return err;
     }
-    err = vref_child(s, d->view, &d->ref, name, &found.ref);
+    err = vref_child(s, d->view, &d->ref, name, &found);
     if (err == 0) {
-        found.view = d->view;
-        err = vref_attr(s, &found.ref, &ret_entry->attr);
+        err = vref_attr(s, &found, &ret_entry->attr);
         if (err == 0 && view_moved_on(s, generation)) {
             err = -EAGAIN;
         }
         key = ret_entry->attr;
-        key.st_ino = key_of(&found);
+        key.st_ino = key_of(s, d->view, &found);
         err = err < 0 ? err : obj_enter(s->view_objs, dir, name, 0, &key, true, &ret_entry->obj);
         if (err < 0) {
-            vref_release(s, &found.ref);
+            vref_release(s, &found);
         } else {
-            err = attach(s, ret_entry->obj, VNODE_TREE, d->view, &found.ref, generation);
+            err = attach(s, ret_entry->obj, VNODE_TREE, d->view, &found, generation);
             ret_entry->attr.st_ino = err == 0 ? vnode_of(ret_entry->obj)->number : 0;
         }
     }
@@ -443,6 +440,23 @@ static int tree_lookup(struct snap *s, struct obj *dir, const char *name,
         err = -EAGAIN;
     }
     view_leave(s);
+    return err;
+}
+
+/* A name that was looked up before, and is still known: in a snapshot it never becomes another
+ * object's. -ENOENT if it is not. */
+static int known_lookup(struct snap *s, struct obj *dir, const char *name,
+                        struct vol_entry *ret_entry) {
+    struct obj *obj = obj_find(s->view_objs, dir, name);
+    int err = obj && vnode_of(obj) ? view_getattr(s, obj, &ret_entry->attr) : -ENOENT;
+
+    if (err == 0) {
+        struct stat key = ret_entry->attr;
+
+        key.st_ino = obj->store_ino;
+        err = obj_enter(s->view_objs, dir, name, 0, &key, true, &ret_entry->obj);
+    }
+    obj_unpin(s->view_objs, obj);
     return err;
 }
 
@@ -466,6 +480,9 @@ int view_lookup(struct snap *s, struct obj *dir, const char *name, struct vol_en
         }
         return err;
     default:
+        if (known_lookup(s, dir, name, ret_entry) == 0) {
+            return 0;
+        }
         for (int i = 0; i < 100 && err == -EAGAIN; i++) {
             if (i > 5) {
                 (void)poll(NULL, 0, 5); /* it moves all the time */

@@ -516,7 +516,7 @@ static int list_snapshots(struct snap *s, struct vstream *d) {
 
         (void)snprintf(name, sizeof(name), "%s%s", e->name,
                        e->flags & SNAP_HARMED ? SNAP_BROKEN_TAIL : "");
-        err = put_entry(d, name, UINT64_C(1) << 63 | (uint64_t)e->epoch << 44, DT_DIR);
+        err = put_entry(d, name, view_number(e->epoch, 0), DT_DIR);
     }
     pthread_mutex_unlock(&s->mutex);
     return err;

@@ -182,18 +182,10 @@ static int walk_live(struct snap *s, const struct way *w, struct obj **ret_obj) 
     return err;
 }
 
-/* Does the way still lead to it? Names change in the table before they do in the live tree. */
-static int still_leads(struct looking *l, const struct vref *dir) {
-    struct looking now = {.s = l->s, .name = l->name, .nth = l->nth};
-    int err = vref_current(l->s, dir, look_current, &now);
-    bool same = err == 0 && now.found == FOUND_NODE && now.id == l->id &&
-                now.way.depth == l->way.depth && now.way.kept == l->way.kept;
+static int has_id(void *arg, const struct snap_node *node) {
+    const uint32_t *id = arg;
 
-    for (unsigned i = 0; same && i < l->way.depth; i++) {
-        same = strcmp(now.way.names[i], l->way.names[i]) == 0;
-    }
-    free(now.way.names);
-    return err < 0 ? err : same ? 0 : -EAGAIN;
+    return node && node->id == *id ? 0 : -EAGAIN;
 }
 
 /* A node of the current table: its live object, by any of its names. */
@@ -208,8 +200,8 @@ static int find_live(struct looking *l, const struct vref *dir, struct vref *ret
 
         if (l->way.depth > 0) {
             err = walk_live(l->s, &l->way, &found.live);
-            if (err == 0) {
-                err = still_leads(l, dir);
+            if (err == 0) { /* names may have changed meanwhile: is it the same? */
+                err = vref_current(l->s, &found, has_id, &l->id);
                 if (err == 0) {
                     ret->live = found.live;
                     return 0;
@@ -339,11 +331,13 @@ int vref_root(struct snap *s, struct view *view, struct vref *ret) {
 static const struct snap_node *anchored_node(struct snap *s, const struct view *view,
                                              const struct obj *live) {
     const struct snap_name *n = NULL;
-    char name[NAME_BYTES];
+    struct obj_where where;
 
-    if (view->index && live && find_anchor(s, live, name)) {
-        n = snap_name(view->index, SNAP_LIVE, snap_node(view->index, SNAP_KEPT), name,
-                      strlen(name));
+    if (view->index && live && (live->flags & OBJ_KEPT) &&
+        obj_where_in(s->objs, live, s->kept, &where) == 0) {
+        n = snap_name(view->index, SNAP_LIVE, snap_node(view->index, SNAP_KEPT), where.name,
+                      strlen(where.name));
+        obj_unpin(s->objs, where.parent);
     }
     return n ? n->node : NULL;
 }
@@ -396,12 +390,8 @@ int vref_attr(struct snap *s, const struct vref *ref, struct stat *ret_attr) {
         *ret_attr = ref->node->attr->st;
     } else {
         struct stat live;
-        int err =
-            ref->live ? s->next->ops->getattr(s->next, ref->live, VOL_NO_HANDLE, &live) : -ENOENT;
+        int err = ref->live ? snap_getattr(s, ref->live, VOL_NO_HANDLE, &live) : -ENOENT;
 
-        if (err == 0) {
-            snap_present(ref->live, &live);
-        }
         have = vref_current(s, ref, copy_attr, ret_attr); /* after the look: it may just change */
         if (have < 0) {
             return have;

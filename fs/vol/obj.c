@@ -643,19 +643,30 @@ int obj_name_added(struct obj_table *t, struct obj *obj, struct obj *parent, con
     return err;
 }
 
-int obj_where(struct obj_table *t, const struct obj *obj, struct obj_where *ret_where) {
-    int err = 0;
+static int where(struct obj_table *t, const struct obj *obj, const struct obj *folder,
+                 struct obj_where *ret_where) {
+    const struct obj_name *n;
 
     pthread_mutex_lock(&t->mutex);
-    if (obj->names) {
-        ret_where->parent = obj->names->parent;
+    for (n = obj->names; n && folder && n->parent != folder;) {
+        n = n->next;
+    }
+    if (n) {
+        ret_where->parent = n->parent;
         ret_where->parent->pins++;
-        memcpy(ret_where->name, obj->names->text, (size_t)obj->names->len + 1);
-    } else {
-        err = -ENOENT;
+        memcpy(ret_where->name, n->text, (size_t)n->len + 1);
     }
     pthread_mutex_unlock(&t->mutex);
-    return err;
+    return n ? 0 : -ENOENT;
+}
+
+int obj_where(struct obj_table *t, const struct obj *obj, struct obj_where *ret_where) {
+    return where(t, obj, NULL, ret_where);
+}
+
+int obj_where_in(struct obj_table *t, const struct obj *obj, struct obj *folder,
+                 struct obj_where *ret_where) {
+    return where(t, obj, folder, ret_where);
 }
 
 bool obj_is_at(struct obj_table *t, const struct obj *obj, const struct obj_where *where) {

@@ -39,6 +39,7 @@ enum obj_flags {
     OBJ_VIEW = 128,     /* of a snapshot's view: another table's */
     OBJ_FLEETING = 256, /* a folder whose entries come and go without a change by the kernel */
     OBJ_KEPT = 512,     /* one of its names is among the kept files of snapshots */
+    OBJ_LINKING = 1024, /* ... or just comes, or just goes */
     OBJ_STRANGE = 64,   /* its store came back from elsewhere: its inode there may be another's */
     OBJ_NO_PRIVS =
         1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
@@ -125,6 +126,9 @@ struct obj_where {
 };
 int obj_where(struct obj_table *table, const struct obj *obj,
               struct obj_where *ret_where) must_check;
+/* The same, but its name in this folder alone. */
+int obj_where_in(struct obj_table *table, const struct obj *obj, struct obj *folder,
+                 struct obj_where *ret_where) must_check;
 /* Does the object still have exactly this name? */
 bool obj_is_at(struct obj_table *table, const struct obj *obj, const struct obj_where *where);
 /* The attributes it had when its last name went, if it is in that state. */
