@@ -102,21 +102,24 @@ struct helper {
     int in, out; /* ours: what it reads, what it writes */
 };
 
-static const struct {
-    const char *name, *command;
+/* Clients that do what they are told first, and end with their input. */
+static const struct ready_made {
+    const char *name, *command, *tell;
 } ready_made[] = {
-    {"mariadb", "(echo 'FLUSH TABLES WITH READ LOCK; SELECT \"frozen\";'; cat) | "
-                "mariadb -N --unbuffered"},
-    {"postgresql", "(echo \"CHECKPOINT; SELECT 'frozen';\"; cat) | psql -qAtX -d postgres"},
+    {"mariadb", "exec mariadb -N --unbuffered", "FLUSH TABLES WITH READ LOCK; SELECT 'frozen';\n"},
+    {"postgresql",
+     "[ $(id -u) != 0 ] || [ \"$PGUSER\" ] || set -- runuser -u postgres --; "
+     "cd / && exec \"$@\" psql -qAtX -d postgres",
+     "CHECKPOINT; SELECT 'frozen';\n"},
 };
 
-static const char *helper_command(const char *freeze) {
+static struct ready_made helper_of(const char *freeze) {
     for (size_t i = 0; i < sizeof(ready_made) / sizeof(ready_made[0]); i++) {
         if (strcmp(ready_made[i].name, freeze) == 0) {
-            return ready_made[i].command;
+            return ready_made[i];
         }
     }
-    return freeze;
+    return (struct ready_made){freeze, freeze, ""};
 }
 
 /* Whatever happens, its input ends, and after a while so does it. */
@@ -146,7 +149,9 @@ static int end_helper(struct helper *h, struct why *why) {
 }
 
 static int start_helper(const char *freeze, struct helper *h, struct why *why) {
+    struct ready_made made = helper_of(freeze);
     int in[2], out[2];
+    ssize_t n;
 
     if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0) {
         return why_set(why, -errno, "cannot make a pipe");
@@ -154,8 +159,9 @@ static int start_helper(const char *freeze, struct helper *h, struct why *why) {
     h->pid = fork();
     if (h->pid == 0) {
         (void)setpgid(0, 0);
+        (void)signal(SIGPIPE, SIG_DFL);
         if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0) {
-            (void)execl("/bin/sh", "sh", "-c", helper_command(freeze), (char *)NULL);
+            (void)execl("/bin/sh", "sh", "-c", made.command, (char *)NULL);
         }
         _exit(127);
     }
@@ -163,7 +169,12 @@ static int start_helper(const char *freeze, struct helper *h, struct why *why) {
     (void)close(out[1]);
     h->in = in[1];
     h->out = out[0];
-    return h->pid < 0 ? why_set(why, -errno, "cannot start the freeze helper") : 0;
+    if (h->pid < 0) {
+        return why_set(why, -errno, "cannot start the freeze helper");
+    }
+    n = write(h->in, made.tell, strlen(made.tell));
+    (void)n; /* if it is gone, it says nothing */
+    return 0;
 }
 
 /* Until it says so. */

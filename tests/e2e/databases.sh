@@ -5,19 +5,10 @@ disk a 1G
 disk b 1G
 hf create crm "$lab/a/s" "$lab/b/s" -q
 hf mount crm "$mnt"
-bin_pg=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
-chmod 755 "$lab"
-mkdir "$lab/sock"
-chown postgres "$lab/sock"
-
-as() { local user=$1; shift; (cd / && env -u ASAN_OPTIONS runuser -u "$user" -- "$@"); }
+. "$(dirname "$0")/lib-db.sh"
+pg_init "$mnt/pg"
 data=$mnt/pg
-mkdir "$data"
-chown postgres: "$data"
-chmod 700 "$data"
-as postgres "$bin_pg/initdb" -D "$data" -A trust >/dev/null
-start() { as postgres "$bin_pg/pg_ctl" -D "$data" -o "-k $lab/sock -h '' -c shared_buffers=32MB" -w -l "$lab/sock/log" start >/dev/null || { tail "$lab/sock/log"; die "PostgreSQL does not start"; }; }
-sql() { as postgres "$bin_pg/psql" -h "$lab/sock" -qtA postgres -c "$1"; }
+start() { pg_start "$data"; }
 start
 as postgres "$bin_pg/pgbench" -h "$lab/sock" -i -q -s 2 postgres >/dev/null 2>&1
 as postgres "$bin_pg/pgbench" -h "$lab/sock" -c 4 -t 100 postgres >"$lab/pgbench" 2>&1 || { cat "$lab/pgbench"; die pgbench; }
@@ -32,29 +23,17 @@ start
 [ "$(sql 'select count(*) from pgbench_history')" = "$before" ] || die "rows are gone"
 sql 'create extension amcheck' >/dev/null
 as postgres "$bin_pg/pg_amcheck" -h "$lab/sock" postgres || die "pg_amcheck"
-as postgres "$bin_pg/pg_ctl" -D "$data" -m fast -w stop >/dev/null
+pg_stop "$data"
 
-mkdir "$mnt/my"
-chown mysql: "$mnt/my"
-mariadb-install-db --no-defaults --user=mysql --datadir="$mnt/my" --auth-root-authentication-method=normal >"$lab/my.log" 2>&1 || { tail "$lab/my.log"; die "mariadb-install-db"; }
-mkdir "$lab/mysock"
-chown mysql "$lab/mysock"
-my_start() {
-    env -u ASAN_OPTIONS mariadbd --no-defaults --user=mysql --datadir="$mnt/my" --socket="$lab/mysock/s" --skip-networking \
-        --pid-file="$lab/mysock/pid" --innodb-buffer-pool-size=32M --innodb-log-file-size=16M >"$lab/mysock/log" 2>&1 &
-    my=$!
-    pids+=($my)
-    wait_for mariadb-admin --no-defaults -u root -S "$lab/mysock/s" ping --silent
-}
-my() { mariadb --no-defaults -u root -S "$lab/mysock/s" -N -e "$1"; }
-my_start
+my_init "$mnt/my"
+my_start "$mnt/my"
 my "create database t; create table t.a (id int auto_increment primary key, v varchar(200), key(v)) engine=innodb;
     insert into t.a (v) values ('x');"
 for _ in $(seq 10); do my "insert into t.a (v) select md5(rand()) from t.a"; done
 my "begin; insert into t.a (v) values ('committed'); commit"
 kill -KILL $my
 wait $my 2>/dev/null || true
-my_start
+my_start "$mnt/my"
 [ "$(my 'select count(*) from t.a')" = 1025 ] || die "MariaDB lost rows"
 my 'check table t.a extended' | grep -q 'OK$' || die "CHECK TABLE"
 
@@ -78,9 +57,8 @@ wait $load || die "MariaDB saw an error"
 my 'check table t.a extended' | grep -q 'OK$' || die "CHECK TABLE after the loss"
 as postgres "$bin_pg/pg_amcheck" -h "$lab/sock" postgres || die "pg_amcheck after the loss"
 rows=$(sql 'select count(*) from pgbench_history')
-as postgres "$bin_pg/pg_ctl" -D "$data" -m fast -w stop >/dev/null
-mariadb-admin --no-defaults -u root -S "$lab/mysock/s" shutdown
-wait $my 2>/dev/null || true
+pg_stop "$data"
+my_stop
 
 sqlite3 "$mnt/lite.db" 'pragma journal_mode=wal; create table t(a); begin; insert into t values(1),(2),(3); commit;' >/dev/null
 for i in 1 2 3 4; do
@@ -98,5 +76,5 @@ for side in a b; do
     start
     [ "$(sql 'select count(*) from pgbench_history')" = "$rows" ] || die "rows are gone on $side alone"
     as postgres "$bin_pg/pg_amcheck" -h "$lab/sock" postgres || die "pg_amcheck on $side alone"
-    as postgres "$bin_pg/pg_ctl" -D "$data" -m fast -w stop >/dev/null
+    pg_stop "$data"
 done

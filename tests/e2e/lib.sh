@@ -38,6 +38,8 @@ cleanup() {
 trap cleanup EXIT
 trap 'echo "FAILED at line $LINENO: $BASH_COMMAND"' ERR
 
+# ended PID: it did, and cleanup is not to look for it
+ended() { mapfile -t pids < <(printf '%s\n' "${pids[@]}" | grep -vx "$1"); }
 die() { echo "FAILED at line ${BASH_LINENO[0]}: $*"; exit 1; }
 hf() { "$bin" "$@"; }
 # disk NAME [SIZE [mkfs...]]: a filesystem image at $lab/NAME
