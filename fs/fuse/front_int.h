@@ -9,7 +9,7 @@
 
 enum {
     CACHE_S = 86400, /* names and attributes in the kernel: nobody but us changes them */
-    FLEETING_S = 1,  /* names that may go without the kernel: of snapshots */
+    FLEETING_S = 1,  /* the list of snapshots, which changes without the kernel */
 };
 
 struct front {

@@ -33,14 +33,9 @@ static void reply_err(fuse_req_t req, int err) {
     (void)fuse_reply_err(req, -error_to_errno(err));
 }
 
-/* For how long the kernel may believe what it was told. */
+/* For how long the kernel may believe what it was told: `obj` or, of a name, its folder. */
 static double cache_s(const struct obj *obj) {
-    return obj->flags & OBJ_FLEETING ? 0 : CACHE_S;
-}
-
-/* For how long it may believe a name of a folder that it was told of. */
-static double entry_cache_s(const struct obj *dir) {
-    return dir->flags & OBJ_FLEETING ? FLEETING_S : CACHE_S;
+    return obj->flags & OBJ_FLEETING ? FLEETING_S : CACHE_S;
 }
 
 static struct fuse_entry_param entry_of(const struct front *f, const struct obj *dir,
@@ -49,7 +44,7 @@ static struct fuse_entry_param entry_of(const struct front *f, const struct obj 
         .ino = e->obj == f->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)e->obj,
         .attr = e->attr,
         .attr_timeout = cache_s(e->obj),
-        .entry_timeout = entry_cache_s(dir),
+        .entry_timeout = cache_s(dir),
     };
 }
 
@@ -109,7 +104,8 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
 
     if (err == -ENOENT) { /* the kernel may remember that, too */
         (void)fuse_reply_entry(
-            req, &(struct fuse_entry_param){.entry_timeout = cache_s(obj_of(f, parent))});
+            req, &(struct fuse_entry_param){
+                     .entry_timeout = obj_of(f, parent)->flags & OBJ_FLEETING ? 0 : CACHE_S});
         return;
     }
     reply_entry(req, err, parent, &e);
@@ -422,7 +418,7 @@ static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         return;
     }
     set_file_info(fi, h);
-    fi->cache_readdir = cache_s(obj_of(f, ino)) > 0;
+    fi->cache_readdir = (obj_of(f, ino)->flags & OBJ_FLEETING) == 0;
     fi->keep_cache = fi->cache_readdir;
     if (fuse_reply_open(req, fi) == -ENOENT) {
         (void)f->vol->ops->closedir(f->vol, obj_of(f, ino), h); /* the opener was interrupted */
