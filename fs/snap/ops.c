@@ -162,9 +162,16 @@ static ssize_t copy_from_view(struct snap *s, struct obj *from, struct vol_handl
                               off_t from_off, struct obj *to, struct vol_handle ht, off_t to_off,
                               size_t len, const struct cred *cred) {
     size_t n = len < IO_BYTES_MAX ? len : IO_BYTES_MAX;
-    uint8_t *buf = malloc(n > 0 ? n : 1);
-    ssize_t got = buf ? view_read(s, from, hf, buf, n, from_off) : -ENOMEM;
+    uint8_t *buf = NULL;
+    unsigned losses;
+    ssize_t got;
 
+    do { /* a store that was given up may still write into what was read */
+        losses = fiber_losses();
+        fiber_orphan(buf);
+        buf = malloc(n > 0 ? n : 1);
+        got = buf ? view_read(s, from, hf, buf, n, from_off) : -ENOMEM;
+    } while (fiber_losses() != losses);
     if (got > 0) {
         got = op_write(&s->vol, to, ht, buf, (size_t)got, to_off, cred);
     }

@@ -322,6 +322,7 @@ ssize_t view_getxattr(struct snap *s, struct obj *obj, const char *key, void *bu
 ssize_t view_listxattr(struct snap *s, struct obj *obj, char *buf, size_t size);
 int view_open(struct snap *s, struct obj *obj, int flags, struct vol_handle *ret_handle) must_check;
 int view_close(struct snap *s, struct obj *obj, struct vol_handle h);
+/* As vol_ops.read: after a loss (base/fiber.h) `buf` is not to be used. */
 ssize_t view_read(struct snap *s, struct obj *obj, struct vol_handle h, void *buf, size_t size,
                   off_t off);
 off_t view_seek(struct snap *s, struct obj *obj, struct vol_handle h, off_t off, int whence);

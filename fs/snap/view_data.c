@@ -191,19 +191,20 @@ static int read_data(struct snap *s, struct vfile *f, const struct stretch *st, 
     return err;
 }
 
+/* Straight into the caller's memory. */
 static int read_plain(struct snap *s, struct obj *obj, struct vol_handle h,
                       const struct stretch *st, bool whole, uint8_t *to) {
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    int err = snap_read(s, obj, h, st->from, st->to - st->from, &bytes, &n);
+    size_t len = st->to - st->from, got = 0;
+    ssize_t n = 1;
 
-    if (err == 0) {
-        memcpy(to, bytes, n);
-        memset(to + n, 0, st->to - st->from - n);
-        err = whole && n < st->to - st->from ? -EIO : 0;
+    while (got < len && n > 0) {
+        size_t part = len - got < IO_BYTES_MAX ? len - got : IO_BYTES_MAX;
+
+        n = s->next->ops->read(s->next, obj, h, to + got, part, (off_t)(st->from + got));
+        got += n > 0 ? (size_t)n : 0;
     }
-    free(bytes);
-    return err;
+    memset(to + got, 0, len - got);
+    return n < 0 ? (int)n : whole && got < len ? -EIO : 0;
 }
 
 static int read_stretch(struct snap *s, struct vfile *f, const struct vref *ref, struct stretch *st,
