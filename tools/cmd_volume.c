@@ -101,6 +101,10 @@ static void say_next(const struct config *c, const struct args *a) {
         (void)printf("at boot: echo '%s %s holdfast _netdev,nofail 0 0' >> /etc/fstab\n", c->name,
                      c->mount_point);
     }
+    (void)printf(
+        "hourly:  systemctl enable --now holdfast-snapshot@%s.timer  # snapshots, pruned by "
+        "age\n",
+        c->name);
     if (c->mount_point[0]) {
         (void)printf("databases and web servers must wait for it; for each of their units:\n"
                      "         mkdir -p /etc/systemd/system/UNIT.d\n"

@@ -173,7 +173,7 @@ static int add_names(void *arg, struct snap_node *b) {
             continue;
         }
         if (parent->id == SNAP_KEPT) {
-            err = refer(c, snap_kept_number(n->text, n->len), !m->made);
+            err = refer(c, snap_kept_number(n->text), !m->made);
         }
         if (err == 0 && (parent->id != SNAP_KEPT || !m->made)) {
             err = emit(c, &r);

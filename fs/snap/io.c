@@ -170,3 +170,51 @@ int snap_get_xattrs(struct snap *s, struct obj *obj, uint8_t **ret_items, uint32
     *ret_bytes = bytes;
     return 0;
 }
+
+/* --- lists of numbers --- */
+
+void numbers_add(struct numbers *n, uint64_t number) {
+    if (n->n == n->room) {
+        size_t room = n->room * 2 + 64;
+        uint64_t *list = realloc(n->list, room * sizeof(*list));
+
+        if (!list) {
+            n->failed = true;
+            return;
+        }
+        n->list = list;
+        n->room = room;
+    }
+    n->list[n->n++] = number;
+}
+
+struct reading {
+    uint64_t (*number_of)(const char *name);
+    struct numbers *numbers;
+};
+
+static bool add_name(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
+    struct reading *r = arg;
+    uint64_t number = r->number_of(name);
+
+    (void)ino;
+    (void)type;
+    (void)next;
+    if (number != 0) {
+        numbers_add(r->numbers, number);
+    }
+    return !r->numbers->failed;
+}
+
+int snap_read_numbers(struct snap *s, struct obj *folder, uint64_t (*number_of)(const char *name),
+                      struct numbers *numbers) {
+    struct reading r = {number_of, numbers};
+    struct vol_handle h;
+    int err = s->next->ops->opendir(s->next, folder, &h);
+
+    if (err == 0) {
+        err = s->next->ops->readdir(s->next, folder, h, 0, add_name, &r);
+        (void)s->next->ops->closedir(s->next, folder, h); /* only read */
+    }
+    return numbers->failed ? -ENOMEM : err;
+}

@@ -485,121 +485,66 @@ static int load_current(struct snap *s, uint32_t epoch) {
 
 /* --- names of files of ours --- */
 
-struct found_logs {
-    uint32_t *list;
-    unsigned n, room;
-    bool failed;
-};
-
-static bool add_log(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
-    struct found_logs *f = arg;
+static uint64_t log_number(const char *name) {
     char *end;
-    unsigned long number = strtoul(name, &end, 10);
+    unsigned long number = name[0] >= '1' && name[0] <= '9' ? strtoul(name, &end, 10) : 0;
 
-    (void)ino;
-    (void)type;
-    (void)next;
-    if (name[0] < '1' || name[0] > '9' || strcmp(end, ".log") != 0 || number >= UINT32_MAX) {
-        return true;
-    }
-    if (f->n == f->room) {
-        unsigned room = f->room * 2 + 64;
-        uint32_t *list = realloc(f->list, room * sizeof(*list));
-
-        if (!list) {
-            f->failed = true;
-            return false;
-        }
-        f->list = list;
-        f->room = room;
-    }
-    f->list[f->n++] = (uint32_t)number;
-    return true;
-}
-
-static int each_entry(struct snap *s, struct obj *dir, vol_dirent_fn *fn, void *arg) {
-    struct vol_handle h;
-    int err = s->next->ops->opendir(s->next, dir, &h);
-
-    if (err == 0) {
-        err = s->next->ops->readdir(s->next, dir, h, 0, fn, arg);
-        (void)s->next->ops->closedir(s->next, dir, h); /* only read */
-    }
-    return err;
+    return number > 0 && number < UINT32_MAX && strcmp(end, ".log") == 0 ? number : 0;
 }
 
 static int by_number(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
     return x < y ? -1 : x > y;
 }
 
 static int find_logs(struct snap *s) {
-    struct found_logs f = {.list = NULL};
-    int err = each_entry(s, s->folder, add_log, &f);
+    struct numbers logs = {.list = NULL};
+    int err = snap_read_numbers(s, s->folder, log_number, &logs);
 
-    err = f.failed ? -ENOMEM : err;
-    s->epochs = err < 0 ? NULL : calloc(f.n + 1, sizeof(*s->epochs));
+    s->epochs = err < 0 ? NULL : calloc(logs.n + 1, sizeof(*s->epochs));
     if (err == 0 && !s->epochs) {
         err = -ENOMEM;
     }
     if (err == 0) {
-        if (f.n > 1) {
-            qsort(f.list, f.n, sizeof(*f.list), by_number);
+        if (logs.n > 1) {
+            qsort(logs.list, logs.n, sizeof(*logs.list), by_number);
         }
-        for (unsigned i = 0; i < f.n; i++) {
-            s->epochs[i].number = f.list[i];
+        for (size_t i = 0; i < logs.n; i++) {
+            s->epochs[i].number = (uint32_t)logs.list[i];
         }
-        s->epoch_count = f.n;
+        s->epoch_count = (uint32_t)logs.n;
     }
-    free(f.list);
+    free(logs.list);
     return err;
 }
 
-/* Kept files that have other names: noted, and looked up afterwards. */
-struct found_kept {
-    uint64_t last;
-    uint64_t *anchors;
-    unsigned n, room;
-    bool failed;
-};
-
-static bool add_kept(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
-    struct found_kept *f = arg;
-    uint64_t number = snap_kept_number(name, strlen(name));
-
-    (void)ino;
-    (void)type;
-    (void)next;
-    f->last = number > f->last ? number : f->last;
-    if (number == 0 || name[0] != 'a') {
-        return true;
-    }
-    if (f->n == f->room) {
-        unsigned room = f->room * 2 + 64;
-        uint64_t *list = realloc(f->anchors, room * sizeof(*list));
-
-        if (!list) {
-            f->failed = true;
-            return false;
-        }
-        f->anchors = list;
-        f->room = room;
-    }
-    f->anchors[f->n++] = number;
-    return true;
+static uint64_t anchor_number(const char *name) {
+    return name[0] == 'a' ? snap_kept_number(name) : 0;
 }
 
+/* No number of a kept file is given again. */
 static int find_kept(struct snap *s) {
-    struct found_kept f = {.last = 0};
-    int err = each_entry(s, s->kept, add_kept, &f);
+    struct numbers kept = {.list = NULL};
+    int err = snap_read_numbers(s, s->kept, snap_kept_number, &kept);
 
-    err = f.failed ? -ENOMEM : err;
-    for (unsigned i = 0; i < f.n && err == 0; i++) {
+    for (size_t i = 0; i < kept.n; i++) {
+        s->next_kept = kept.list[i] >= s->next_kept ? kept.list[i] + 1 : s->next_kept;
+    }
+    free(kept.list);
+    return err;
+}
+
+/* Files that have other names, too, are known from now on. */
+static int find_anchors(struct snap *s) {
+    struct numbers anchors = {.list = NULL};
+    int err = snap_read_numbers(s, s->kept, anchor_number, &anchors);
+
+    for (size_t i = 0; i < anchors.n && err == 0; i++) {
         char name[NAME_BYTES];
         struct vol_entry e;
 
-        snap_anchor_name(f.anchors[i], name);
+        snap_anchor_name(anchors.list[i], name);
         err = s->next->ops->lookup(s->next, s->kept, name, &e);
         if (err == -ENOENT) {
             err = 0; /* it went meanwhile */
@@ -607,8 +552,7 @@ static int find_kept(struct snap *s) {
             err = err < 0 ? err : anchor_add(s, e.obj);
         }
     }
-    free(f.anchors);
-    s->next_kept = f.last + 1;
+    free(anchors.list);
     return err;
 }
 
@@ -783,6 +727,7 @@ static int load_chain(struct snap *s) {
 
 /* No number is given twice. */
 static void note_last(struct snap *s) {
+    s->last_epoch = (uint32_t)kept_epoch(s->next_kept);
     for (uint32_t i = 0; i < s->epoch_count; i++) {
         s->last_epoch = s->epochs[i].number > s->last_epoch ? s->epochs[i].number : s->last_epoch;
     }
@@ -825,6 +770,7 @@ int load_all(struct snap *s, struct why *why) {
     int err = find_logs(s);
 
     err = err < 0 ? err : find_kept(s);
+    err = err < 0 ? err : find_anchors(s);
     if (err < 0) {
         return why_set(why, err, "the folder of snapshots cannot be read: %s", error_words(err));
     }
@@ -841,5 +787,8 @@ int load_all(struct snap *s, struct why *why) {
     note_last(s);
     err = drop_unused_log(s);
     err = err < 0 ? err : load_chain(s);
+    if (s->next_kept < kept_number(s->epoch, 1)) {
+        s->next_kept = kept_number(s->epoch, 1);
+    }
     return err < 0 ? why_set(why, err, "the snapshots cannot be loaded: %s", error_words(err)) : 0;
 }

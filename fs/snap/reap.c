@@ -10,30 +10,6 @@
 
 enum { OUT_BYTES = 1 << 20 };
 
-/* Kept files that are to go, once nothing refers to them. */
-struct numbers {
-    uint64_t *list;
-    size_t n, room;
-    bool failed;
-};
-
-static void add_number(void *arg, uint64_t number) {
-    struct numbers *n = arg;
-
-    if (n->n == n->room) {
-        size_t room = n->room * 2 + 64;
-        uint64_t *list = realloc(n->list, room * sizeof(*list));
-
-        if (!list) {
-            n->failed = true;
-            return;
-        }
-        n->list = list;
-        n->room = room;
-    }
-    n->list[n->n++] = number;
-}
-
 /* The name of a file that has others, too. The current epoch may know the file by it: then it stays,
  * and goes with that epoch. */
 static int unlink_anchor(struct snap *s, uint64_t number) {
@@ -102,28 +78,6 @@ static void forget_epoch(struct snap *s, uint32_t i) {
 
 /* --- the oldest --- */
 
-struct dropping {
-    struct snap *s;
-    struct numbers numbers;
-};
-
-static int note_kept(void *arg, struct snap_node *n) {
-    struct dropping *d = arg;
-    const struct snap_extent *e;
-
-    for (const struct snap_name *name = n->names[SNAP_LIVE]; name; name = name->next) {
-        if (name->parent->id == SNAP_KEPT) {
-            add_number(&d->numbers, snap_kept_number(name->text, name->len));
-        }
-    }
-    for (uint64_t at = 0; (e = snap_extent(n, at, INT64_MAX)); at = e->off + e->len) {
-        if (e->kind == SNAP_FILE) {
-            add_number(&d->numbers, e->where);
-        }
-    }
-    return d->numbers.failed ? -ENOMEM : 0;
-}
-
 /* A file that has names of users, too, is found by its kept name in later epochs. */
 static void spare(struct numbers *n, const struct snap_table *later) {
     const struct snap_node *kept = snap_node(later, SNAP_KEPT);
@@ -169,25 +123,33 @@ static int spare_needed(struct snap *s, struct numbers *n, uint32_t later) {
     return err;
 }
 
+/* Those that were kept before the epoch `next`. */
+static int kept_before(struct snap *s, uint64_t next, struct numbers *ret) {
+    size_t left = 0;
+    int err = snap_read_numbers(s, s->kept, snap_kept_number, ret);
+
+    for (size_t i = 0; i < ret->n; i++) {
+        if (kept_epoch(ret->list[i]) < next) {
+            ret->list[left++] = ret->list[i];
+        }
+    }
+    ret->n = left;
+    return err;
+}
+
 static int drop_oldest(struct snap *s) {
     uint32_t number = s->epochs[0].number;
-    struct dropping d = {.s = s};
-    struct loaded l;
-    int err = load_table(s, number, &l);
+    uint64_t next = s->epoch_count > 1 ? s->epochs[1].number : UINT64_MAX;
+    struct numbers numbers = {.list = NULL};
+    int err = kept_before(s, next, &numbers);
 
-    if (err == 0) {
-        err = snap_table_each(l.table, note_kept, &d);
-        snap_table_free(l.table);
-    } else if (err == -HFE_CORRUPT || err == -ENOENT) {
-        err = 0; /* what it kept stays: nobody knows what that is */
-    }
-    err = err < 0 ? err : spare_needed(s, &d.numbers, 1);
+    err = err < 0 ? err : spare_needed(s, &numbers, 1);
     if (err == 0) {
         forget_epoch(s, 0);
-        err = unlink_all(s, &d.numbers);
+        err = unlink_all(s, &numbers);
         err = err < 0 ? err : unlink_log(s, number);
     }
-    free(d.numbers.list);
+    free(numbers.list);
     return err;
 }
 
@@ -291,7 +253,7 @@ static int put_bound(struct merging *m, bool begin) {
 static void add_unneeded(void *arg, uint64_t number) {
     struct merging *m = arg;
 
-    add_number(&m->unneeded, number);
+    numbers_add(&m->unneeded, number);
 }
 
 static int append(struct merging *m, struct snap_table *a, struct snap_table *b) {

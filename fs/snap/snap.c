@@ -238,6 +238,7 @@ static int cut(struct snap *s, struct log_file *file, struct snap_table *table,
     if (entry) {
         s->epochs[s->epoch_count++] = (struct epoch){.number = entry->epoch, .named = true};
         s->entries[s->entry_count++] = *entry;
+        s->next_kept = kept_number(entry->epoch, 1);
         s->unsettled = true;
         atomic_store(&s->broken, false);
     }
@@ -512,19 +513,45 @@ int snap_hold(struct snap *s, const char *name, bool hold, struct why *why) {
     return err;
 }
 
-/* What its epoch keeps: the log's size. Kept files are counted while they are looked at. */
-static uint64_t used_bytes(struct snap *s, uint32_t epoch) {
-    char name[NAME_BYTES];
+static uint64_t bytes_of(struct snap *s, struct obj *folder, const char *name, bool blocks) {
     struct vol_entry e;
     uint64_t bytes;
 
-    snap_log_name(epoch, name);
-    if (s->next->ops->lookup(s->next, s->folder, name, &e) < 0) {
+    if (s->next->ops->lookup(s->next, folder, name, &e) < 0) {
         return 0;
     }
-    bytes = (uint64_t)e.attr.st_size; /* blocks would count the room that is made ahead, too */
+    bytes = blocks ? (uint64_t)e.attr.st_blocks * 512 : (uint64_t)e.attr.st_size;
     snap_forget(s, e.obj);
     return bytes;
+}
+
+static uint64_t plain_number(const char *name) {
+    return name[0] == 'a' ? 0 : snap_kept_number(name); /* the others are users' files, too */
+}
+
+/* What each keeps: its log (by size, as blocks would count the room that is made ahead), and its kept
+ * files. */
+static void count_used(struct snap *s, struct snap_info *list, uint32_t count) {
+    struct numbers kept = {.list = NULL};
+    char name[NAME_BYTES];
+    int err = snap_read_numbers(s, s->kept, plain_number, &kept);
+
+    for (uint32_t i = 0; i < count; i++) {
+        snap_log_name(list[i].entry.epoch, name);
+        list[i].used_bytes = bytes_of(s, s->folder, name, false);
+    }
+    for (size_t k = 0; err == 0 && k < kept.n; k++) {
+        uint32_t i = count;
+
+        while (i > 0 && list[i - 1].entry.epoch > kept_epoch(kept.list[k])) {
+            i--;
+        }
+        if (i > 0) {
+            snap_kept_name(kept.list[k], name);
+            list[i - 1].used_bytes += bytes_of(s, s->kept, name, true);
+        }
+    }
+    free(kept.list);
 }
 
 void snap_summary(struct snap *s, struct snap_summary *ret) {
@@ -551,7 +578,9 @@ int snap_list(struct snap *s, struct snap_info **ret_list) {
     list = calloc(count + 1, sizeof(*list));
     for (uint32_t i = 0; list && i < count; i++) {
         list[i].entry = s->entries[i];
-        list[i].used_bytes = used_bytes(s, list[i].entry.epoch);
+    }
+    if (list) {
+        count_used(s, list, count);
     }
     rwlock_read_done(&s->admin);
     if (!list) {

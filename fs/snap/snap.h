@@ -68,7 +68,7 @@ int snap_hold(struct snap *snap, const char *name, bool hold, struct why *why) m
 /* One of the list, as it is shown. */
 struct snap_info {
     struct snap_entry entry;
-    uint64_t used_bytes; /* that its epoch keeps; kept files by their size */
+    uint64_t used_bytes; /* that its epoch keeps */
 };
 /* What `status` shows. Touches no store. */
 struct snap_summary {

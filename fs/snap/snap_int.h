@@ -146,11 +146,28 @@ int snap_read(struct snap *s, struct obj *obj, struct vol_handle h, uint64_t off
 int snap_write(struct snap *s, const struct snap_file *file, const uint8_t *bytes, size_t n,
                uint64_t off) must_check;
 void snap_log_name(uint32_t epoch, char ret_name[NAME_BYTES]);
+/* A kept file's number is that of the epoch that kept it, times 2^32, and a count. */
+static inline uint64_t kept_number(uint32_t epoch, uint32_t count) {
+    return (uint64_t)epoch << 32 | count;
+}
+static inline uint64_t kept_epoch(uint64_t number) {
+    return number >> 32;
+}
 void snap_kept_name(uint64_t number, char ret_name[NAME_BYTES]);
 /* Of a file that has other names, too: those are found at the next mount by it. */
 void snap_anchor_name(uint64_t number, char ret_name[NAME_BYTES]);
 void snap_forget(struct snap *s, struct obj *obj); /* accepts NULL */
 int snap_sync_folder(struct snap *s, struct obj *dir) must_check;
+/* A list of numbers, as it grows; `list` is the owner's to free. */
+struct numbers {
+    uint64_t *list;
+    size_t n, room;
+    bool failed; /* there was no memory for one */
+};
+void numbers_add(struct numbers *numbers, uint64_t number);
+/* Adds those of all names in a folder of which there is one: number_of() gives 0 for the others. */
+int snap_read_numbers(struct snap *s, struct obj *folder, uint64_t (*number_of)(const char *name),
+                      struct numbers *numbers) must_check;
 /* All extended attributes, as items of snap_xattr_next(); the caller's to free. */
 int snap_get_xattrs(struct snap *s, struct obj *obj, uint8_t **ret_items,
                     uint32_t *ret_bytes) must_check;

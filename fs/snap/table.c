@@ -504,21 +504,18 @@ int snap_table_undo(struct snap_table *t, const struct snap_record *r, uint32_t 
     return err;
 }
 
-uint64_t snap_kept_number(const char *name, size_t len) {
+uint64_t snap_kept_number(const char *name) {
     uint64_t number = 0;
 
-    if (len > 0 && name[0] == 'a') { /* it has other names, too */
-        name++;
-        len--;
-    }
-    if (len == 0 || len > 18 || name[0] == '0') {
+    name += name[0] == 'a'; /* it has other names, too */
+    if (name[0] == '0' || strlen(name) > 18) {
         return 0;
     }
-    for (size_t i = 0; i < len; i++) {
-        if (name[i] < '0' || name[i] > '9') {
+    for (; *name; name++) {
+        if (*name < '0' || *name > '9') {
             return 0;
         }
-        number = number * 10 + (uint64_t)(name[i] - '0');
+        number = number * 10 + (uint64_t)(*name - '0');
     }
     return number;
 }

@@ -116,4 +116,4 @@ int snap_table_compose(struct snap_table *a, struct snap_table *b,
                        const struct snap_compose *told) must_check;
 
 /* The number of a kept file by its name; 0: it is none. */
-uint64_t snap_kept_number(const char *name, size_t len);
+uint64_t snap_kept_number(const char *name);

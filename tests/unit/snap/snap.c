@@ -1,6 +1,7 @@
 /* The layer over real stores: the daemon dies after every single change it makes on them; what cannot
  * be kept; what a power cut takes. */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -332,4 +333,59 @@ Test(snap, what_was_not_settled_is_gone_after_a_crash) {
     while (snap_reap(snap_of(rig.top))) {
     }
     cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
+}
+
+/* How many kept files there are, on a store. */
+static unsigned kept(void) {
+    char path[256];
+    struct dirent *e;
+    unsigned n = 0;
+    DIR *d;
+
+    (void)snprintf(path, sizeof(path), "%s/.holdfast/snap/kept", rig.path[0]);
+    d = opendir(path);
+    cr_assert(d);
+    while ((e = readdir(d))) {
+        n += e->d_name[0] != '.';
+    }
+    cr_assert_eq(closedir(d), 0);
+    return n;
+}
+
+static void destroy(const char *name) {
+    struct why why = {""};
+
+    cr_assert_eq(snap_destroy(snap_of(rig.top), name, &why), 0, "%s", why.text);
+    while (snap_reap(snap_of(rig.top))) {
+    }
+}
+
+Test(snap, kept_files_go_with_the_last_snapshot_that_needs_them) {
+    struct snap_info *list = NULL;
+
+    up();
+    (void)file("", "a", "the a file");
+    (void)file("", "b", "the b file");
+    (void)file("", "c", "the c file");
+    snapshot("s1");
+    cr_assert_eq(OP(unlink, rig.root, "a"), 0);
+    snapshot("s2");
+    rig_again(&rig); /* nothing was kept in the newest epoch as yet */
+    cr_assert_eq(OP(unlink, rig.root, "b"), 0);
+    snapshot("s3");
+    cr_assert_eq(OP(unlink, rig.root, "c"), 0);
+    cr_assert_eq(kept(), 3);
+    cr_assert_eq(snap_list(snap_of(rig.top), &list), 3);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_geq(list[i].used_bytes, 4096, "%d", i);
+    }
+    free(list);
+    destroy("s1");
+    cr_assert_eq(kept(), 2);
+    cr_assert_str_eq(content(".holdfast/snapshots/s2/b"), "the b file");
+    destroy("s3"); /* merged into the one before it, which needs what it kept */
+    cr_assert_eq(kept(), 2);
+    cr_assert_str_eq(content(".holdfast/snapshots/s2/c"), "the c file");
+    destroy("s2");
+    cr_assert_eq(kept(), 0);
 }
