@@ -52,7 +52,7 @@ const struct command commands[] = {
      "NAME [--keep-last N] [--keep-hourly N] [--keep-daily N] [--keep-weekly N] [--keep-monthly N] "
      "[--keep-yearly N] [--auto] [-n] [-H] [-q] [--yes]",
      "destroy snapshots that no rule keeps", 1, 1, cmd_prune},
-    {"diff", "NAME@A [NAME@B]", "what changed since, or between two", 1, 2, cmd_diff},
+    {"diff", "NAME@A [NAME@B] [-v]", "what changed since, or between two", 1, 2, cmd_diff},
     {"restore", "NAME@SNAP [PATH...] --to DIR | --in-place [--yes] [-q]",
      "get files, folders or everything back", 1, 1000000, cmd_restore},
     {"doctor", "[NAME] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},

@@ -80,3 +80,19 @@ struct snap_summary {
 void snap_summary(struct snap *snap, struct snap_summary *ret_summary);
 /* All snapshots, oldest first: *ret_list is the caller's to free. Their number, or -ENOMEM. */
 int snap_list(struct snap *snap, struct snap_info **ret_list) must_check;
+
+/* st_ino of a view: 1, the epoch (16 bits), then 0 and the store that numbers the object (3) and its
+ * inode there (43), or 1 and a number of ours (46) for what is no more. */
+enum { SNAP_INO_EPOCH = 47, SNAP_INO_GONE = 46, SNAP_INO_STORE = 43 };
+static inline uint64_t snap_ino_low(unsigned store, uint64_t ino) {
+    return (uint64_t)store << SNAP_INO_STORE |
+           ((ino ^ ino >> SNAP_INO_STORE) & ((UINT64_C(1) << SNAP_INO_STORE) - 1));
+}
+/* What of an st_ino is the same in the live tree and in all views, as long as the file is there; 0 if
+ * it is no more. */
+static inline uint64_t snap_ino_same(uint64_t st_ino) {
+    return st_ino >> 63 == 0
+               ? snap_ino_low((unsigned)(st_ino >> 56), st_ino & ((UINT64_C(1) << 56) - 1))
+           : st_ino >> SNAP_INO_GONE & 1 ? 0
+                                         : st_ino & ((UINT64_C(1) << SNAP_INO_GONE) - 1);
+}

@@ -148,18 +148,14 @@ static int renew(struct snap *s, struct view *v, uint64_t generation) {
 /* What is shown as st_ino. `key`: of the object in the table of views. */
 static uint64_t number_of(const struct vnode *n, uint64_t key) {
     const struct obj *live = n->ref.live;
-    uint64_t ino = live ? live->store_ino : 0;
 
-    return live ? view_number(n->view->epoch,
-                              (uint64_t)live->from << STORE_SHIFT |
-                                  ((ino ^ ino >> STORE_SHIFT) & ((UINT64_C(1) << STORE_SHIFT) - 1)))
-                : key;
+    return live ? view_number(n->view->epoch, snap_ino_low(live->from, live->store_ino)) : key;
 }
 
 /* By which the table of views knows it: all names of a file that is there lead to one object. */
 static uint64_t key_of(struct snap *s, const struct view *view, const struct vref *ref) {
     return view_number(view->epoch, ref->live ? ref->live->id
-                                              : UINT64_C(1) << GONE_SHIFT |
+                                              : UINT64_C(1) << SNAP_INO_GONE |
                                                     atomic_fetch_add(&s->view_numbers, 1));
 }
 

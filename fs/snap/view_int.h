@@ -40,11 +40,8 @@ struct vnode {
     struct vref ref;
 };
 
-/* The number of an object of a snapshot, st_ino: 1, the epoch (16 bits), then 0 and the store that
- * numbers it (3) and its inode there (43), or 1 and a number of ours (46) for what is no more. */
-enum { EPOCH_SHIFT = 47, GONE_SHIFT = 46, STORE_SHIFT = 43 };
 static inline uint64_t view_number(uint32_t epoch, uint64_t low) {
-    return UINT64_C(1) << 63 | (uint64_t)(epoch & 0xFFFF) << EPOCH_SHIFT | low;
+    return UINT64_C(1) << 63 | (uint64_t)(epoch & 0xFFFF) << SNAP_INO_EPOCH | low;
 }
 
 static inline struct vnode *vnode_of(const struct obj *obj) {

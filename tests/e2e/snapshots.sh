@@ -113,8 +113,19 @@ cmp "$lab/back/big" "$lab/ref/crm/big"
 hf restore crm@one crm/upload/2026/doc-7 --in-place --yes -q 2>/dev/null && die "its folder is gone"
 hf restore crm@one /crm/upload --in-place --yes -q
 diff -r "$mnt/crm/upload" "$lab/ref/crm/upload"
+ln "$mnt/crm/alone" "$mnt/crm/alone2" && rm "$mnt/crm/alone2"
 hf restore crm@one --in-place --yes >"$lab/said"
 "$treecmp" "$mnt" "$lab/ref" || die "restore in place"
+[ "$mnt/crm/big" -ef "$mnt/crm/deep/big-too" ] || die "links are links no more"
+# A little ruin, its time forged: that is put back, and nothing else is touched.
+touch -r "$mnt/crm/upload/2026/doc-9" "$lab/time"
+ino=$(stat -c %i "$mnt/crm/sparse")
+printf X | dd of="$mnt/crm/upload/2026/doc-9" bs=1 seek=5000 conv=notrunc status=none
+touch -r "$lab/time" "$mnt/crm/upload/2026/doc-9"
+[ "$(hf diff crm@one -v)" = "M  /crm/upload/2026/doc-9  (1 of 7 blocks)" ] || { hf diff crm@one -v; die "diff -v"; }
+hf restore crm@one --in-place --yes | grep '^1 names put back, 0 removed' || die "more was put back than was ruined"
+"$treecmp" "$mnt" "$lab/ref" || die "restored again"
+[ "$(stat -c %i "$mnt/crm/sparse")" = "$ino" ] || die "a file that was whole was made anew"
 safety=$(grep -o 'before-restore-[0-9-]*' "$lab/said" | head -1)
 [ "$(cat "$views/$safety/crm/renamed/er/still/mine.locked")" = "" ] && [ -e "$views/$safety/crm/alone" ] || die "safety snapshot"
 # Names, holds, and space that comes back.

@@ -32,6 +32,7 @@ _holdfast() {
     store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --force --yes --passive -H --help" -- "$cur") ;;
     snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "--freeze --auto --yes --json -H -p -q --help" -- "$cur") ;;
     prune:-*) mapfile -t COMPREPLY < <(compgen -W "--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --auto --dry-run --yes --help" -- "$cur") ;;
+    diff:-*) mapfile -t COMPREPLY < <(compgen -W "--verbose --help" -- "$cur") ;;
     restore:-*) mapfile -t COMPREPLY < <(compgen -W "--to --in-place --yes --quiet --help" -- "$cur") ;;
     snapshot:* | diff:* | restore:*@*) mapfile -t COMPREPLY < <(compgen -W "$(holdfast list -H 2>/dev/null | cut -f1 | while read -r v; do holdfast snapshot list "$v" -H 2>/dev/null | cut -f1; done)" -- "$cur") ;;
     doctor:-*) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;

@@ -35,3 +35,4 @@ complete -c holdfast -n "__fish_seen_subcommand_from verify" -l repair
 complete -c holdfast -n "__fish_seen_subcommand_from verify" -l stop
 complete -c holdfast -n "__fish_seen_subcommand_from events" -l since -r
 complete -c holdfast -n "__fish_seen_subcommand_from events" -l test
+complete -c holdfast -n "__fish_seen_subcommand_from diff" -s v -l verbose

@@ -1,0 +1,177 @@
+/* What changed between two instants. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "snap/snap.h"
+#include "store/copy.h"
+#include "tools/pairs.h"
+#include "tools/snapshots.h"
+
+enum { COMPARED_BYTES = 1 << 20, COMPARED_BLOCK = 4096 };
+
+/* A name of the first side that the second does not have: it may have moved. */
+struct moved {
+    uint64_t number; /* of the file; 0: nobody knows */
+    struct moved *next;
+    mode_t type; /* a number may be given to another file later */
+    bool found;
+    UT_hash_handle hh;
+    char path[];
+};
+
+struct diff {
+    int top[2];
+    struct moved *by_number;
+    struct moved *gone, *added; /* the newest first */
+    bool count;                 /* the blocks that changed */
+};
+
+static int note(struct moved **list, const char *path, const struct stat *st) {
+    struct moved *m = calloc(1, sizeof(*m) + strlen(path) + 1);
+
+    if (!m) {
+        return -ENOMEM;
+    }
+    m->number = snap_ino_same(st->st_ino);
+    m->type = st->st_mode & S_IFMT;
+    memcpy(m->path, path, strlen(path) + 1);
+    m->next = *list;
+    *list = m;
+    return 0;
+}
+
+/* How many blocks of two files differ; or a negative errno. */
+static int64_t count_blocks(const struct pair *p) {
+    scope_fd int a = openat(p->folder[0], p->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    scope_fd int b = openat(p->folder[1], p->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    scope_free char *buf = calloc(2, COMPARED_BYTES);
+    char *second = buf + COMPARED_BYTES;
+    int64_t blocks = 0;
+    ssize_t n = 1, m = 1;
+
+    if (a < 0 || b < 0 || !buf) {
+        return -errno;
+    }
+    for (off_t at = 0; n > 0 || m > 0; at += COMPARED_BYTES) {
+        n = io_pread(a, buf, COMPARED_BYTES, at);
+        m = io_pread(b, second, COMPARED_BYTES, at);
+        if (n < 0 || m < 0) {
+            return n < 0 ? n : m;
+        }
+        for (ssize_t k = 0; k < n || k < m; k += COMPARED_BLOCK) {
+            ssize_t left = n - k < COMPARED_BLOCK ? n - k : COMPARED_BLOCK;
+            ssize_t right = m - k < COMPARED_BLOCK ? m - k : COMPARED_BLOCK;
+
+            blocks += left != right || memcmp(buf + k, second + k, (size_t)left) != 0;
+        }
+    }
+    return blocks;
+}
+
+/* A ctime changes without the file, too; then the bytes say it. */
+static bool differs(const struct pair *p) {
+    const struct stat *a = p->st[0], *b = p->st[1];
+    bool folder = S_ISDIR(a->st_mode);
+
+    if (folder ? a->st_mode != b->st_mode || a->st_uid != b->st_uid || a->st_gid != b->st_gid ||
+                     !clock_same(&a->st_mtim, &b->st_mtim)
+               : !copy_same_stat(a, b)) {
+        return true;
+    }
+    return !clock_same(&a->st_ctim, &b->st_ctim) &&
+           !(folder ? copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name)
+                    : pair_same_content(p));
+}
+
+static int compare(void *arg, const struct pair *p) {
+    struct diff *d = arg;
+    const struct stat *a = p->st[0], *b = p->st[1];
+    int err = 0;
+
+    if (a && b && ((a->st_mode ^ b->st_mode) & S_IFMT) == 0) {
+        if (differs(p)) {
+            int64_t blocks = d->count && S_ISREG(a->st_mode) ? count_blocks(p) : 0;
+
+            if (blocks < 0) {
+                return (int)blocks;
+            }
+            (void)printf("M  /%s", p->path);
+            if (d->count && S_ISREG(a->st_mode)) {
+                (void)printf("  (%lld of %lld blocks)", (long long)blocks,
+                             ((long long)(a->st_size > b->st_size ? a->st_size : b->st_size) +
+                              COMPARED_BLOCK - 1) /
+                                 COMPARED_BLOCK);
+            }
+            (void)printf("\n");
+        }
+        return S_ISDIR(a->st_mode);
+    }
+    err = a ? note(&d->gone, p->path, a) : 0;
+    return err < 0 || !b ? err : note(&d->added, p->path, b);
+}
+
+/* All names of the first side are known now: those of the second are the same files, or new ones. */
+static void show_moved(struct diff *d) {
+    for (struct moved *m = d->gone; m; m = m->next) {
+        struct moved *same;
+
+        HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), same);
+        if (!same && m->number != 0) {
+            HASH_ADD(hh, d->by_number, number, sizeof(m->number), m);
+        }
+    }
+    for (struct moved *m = d->added, *next; m; m = next) {
+        struct moved *from;
+
+        next = m->next;
+        HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), from);
+        if (from && !from->found && from->type == m->type) {
+            from->found = true;
+            (void)printf("R  /%s -> /%s\n", from->path, m->path);
+        } else {
+            (void)printf("+  /%s\n", m->path);
+        }
+        free(m);
+    }
+    HASH_CLEAR(hh, d->by_number);
+    for (struct moved *m = d->gone, *next; m; m = next) {
+        next = m->next;
+        if (!m->found) {
+            (void)printf("-  /%s\n", m->path);
+        }
+        free(m);
+    }
+}
+
+static int diff(const struct args *a, const char *from, const char *to, struct why *why) {
+    scope_fd int first = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    scope_fd int second = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct diff d = {.top = {first, second}, .count = a->verbose};
+    const struct pairs_walk walk = {.each = compare, .arg = &d};
+    int err;
+
+    if (first < 0 || second < 0) {
+        return why_set(why, -errno, "%s: %s", first < 0 ? from : to, error_words(-errno));
+    }
+    err = pairs_walk(d.top, &walk);
+    show_moved(&d);
+    return err < 0 ? why_set(why, err, "not all could be compared: %s", error_words(err)) : 0;
+}
+
+int cmd_diff(const struct args *a) {
+    char view[2][PATH_BYTES], mount[PATH_BYTES];
+    struct why why = {""};
+    struct target t;
+    int err = 0;
+
+    for (int i = 0; i < a->count && err == 0; i++) {
+        err = snapshot_parse(a->word[i], true, &t, &why);
+        err = err < 0 ? err : snapshot_view(&t, view[i], mount, &why);
+    }
+    err = err < 0 ? err : diff(a, view[0], a->count > 1 ? view[1] : mount, &why);
+    return err < 0 ? fail(err, &why) : EXIT_OK;
+}

@@ -1,0 +1,32 @@
+/* Two trees side by side: each name that either of them has. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+
+struct pair {
+    const char *
+        path; /* from the tops down, without a slash in front; of the folder that is left, "" at the top */
+    const char *name;         /* the last part of it */
+    int folder[2];            /* the folders of both sides, open */
+    const struct stat *st[2]; /* NULL: that side does not have it */
+};
+
+struct pairs_walk {
+    /* 1: into this folder, which both sides have; 0; or a negative errno, which ends the walk. */
+    int (*each)(void *arg, const struct pair *pair);
+    /* A folder was walked through, also the top. NULL: nothing is to be done then. */
+    int (*left)(void *arg, const struct pair *pair);
+    void *arg;
+};
+
+/* 0, what a function returned, or a negative errno. */
+int pairs_walk(const int top[2], const struct pairs_walk *walk) must_check;
+/* The same for one name of two folders; `path` is what it is called. */
+int pairs_walk_name(const int folder[2], const char *path, const char *name,
+                    const struct pairs_walk *walk) must_check;
+
+/* Two objects of one type, no folders, whose attributes are the same: is what is in them, too? */
+bool pair_same_content(const struct pair *pair);

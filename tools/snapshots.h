@@ -1,0 +1,23 @@
+/* Snapshots, for the commands that work with them. */
+#pragma once
+
+#include "format/snap.h"
+#include "tool.h"
+
+/* NAME@SNAP, taken apart. */
+struct target {
+    char volume[VOLUME_NAME_BYTES];
+    char snapshot[SNAPSHOT_NAME_BYTES]; /* "" if none is given */
+};
+
+/* `needed`: the snapshot must be named. -HFE_USAGE. */
+int snapshot_parse(const char *word, bool needed, struct target *ret_target,
+                   struct why *why) must_check;
+/* Makes it, and settles it; without a name it gets the time's. The reply is the caller's. */
+int snapshot_create(const struct args *args, struct target *target, json_t **ret_reply,
+                    struct why *why) must_check;
+/* Is it durable and whole? */
+int snapshot_settle(const struct target *target, struct why *why) must_check;
+/* The folder in which the snapshot is seen, and the mount point. Says if it is broken. */
+int snapshot_view(const struct target *target, char ret_view[PATH_BYTES],
+                  char ret_mount[PATH_BYTES], struct why *why) must_check;
