@@ -11,8 +11,8 @@
  *     gate (reader) -> names (reader; folders' rename and rmdir: writer) -> name holds -> data
  * holds
  *
- * mirror_new -> operations through mirror_vol(), mirror_tick() every TICK_MS -> mirror_stop ->
- * vol_free(mirror_vol()), which also closes the stores. */
+ * mirror_new -> operations of the volume, mirror_tick() every TICK_MS -> mirror_stop -> vol_free(),
+ * which also closes the stores. */
 #pragma once
 
 #include "base/event.h"

@@ -239,7 +239,7 @@ void log_bind_alone(struct mirror *m, struct obj *obj);
 /* Tells that its attributes may differ; as log_bind_alone(). */
 void log_attr_alone(struct mirror *m, struct obj *obj);
 /* Tells the journal what the change is about to do. Under the gate; of DATA, the object is bound.
- * log_done() when all stores have answered. */
+ * The intent ends when all stores have answered. */
 void log_change(struct mirror *m, const struct change *c, struct journal_intent *ret_intent);
 /* Tells one name, of a change that is not one of mirror_change(). */
 void log_name(struct mirror *m, struct obj *dir, const char *name);

@@ -69,10 +69,13 @@ static int unlink_log(struct snap *s, uint32_t epoch) {
 
 static void forget_epoch(struct snap *s, uint32_t i) {
     pthread_mutex_lock(&s->mutex);
+    if (i > 0) { /* views of the older ones find what it kept in another place now */
+        s->merged = s->epochs[i].number;
+        s->merges++;
+        atomic_fetch_add(&s->generation, 1);
+    }
     s->epoch_count--;
     memmove(&s->epochs[i], &s->epochs[i + 1], (s->epoch_count - i) * sizeof(s->epochs[0]));
-    atomic_fetch_add(&s->merges, 1);
-    atomic_fetch_add(&s->generation, 1);
     pthread_mutex_unlock(&s->mutex);
 }
 

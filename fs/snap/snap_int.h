@@ -103,8 +103,7 @@ struct snap {
     _Atomic bool broken;         /* nothing is kept any more in this epoch */
     _Atomic bool list_changed;   /* and is to be saved */
     _Atomic uint64_t generation; /* of the chain of epochs: views look their way up anew */
-    _Atomic unsigned waiting;    /* who wants to make a snapshot: nothing long is begun */
-    _Atomic uint64_t merges;     /* how often epochs went */
+    _Atomic unsigned waiting;    /* who is held up by the reaper: it begins nothing */
     /* guarded by mutex, a leaf */
     pthread_mutex_t mutex;
     struct snap_table *table; /* of the current epoch */
@@ -115,6 +114,8 @@ struct snap {
     uint32_t entry_count;
     struct epoch *epochs; /* oldest first; the last one is the current */
     uint32_t epoch_count;
+    uint32_t merged;   /* the epoch that became part of an older one last, */
+    uint64_t merges;   /* and how often that was */
     int64_t synced_ms; /* of the thread that ticks */
     int64_t told_ms;
     uint64_t checked_end; /* of the log, when room was looked for */

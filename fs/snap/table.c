@@ -83,10 +83,6 @@ uint64_t snap_table_bytes(const struct snap_table *t) {
     return t->bytes + 2 * t->buckets * sizeof(void *);
 }
 
-uint32_t snap_table_count(const struct snap_table *t) {
-    return t->count;
-}
-
 uint32_t snap_table_next_id(const struct snap_table *t) {
     return t->next_id;
 }

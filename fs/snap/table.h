@@ -15,7 +15,7 @@
  * Two special nodes: the root (SNAP_ROOT), and the folder of kept files (SNAP_KEPT), which has no
  * name. A file that loses its last name is moved there, so an old file always has a LIVE name.
  *
- * Tables are composed: of the epochs A, then B, table_compose() makes what is known of both as one.
+ * Tables are composed: of the epochs A, then B, snap_table_compose() makes what is known of both as one.
  * That is how a snapshot is destroyed (its epoch becomes part of the one before), and how a view of
  * an old snapshot finds its way through all later ones.
  *
@@ -75,7 +75,6 @@ struct snap_table *snap_table_new(void);
 void snap_table_free(struct snap_table *table); /* accepts NULL */
 /* What it takes in memory, about. */
 uint64_t snap_table_bytes(const struct snap_table *table);
-uint32_t snap_table_count(const struct snap_table *table);
 uint32_t snap_table_next_id(const struct snap_table *table);
 
 struct snap_node *snap_node(const struct snap_table *table, uint32_t id);

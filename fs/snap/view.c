@@ -8,7 +8,12 @@
 #include "base/clock.h"
 #include "snap/view_int.h"
 
-enum { INDEXES_MAX = 4 /* of snapshots that nobody looks at just now */ };
+enum {
+    INDEXES_MAX = 4,   /* of snapshots that nobody looks at just now */
+    TRIES_AT_ONCE = 3, /* before the reaper is held up, */
+    TRIES_FAST = 10,   /* and before there is a pause between two */
+    TRY_MS = 20000,
+};
 
 /* --- views --- */
 
@@ -107,15 +112,21 @@ static int add_epoch(struct snap *s, struct view *v, uint32_t epoch) {
 
 /* Makes the index know all epochs that are over. Under view_lock, alone. */
 static int renew(struct snap *s, struct view *v, uint64_t generation) {
-    uint64_t merges = atomic_load(&s->merges);
-    uint32_t *list;
+    uint32_t *list, merged;
+    uint64_t merges;
     unsigned n;
-    int err = chain_of(s, v, &list, &n);
+    int err;
 
+    pthread_mutex_lock(&s->mutex);
+    merges = s->merges;
+    merged = s->merged;
+    pthread_mutex_unlock(&s->mutex);
+    err = chain_of(s, v, &list, &n);
     if (err < 0) {
         return err;
     }
-    if (v->merges != merges) {
+    /* What was merged into an older epoch than its own is nothing to it. */
+    if (v->merges != merges && !(v->merges + 1 == merges && v->epoch > merged)) {
         snap_table_free(v->index);
         v->index = NULL;
         v->upto = 0;
@@ -304,38 +315,57 @@ static int find_anew(struct snap *s, struct obj *obj, struct vnode *n, uint64_t 
     return err;
 }
 
+bool view_try(struct snap *s, struct tries *t, bool again) {
+    bool held = t->n > TRIES_AT_ONCE, more;
+
+    if (t->n == 0) {
+        t->until_ms = clock_ms() + TRY_MS;
+    }
+    more = again && (t->n < TRIES_FAST || clock_ms() < t->until_ms);
+    if (more && t->n == TRIES_AT_ONCE) {
+        atomic_fetch_add(&s->waiting, 1);
+    } else if (!more && held) {
+        atomic_fetch_sub(&s->waiting, 1);
+    }
+    if (more && t->n++ >= TRIES_FAST) {
+        (void)poll(NULL, 0, 1);
+    }
+    return more;
+}
+
+/* -EAGAIN if there was a cut, or a merge, meanwhile. */
+static int enter_once(struct snap *s, struct obj *obj, struct vnode *n, uint64_t *ret_generation) {
+    uint64_t generation;
+    int err = 0;
+
+    rwlock_read(&s->view_lock);
+    generation = atomic_load(&s->generation);
+    if (n->kind != VNODE_TREE ||
+        (n->generation == generation && n->view->generation == generation)) {
+        *ret_generation = generation;
+        return 0; /* with the lock */
+    }
+    rwlock_read_done(&s->view_lock);
+    rwlock_write(&s->view_lock);
+    generation = atomic_load(&s->generation);
+    if (n->generation != generation || n->view->generation != generation) {
+        err = find_anew(s, obj, n, generation);
+    }
+    rwlock_write_done(&s->view_lock);
+    if (err < 0 && view_moved_on(s, generation)) {
+        return -EAGAIN; /* what was found belongs to neither */
+    }
+    return err == 0 ? -EAGAIN : err == -ENOENT ? -ESTALE : err;
+}
+
 int view_enter(struct snap *s, struct obj *obj, struct vnode **ret_node, uint64_t *ret_generation) {
-    struct vnode *n = vnode_of(obj);
     int err = -EAGAIN;
 
-    for (int i = 0; i < 100; i++) {
-        uint64_t generation;
-
-        rwlock_read(&s->view_lock);
-        generation = atomic_load(&s->generation);
-        if (n->kind != VNODE_TREE ||
-            (n->generation == generation && n->view->generation == generation)) {
-            *ret_node = n;
-            *ret_generation = generation;
-            return 0;
-        }
-        rwlock_read_done(&s->view_lock);
-        if (err < 0 && err != -EAGAIN) {
-            return err;
-        }
-        rwlock_write(&s->view_lock);
-        generation = atomic_load(&s->generation);
-        err = n->generation == generation && n->view->generation == generation
-                  ? 0
-                  : find_anew(s, obj, n, generation);
-        rwlock_write_done(&s->view_lock);
-        if (err < 0 && view_moved_on(s, generation)) {
-            err = -EAGAIN; /* what was found belongs to neither */
-        } else if (err == -ENOENT) {
-            err = -ESTALE;
-        }
+    *ret_node = vnode_of(obj);
+    for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) {
+        err = enter_once(s, obj, *ret_node, ret_generation);
     }
-    return -EIO; /* cuts without end */
+    return err == -EAGAIN ? -EIO : err; /* cuts without end */
 }
 
 void view_leave(struct snap *s) {
@@ -471,18 +501,15 @@ int view_lookup(struct snap *s, struct obj *dir, const char *name, struct vol_en
         }
         return err;
     case VNODE_LIST:
-        for (int i = 0; i < 100 && err == -EAGAIN; i++) {
+        for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) {
             err = list_lookup(s, dir, name, ret_entry);
         }
-        return err;
+        return err == -EAGAIN ? -EIO : err;
     default:
         if (known_lookup(s, dir, name, ret_entry) == 0) {
             return 0;
         }
-        for (int i = 0; i < 100 && err == -EAGAIN; i++) {
-            if (i > 5) {
-                (void)poll(NULL, 0, 5); /* it moves all the time */
-            }
+        for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) {
             err = tree_lookup(s, dir, name, ret_entry);
         }
         return err == -EAGAIN ? -EIO : err;
@@ -496,7 +523,7 @@ int view_getattr(struct snap *s, struct obj *obj, struct stat *ret_attr) {
         folder_attr(obj, ret_attr);
         return 0;
     }
-    for (int i = 0; i < 100 && err == -EAGAIN; i++) {
+    for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) {
         struct vnode *n;
         uint64_t generation;
 
@@ -595,7 +622,7 @@ static int take_xattrs(struct snap *s, struct obj *obj, struct taking *t) {
         *t = (struct taking){.items = NULL};
         return 0;
     }
-    for (int i = 0; i < 100 && err == -EAGAIN; i++) {
+    for (struct tries again = {.n = 0}; view_try(s, &again, err == -EAGAIN);) {
         err = take_xattrs_once(s, obj, t);
     }
     return err == -EAGAIN ? -EIO : err;

@@ -8,7 +8,7 @@
 
 #include "snap/view_int.h"
 
-enum { TRIES_AT_ONCE = 4 /* to list a folder, before names stand still for it */ };
+enum { LISTED_AT_ONCE = 4 /* tries to list a folder, before names stand still for it */ };
 
 /* An open file of a snapshot. */
 struct vfile {
@@ -268,11 +268,8 @@ ssize_t view_read(struct snap *s, struct obj *obj, struct vol_handle h, void *bu
         return 0;
     }
     rwlock_write(&f->lock);
-    for (int i = 0; i < 100 && err == -EAGAIN; i++) {
+    for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) {
         err = read_once(s, obj, f, buf, from, to);
-        if (err == -EAGAIN && i > 10) {
-            (void)poll(NULL, 0, 1); /* it is being written to, or moved, all the time */
-        }
     }
     rwlock_write_done(&f->lock);
     return err == -EAGAIN ? -EIO : err < 0 ? err : (ssize_t)(to - from);
@@ -338,7 +335,7 @@ off_t view_seek(struct snap *s, struct obj *obj, struct vol_handle h, off_t off,
         return -ENXIO;
     }
     rwlock_write(&f->lock);
-    for (int i = 0; i < 100 && at == -EAGAIN; i++) {
+    for (struct tries t = {.n = 0}; view_try(s, &t, at == -EAGAIN);) {
         at = seek_once(s, obj, f, (uint64_t)off, whence);
     }
     rwlock_write_done(&f->lock);
@@ -527,7 +524,7 @@ static int fill_stream(struct snap *s, struct obj *dir, struct vstream *d) {
     struct entry *e, *next;
     int err = -EAGAIN;
 
-    for (int i = 0; i < 100 && err == -EAGAIN; i++) {
+    for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) {
         free_entries(d);
         switch (vnode_of(dir)->kind) {
         case VNODE_TOP:
@@ -537,7 +534,7 @@ static int fill_stream(struct snap *s, struct obj *dir, struct vstream *d) {
             err = list_snapshots(s, d);
             break;
         default:
-            err = list_tree(s, dir, d, i >= TRIES_AT_ONCE);
+            err = list_tree(s, dir, d, t.n > LISTED_AT_ONCE);
             break;
         }
     }

@@ -69,6 +69,17 @@ int vref_attr(struct snap *s, const struct vref *ref, struct stat *ret_attr) mus
 int view_enter(struct snap *s, struct obj *obj, struct vnode **ret_node,
                uint64_t *ret_generation) must_check;
 void view_leave(struct snap *s);
+/* Trying once more what found everything just moving:
+ *
+ *     for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) { err = ...; }
+ *
+ * After some tries nothing is reaped meanwhile (that moves what views look at), after TRY_MS it is
+ * given up. */
+struct tries {
+    unsigned n;
+    int64_t until_ms;
+};
+bool view_try(struct snap *s, struct tries *tries, bool again);
 static inline bool view_moved_on(struct snap *s, uint64_t generation) {
     return atomic_load(&s->generation) != generation;
 }

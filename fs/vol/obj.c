@@ -700,36 +700,3 @@ uint64_t obj_count(struct obj_table *t) {
     pthread_mutex_unlock(&t->mutex);
     return n;
 }
-
-void obj_path(struct obj_table *t, const struct obj *obj, const char *name, char *ret_path,
-              size_t size) {
-    size_t at = size - 1;
-
-    assert(size > NAME_BYTES + 8);
-    ret_path[at] = '\0';
-    pthread_mutex_lock(&t->mutex);
-    for (;;) {
-        size_t len = name ? strlen(name) : 0;
-
-        if (name && len + 5 > at) {
-            at -= 3;
-            memcpy(ret_path + at, "...", 3);
-            break;
-        }
-        if (name) {
-            at -= len;
-            memcpy(ret_path + at, name, len);
-            ret_path[--at] = '/';
-        }
-        if (obj == &t->root || !obj->names) {
-            break;
-        }
-        name = obj->names->text;
-        obj = obj->names->parent;
-    }
-    pthread_mutex_unlock(&t->mutex);
-    memmove(ret_path, ret_path + at, size - at);
-    if (ret_path[0] == '\0') {
-        memcpy(ret_path, "/", 2);
-    }
-}

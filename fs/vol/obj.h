@@ -139,7 +139,3 @@ void obj_table_trim(struct obj_table *table);
 uint32_t obj_hash(const struct obj *parent, const char *name, size_t len);
 /* How many objects there are, the root included. */
 uint64_t obj_count(struct obj_table *table);
-/* For messages: the path inside the volume, cut with "..." where it is too long. Under the
- * namespace lock or where nothing changes. */
-void obj_path(struct obj_table *table, const struct obj *obj, const char *name, char *ret_path,
-              size_t size);

@@ -62,11 +62,15 @@ Test(obj, forgetting_frees_the_object_and_folders_only_it_kept) {
 Test(obj, a_renamed_folder_takes_everything_along) {
     struct obj *d = enter(root, "d", 0, 2, S_IFDIR), *f = enter(d, "f", 0, 3, S_IFREG);
     struct obj *e = enter(root, "e", 0, 4, S_IFDIR);
-    char path[600];
+    struct obj_where file, folder;
 
     cr_assert_eq(obj_name_moved(table, root, "d", e, "x"), 0);
-    obj_path(table, f, NULL, path, sizeof(path));
-    cr_assert_str_eq(path, "/e/x/f");
+    cr_assert_eq(obj_where(table, f, &file), 0);
+    cr_assert_eq(file.parent, d);
+    cr_assert_eq(obj_where(table, d, &folder), 0);
+    cr_assert(folder.parent == e && strcmp(folder.name, "x") == 0);
+    obj_unpin(table, file.parent);
+    obj_unpin(table, folder.parent);
 }
 
 Test(obj, a_rename_over_a_name_takes_it_from_its_object) {
