@@ -353,7 +353,7 @@ struct entry {
 
 /* A folder's entries, as they were when reading began. */
 struct vstream {
-    struct entry *all; /* by name, in order of appearance */
+    struct entry *all; /* by name */
     struct entry **list;
     unsigned n;
 };
@@ -520,6 +520,14 @@ static int list_snapshots(struct snap *s, struct vstream *d) {
     return err;
 }
 
+static int by_name(const void *a, const void *b) {
+    const struct entry *const *x = a, *const *y = b;
+
+    return strcmp((*x)->name, (*y)->name);
+}
+
+/* Sorted, as the kernel keeps parts of what it read: an entry must be at the same position whenever the
+ * folder is opened, wherever it was found. */
 static int fill_stream(struct snap *s, struct obj *dir, struct vstream *d) {
     struct entry *e, *next;
     int err = -EAGAIN;
@@ -550,6 +558,7 @@ static int fill_stream(struct snap *s, struct obj *dir, struct vstream *d) {
     HASH_ITER(hh, d->all, e, next) {
         d->list[d->n++] = e;
     }
+    qsort(d->list, d->n, sizeof(*d->list), by_name);
     return 0;
 }
 

@@ -13,7 +13,7 @@ pg_init() { # DATA
     as postgres "$bin_pg/initdb" -D "$1" -A trust >/dev/null
 }
 pg_start() { # DATA
-    as postgres "$bin_pg/pg_ctl" -D "$1" -o "-k $lab/sock -h '' -c shared_buffers=32MB" -w -l "$lab/sock/log" start >/dev/null ||
+    as postgres "$bin_pg/pg_ctl" -D "$1" -o "-k $lab/sock -h '' -c shared_buffers=32MB -c dynamic_shared_memory_type=mmap" -w -l "$lab/sock/log" start >/dev/null ||
         { tail "$lab/sock/log"; die "PostgreSQL does not start"; }
     pids+=("$(head -1 "$1/postmaster.pid")")
 }

@@ -389,3 +389,46 @@ Test(snap, kept_files_go_with_the_last_snapshot_that_needs_them) {
     destroy("s2");
     cr_assert_eq(kept(), 0);
 }
+
+static bool add_name(void *arg, const char *name, uint64_t ino, uint8_t type, uint64_t next) {
+    char *all = arg;
+
+    (void)ino;
+    (void)type;
+    (void)next;
+    strcat(all, name);
+    strcat(all, " ");
+    return true;
+}
+
+static const char *listing(const char *path) {
+    static char all[256];
+    struct vol_handle h;
+
+    all[0] = '\0';
+    cr_assert_eq(OP(opendir, find(path), &h), 0);
+    cr_assert_eq(OP(readdir, find(path), h, 0, add_name, all), 0);
+    cr_assert_eq(OP(closedir, find(path), h), 0);
+    return all;
+}
+
+/* The kernel may go on at a position that it read to before. */
+Test(snap, lists_a_folder_in_one_order_whatever_becomes_of_it) {
+    struct vol_new new = {.mode = S_IFREG | 0600, .cred = &rig_cred};
+    struct vol_handle h;
+    struct vol_entry e;
+
+    up();
+    folder("d");
+    (void)file("d", "b", "b");
+    (void)file("d", "c", "c");
+    (void)file("d", "a", "a");
+    snapshot("s");
+    cr_assert_str_eq(listing(".holdfast/snapshots/s/d"), ". .. a b c ");
+    cr_assert_eq(OP(unlink, find("d"), "b"), 0);
+    cr_assert_eq(OP(create, find("d"), "aa", &new, O_RDWR, &e, &h), 0);
+    cr_assert_eq(OP(close, e.obj, h), 0);
+    cr_assert_str_eq(listing(".holdfast/snapshots/s/d"), ". .. a b c ");
+    cr_assert_eq(OP(unlink, find("d"), "a"), 0);
+    cr_assert_str_eq(listing(".holdfast/snapshots/s/d"), ". .. a b c ");
+}
