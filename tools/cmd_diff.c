@@ -26,11 +26,12 @@ struct moved {
 struct diff {
     int top[2];
     struct moved *by_number;
-    struct moved *gone, *added; /* the newest first */
-    bool count;                 /* the blocks that changed */
+    struct moved *gone, *added; /* in the order of the walk */
+    struct moved **last_gone, **last_added;
+    bool count; /* the blocks that changed */
 };
 
-static int note(struct moved **list, const char *path, const struct stat *st) {
+static int note(struct moved ***last, const char *path, const struct stat *st) {
     struct moved *m = calloc(1, sizeof(*m) + strlen(path) + 1);
 
     if (!m) {
@@ -39,17 +40,17 @@ static int note(struct moved **list, const char *path, const struct stat *st) {
     m->number = snap_ino_same(st->st_ino);
     m->type = st->st_mode & S_IFMT;
     memcpy(m->path, path, strlen(path) + 1);
-    m->next = *list;
-    *list = m;
+    **last = m;
+    *last = &m->next;
     return 0;
 }
 
 /* How many blocks of two files differ; or a negative errno. */
 static int64_t count_blocks(const struct pair *p) {
-    scope_fd int a = openat(p->folder[0], p->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    scope_fd int b = openat(p->folder[1], p->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    scope_fd int a = openat(p->folder[0], p->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    scope_fd int b = openat(p->folder[1], p->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     scope_free char *buf = calloc(2, COMPARED_BYTES);
-    char *second = buf + COMPARED_BYTES;
+    char *second = buf ? buf + COMPARED_BYTES : NULL;
     int64_t blocks = 0;
     ssize_t n = 1, m = 1;
 
@@ -82,7 +83,7 @@ static bool differs(const struct pair *p) {
                : !copy_same_stat(a, b)) {
         return true;
     }
-    return !clock_same(&a->st_ctim, &b->st_ctim) &&
+    return !pair_untouched(p) &&
            !(folder ? copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name)
                     : pair_same_content(p));
 }
@@ -110,8 +111,8 @@ static int compare(void *arg, const struct pair *p) {
         }
         return S_ISDIR(a->st_mode);
     }
-    err = a ? note(&d->gone, p->path, a) : 0;
-    return err < 0 || !b ? err : note(&d->added, p->path, b);
+    err = a ? note(&d->last_gone, p->path, a) : 0;
+    return err < 0 || !b ? err : note(&d->last_added, p->path, b);
 }
 
 /* All names of the first side are known now: those of the second are the same files, or new ones. */
@@ -152,14 +153,22 @@ static int diff(const struct args *a, const char *from, const char *to, struct w
     scope_fd int second = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct diff d = {.top = {first, second}, .count = a->verbose};
     const struct pairs_walk walk = {.each = compare, .arg = &d};
+    scope_free char *path = NULL;
     int err;
 
     if (first < 0 || second < 0) {
         return why_set(why, -errno, "%s: %s", first < 0 ? from : to, error_words(-errno));
     }
-    err = pairs_walk(d.top, &walk);
+    d.last_gone = &d.gone;
+    d.last_added = &d.added;
+    raise_file_limit();
+    err = pairs_walk(d.top, &walk, &path);
+    if (err < 0) {
+        (void)why_set(why, err, "/%s cannot be compared: %s; what follows is not all",
+                      path ? path : "", error_words(err));
+    }
     show_moved(&d);
-    return err < 0 ? why_set(why, err, "not all could be compared: %s", error_words(err)) : 0;
+    return err;
 }
 
 int cmd_diff(const struct args *a) {

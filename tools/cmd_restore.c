@@ -1,7 +1,7 @@
 /* What snapshots are for: getting files back. And reading all of one, to know that one could. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -13,8 +13,6 @@
 #include "store/copy.h"
 #include "tools/pairs.h"
 #include "tools/snapshots.h"
-
-enum { WALK_FDS = 32 };
 
 /* Runs a program and waits. */
 static int run_program(const char *const argv[], struct why *why) {
@@ -33,21 +31,29 @@ static int run_program(const char *const argv[], struct why *why) {
                : why_set(why, -EIO, "%s failed; it said why", argv[0]);
 }
 
-/* A path inside the volume: no "..", no leading slash left. */
-static const char *inside(const char *path, struct why *why) {
-    const char *p = path;
+/* A path inside the volume, without a slash at its ends, "." or ".."; "" is all of it. The caller's to
+ * free. */
+static char *inside(const char *word, struct why *why) {
+    char *path = calloc(1, strlen(word) + 1), *to = path;
 
-    while (*p == '/') {
-        p++;
-    }
-    for (const char *c = p; c; c = strchr(c, '/')) {
-        c += *c == '/';
-        if (strncmp(c, "..", 2) == 0 && (c[2] == '/' || !c[2])) {
-            (void)why_set(why, -HFE_USAGE, "%s: a path inside the volume has no ..", path);
+    for (const char *p = word; path && *p;) {
+        size_t n = strcspn(p, "/");
+
+        if (n == 2 && strncmp(p, "..", 2) == 0) {
+            (void)why_set(why, -HFE_USAGE, "%s: a path inside the volume has no ..", word);
+            free(path);
             return NULL;
         }
+        if (n > 0 && !(n == 1 && *p == '.')) {
+            to += sprintf(to, "%s%.*s", to > path ? "/" : "", (int)n, p); /* not longer than word */
+        }
+        p += n;
+        p += *p == '/';
     }
-    return p;
+    if (!path) {
+        (void)why_set(why, -ENOMEM, "out of memory");
+    }
+    return path;
 }
 
 static int join(char ret[PATH_BYTES], const char *a, const char *b, struct why *why) {
@@ -70,7 +76,7 @@ static int restore_to(const struct args *a, const char *view, struct why *why) {
         return why_set(why, err, "%s: %s", a->to, error_words(err));
     }
     for (int i = 1; i < a->count || i == 1; i++) {
-        const char *path = a->count > 1 ? inside(a->word[i], why) : "";
+        scope_free char *path = inside(a->count > 1 ? a->word[i] : "", why);
         const char *last = path ? strrchr(path, '/') : NULL;
         char from[PATH_BYTES], to[PATH_BYTES];
 
@@ -86,13 +92,26 @@ static int restore_to(const struct args *a, const char *view, struct why *why) {
 
 /* --- in place: what differs is made beside, and then all of it changes places --- */
 
-/* One thing to do: a name that is put back, or goes; or a folder's attributes. */
+#define STAGE ".holdfast-restore-" /* and the process */
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal) {
+    (void)signal;
+    interrupted = 1;
+}
+
+/* One thing to do: a name that is put back, or goes; or a folder's attributes. Users may move things
+ * while it is done: so it is known which folder, and which object, is meant. */
 struct step {
     struct step *next;
     bool attrs;
     bool wanted, there; /* of a name: in the snapshot, now */
-    unsigned staged;    /* its name in the stage: what is wanted; afterwards what was there */
-    char path[];        /* inside the volume */
+    ino_t folder, live; /* the folder it is in; the object there now */
+    unsigned
+        staged; /* its name in the stage: what is wanted; afterwards what was there. Of attributes: a
+                        folder with those of now */
+    char path[]; /* inside the volume */
 };
 
 /* A file of several names, one of which was seen: what the others are to be links of. */
@@ -112,7 +131,8 @@ struct touched {
 struct restoring {
     int top[2];                 /* the snapshot, and the volume */
     int stage;                  /* the folder for both, in the volume's root */
-    const char *stage_name;     /* NULL: it is to stay */
+    const char *stage_name;     /* its name */
+    bool stage_stays;           /* it holds what could not be put back */
     struct step *names, *attrs; /* planned: names in any order; folders, the inner ones first */
     struct step **last_name, **last_attrs;
     struct linked *linked;
@@ -124,40 +144,43 @@ struct restoring {
 };
 
 static int cannot(struct restoring *r, const char *path, int err) {
-    return why_set(r->why, err, "%s cannot be put back: %s; all is as it was", path,
+    return why_set(r->why, err, "/%s cannot be put back: %s; all is as it was", path,
                    error_words(err));
 }
 
 /* The folder that a path leads to the last part of; no link is followed. */
 static int open_folder(int top, const char *path, const char **ret_last) {
-    const char *slash = strchr(path, '/');
-    char part[NAME_BYTES];
-    int at, below;
+    int at = fcntl(top, F_DUPFD_CLOEXEC, 0);
 
-    if (!slash) {
-        *ret_last = *path ? path : ".";
-        at = fcntl(top, F_DUPFD_CLOEXEC, 0);
-        return at < 0 ? -errno : at;
+    for (const char *slash; at >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
+        char part[NAME_BYTES];
+        int above = at;
+
+        (void)snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path); /* a name: it fits */
+        at = openat(above, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        (void)close(above); /* only looked through */
     }
-    (void)snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path); /* a name: it fits */
-    at = openat(top, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (at < 0) {
-        return -errno;
-    }
-    below = open_folder(at, slash + 1, ret_last);
-    (void)close(at); /* only looked through */
-    return below;
+    *ret_last = *path ? path : ".";
+    return at < 0 ? -errno : at;
+}
+
+static ino_t ino_of(int folder, const char *name) {
+    struct stat st;
+
+    return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
 }
 
 /* --- planning --- */
 
-static struct step *new_step(struct restoring *r, const char *path, bool attrs) {
-    struct step *s = calloc(1, sizeof(*s) + strlen(path) + 1);
+static struct step *new_step(struct restoring *r, const struct pair *p, bool attrs) {
+    struct step *s = calloc(1, sizeof(*s) + strlen(p->path) + 1);
 
     if (s) {
         s->attrs = attrs;
+        s->folder = ino_of(p->folder[1], ".");
+        s->live = ino_of(p->folder[1], p->name);
         s->staged = r->staged++;
-        memcpy(s->path, path, strlen(path) + 1);
+        memcpy(s->path, p->path, strlen(p->path) + 1);
         if (attrs) {
             *r->last_attrs = s;
             r->last_attrs = &s->next;
@@ -193,7 +216,10 @@ static int link_to(const struct restoring *r, const struct linked *l, int to, co
     const char *name = l->path;
     scope_fd int folder = l->live_ino ? open_folder(r->top[1], l->path, &name) : -1;
 
-    return linkat(l->live_ino ? folder : r->stage, name, to, to_name, 0) < 0 ? -errno : 0;
+    if (linkat(l->live_ino ? folder : r->stage, name, to, to_name, 0) < 0) {
+        return -errno;
+    }
+    return l->live_ino == 0 || ino_of(to, to_name) == l->live_ino ? 0 : -ESTALE;
 }
 
 static int stage_folder(struct restoring *r, int from, const char *name, int to,
@@ -207,8 +233,11 @@ static int stage(struct restoring *r, int from, const char *name, int to, const 
     bool several;
     int err;
 
+    if (interrupted) {
+        return -EINTR;
+    }
     if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-        return -errno;
+        return errno == ENOENT ? -EIO : -errno; /* a snapshot of which something is missing */
     }
     several = !S_ISDIR(st.st_mode) && st.st_nlink > 1;
     l = several ? find_linked(r, st.st_ino) : NULL;
@@ -230,12 +259,12 @@ static int stage_folder(struct restoring *r, int from, const char *name, int to,
     int err = made < 0 ? -errno : io_open_dir(from, name, &d);
 
     while (err == 0 && (errno = 0, e = readdir(d))) {
-        char below[PATH_BYTES];
+        scope_free char *below = NULL;
 
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
-            err = snprintf(below, sizeof(below), "%s/%s", path, e->d_name) < (int)sizeof(below)
-                      ? stage(r, dirfd(d), e->d_name, made, e->d_name, below)
-                      : -ENAMETOOLONG;
+            err = asprintf(&below, "%s/%s", path, e->d_name) < 0
+                      ? -ENOMEM
+                      : stage(r, dirfd(d), e->d_name, made, e->d_name, below);
         }
     }
     err = err < 0 ? err : -errno;
@@ -261,7 +290,7 @@ static int note_touched(struct restoring *r, const char *path) {
 }
 
 static int plan_name(struct restoring *r, const struct pair *p) {
-    struct step *s = new_step(r, p->path, false);
+    struct step *s = new_step(r, p, false);
     char staged[32];
     int err = s ? note_touched(r, p->path) : -ENOMEM;
 
@@ -276,8 +305,7 @@ static int plan_name(struct restoring *r, const struct pair *p) {
     return s->wanted ? stage(r, p->folder[0], p->name, r->stage, staged, staged) : 0;
 }
 
-/* Nobody can set a ctime; but it changes without the file, too: then the bytes say it. 1, 0, or a
- * negative errno. */
+/* A ctime changes without the file, too: then the bytes say it. 1, 0, or a negative errno. */
 static int is_same(struct restoring *r, const struct pair *p) {
     const struct stat *a = p->st[0], *b = p->st[1];
     const struct linked *l = a->st_nlink > 1 ? find_linked(r, a->st_ino) : NULL;
@@ -286,10 +314,10 @@ static int is_same(struct restoring *r, const struct pair *p) {
     if (!copy_same_stat(a, b) || a->st_nlink != b->st_nlink || (l && l->live_ino != b->st_ino)) {
         return 0;
     }
-    if (l || clock_same(&a->st_ctim, &b->st_ctim)) {
+    if (l) {
         return 1;
     }
-    if (!pair_same_content(p)) {
+    if (!pair_untouched(p) && !pair_same_content(p)) {
         return 0;
     }
     err = a->st_nlink > 1 ? note_linked(r, a->st_ino, b->st_ino, p->path) : 0;
@@ -301,15 +329,18 @@ static int plan_pair(void *arg, const struct pair *p) {
     bool both = p->st[0] && p->st[1] && ((p->st[0]->st_mode ^ p->st[1]->st_mode) & S_IFMT) == 0;
     int err;
 
-    if (strcmp(p->path, r->stage_name) == 0) {
-        return 0;
+    if (interrupted) {
+        return -EINTR;
+    }
+    if (strncmp(p->path, STAGE, sizeof(STAGE) - 1) == 0) {
+        return 0; /* ours, or of another restore */
     }
     if (both && S_ISDIR(p->st[0]->st_mode)) {
         return 1;
     }
     err = both ? is_same(r, p) : 0;
     err = err == 0 ? plan_name(r, p) : err;
-    return err < 0 ? cannot(r, p->path, err) : 0;
+    return err < 0 ? err : 0;
 }
 
 /* A folder's attributes, if they differ, or will: those it has now are kept on one in the stage. */
@@ -319,12 +350,11 @@ static int plan_attrs(void *arg, const struct pair *p) {
     struct stat a, b;
     struct step *s;
     char staged[32];
-    int err;
 
     HASH_FIND(hh, r->touched, p->path, strlen(p->path), touched);
     if (fstatat(p->folder[0], p->name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
         fstatat(p->folder[1], p->name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
-        return cannot(r, p->path, -errno);
+        return -errno;
     }
     if (!touched && a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid &&
         clock_same(&a.st_mtim, &b.st_mtim) &&
@@ -332,85 +362,176 @@ static int plan_attrs(void *arg, const struct pair *p) {
          copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name))) {
         return 0;
     }
-    s = new_step(r, p->path, true);
+    s = new_step(r, p, true);
     if (!s) {
-        return cannot(r, p->path, -ENOMEM);
+        return -ENOMEM;
     }
     (void)snprintf(staged, sizeof(staged), "%u", s->staged);
-    err = copy_new(p->folder[1], p->name, r->stage, staged, &r->stat);
-    return err < 0 ? cannot(r, p->path, err) : 0;
+    return copy_new(p->folder[1], p->name, r->stage, staged, &r->stat);
+}
+
+/* Is it below another one, or the same as one before it? */
+static bool is_covered(char *const *path, int n, int i) {
+    for (int k = 0; k < n; k++) {
+        size_t len = strlen(path[k]);
+
+        if (k != i && strncmp(path[i], path[k], len) == 0 &&
+            (path[i][len] == '/' || (path[i][len] == '\0' ? k < i : len == 0))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int plan_path(struct restoring *r, const char *path, char **ret_where) {
+    const struct pairs_walk walk = {.each = plan_pair, .left = plan_attrs, .arg = r};
+    const char *name = NULL;
+
+    if (!*path) {
+        return pairs_walk(r->top, &walk, ret_where);
+    }
+    scope_fd int from = open_folder(r->top[0], path, &name);
+    scope_fd int to = open_folder(r->top[1], path, &name);
+
+    *ret_where = strdup(path);
+    if (from < 0 || to < 0) {
+        return from < 0 ? from : to;
+    }
+    if (ino_of(from, name) == 0 && ino_of(to, name) == 0) {
+        return -ENOENT;
+    }
+    free(*ret_where);
+    return pairs_walk_name((const int[]){from, to}, path, name, &walk, ret_where);
+}
+
+static int plan_all(struct restoring *r, char *const *path, int n) {
+    int err = 0;
+
+    for (int i = 0; i < n && err == 0; i++) {
+        scope_free char *where = NULL;
+
+        err = is_covered(path, n, i) ? 0 : plan_path(r, path[i], &where);
+        if (err < 0) {
+            (void)cannot(r, where ? where : path[i], err);
+        }
+    }
+    return err;
 }
 
 /* --- doing --- */
 
+/* Not over anything. Not all stores can tell that from renaming over something. */
+static int move(int from, const char *name, int to, const char *to_name) {
+    if (renameat2(from, name, to, to_name, RENAME_NOREPLACE) == 0) {
+        return 0;
+    }
+    if (errno != EINVAL) {
+        return -errno;
+    }
+    return ino_of(to, to_name) != 0 ? -EEXIST : renameat(from, name, to, to_name) < 0 ? -errno : 0;
+}
+
+/* Two names change places; on stores that cannot do it at once, one after the other. */
+static int swap(int stage, const char *staged, int folder, const char *name) {
+    char aside[40];
+    int err;
+
+    if (renameat2(stage, staged, folder, name, RENAME_EXCHANGE) == 0) {
+        return 0;
+    }
+    if (errno != EINVAL) {
+        return -errno;
+    }
+    (void)snprintf(aside, sizeof(aside), "%s.old", staged);
+    err = move(folder, name, stage, aside);
+    if (err < 0) {
+        return err;
+    }
+    err = move(stage, staged, folder, name);
+    if (err < 0) {
+        int back = move(stage, aside, folder, name);
+
+        return back < 0 ? back : err;
+    }
+    return move(stage, aside, stage, staged);
+}
+
 static int change_places(const struct restoring *r, const struct step *s, int folder,
                          const char *name, bool undo) {
     char staged[32];
-    bool swap = s->wanted && s->there, in = s->wanted != undo;
+    bool both = s->wanted && s->there, in = s->wanted != undo;
     int err;
 
     (void)snprintf(staged, sizeof(staged), "%u", s->staged);
-    if (swap) {
-        err = renameat2(r->stage, staged, folder, name, RENAME_EXCHANGE);
-    } else if (in) {
-        err = renameat2(r->stage, staged, folder, name, RENAME_NOREPLACE);
-    } else {
-        err = renameat2(folder, name, r->stage, staged, RENAME_NOREPLACE);
+    if (!undo && ino_of(folder, name) != (s->there ? s->live : 0)) {
+        return -ESTALE; /* somebody put another one there meanwhile */
     }
-    return err < 0 ? -errno : 0;
+    err = both ? swap(r->stage, staged, folder, name)
+          : in ? move(r->stage, staged, folder, name)
+               : move(folder, name, r->stage, staged);
+    if (err == 0 && !undo && s->there && ino_of(r->stage, staged) != s->live) {
+        (void)change_places(r, s, folder, name, true); /* back: it is another's */
+        return -ESTALE;
+    }
+    return err;
 }
 
+/* The attributes of the folder: the snapshot's, or those that it had. */
 static int set_attrs(struct restoring *r, const struct step *s, int folder, const char *name,
                      bool undo) {
+    scope_fd int live = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     const char *from_name = NULL;
     char staged[32];
-    int err;
 
+    if (live < 0) {
+        return -errno;
+    }
+    if (ino_of(live, ".") != s->live) {
+        return -ESTALE;
+    }
     if (undo) {
         (void)snprintf(staged, sizeof(staged), "%u", s->staged);
-        return copy_attrs(r->stage, staged, folder, name, &r->stat);
+        return copy_attrs(r->stage, staged, live, ".", &r->stat);
     }
     scope_fd int from = open_folder(r->top[0], s->path, &from_name);
-    err = from < 0 ? from : copy_attrs(from, from_name, folder, name, &r->stat);
-    return err;
+    return from < 0 ? from : copy_attrs(from, from_name, live, ".", &r->stat);
 }
 
 static int do_step(struct restoring *r, const struct step *s, bool undo) {
     const char *name = NULL;
     scope_fd int folder = open_folder(r->top[1], s->path, &name);
 
-    return folder < 0 ? folder
-           : s->attrs ? set_attrs(r, s, folder, name, undo)
-                      : change_places(r, s, folder, name, undo);
+    if (folder < 0) {
+        return folder;
+    }
+    if (ino_of(folder, ".") != s->folder) {
+        return -ESTALE;
+    }
+    return s->attrs ? set_attrs(r, s, folder, name, undo) : change_places(r, s, folder, name, undo);
 }
 
-/* All of them, or none. */
-static int do_steps(struct restoring *r) {
-    struct step *done = NULL, *s;
-    int err = 0;
+static void undo_step(struct restoring *r, const struct step *s) {
+    int err = do_step(r, s, true);
 
-    *r->last_name = r->attrs; /* names first */
-    r->attrs = NULL;
-    while (err == 0 && (s = r->names)) {
-        err = do_step(r, s, false);
-        if (err < 0) {
-            (void)cannot(r, s->path, err);
-        } else {
-            r->names = s->next;
-            s->next = done;
-            done = s;
+    if (err < 0) {
+        (void)fprintf(stderr,
+                      "holdfast: /%s could not be made again what it was (%s): that is in /%s/%u\n",
+                      s->path, error_words(err), r->stage_name, s->staged);
+        r->stage_stays = true;
+    }
+}
+
+/* `done`: the steps that were, the last one first. */
+static void undo(struct restoring *r, struct step *done) {
+    for (const struct step *s = done; s; s = s->next) {
+        if (!s->attrs) {
+            undo_step(r, s);
         }
     }
-    while ((s = done)) {
-        done = s->next;
-        if (err < 0 && do_step(r, s, true) < 0) {
-            (void)why_set(r->why, err, "%s cannot be put back, and what was there is in %s/%u now",
-                          s->path, r->stage_name ? r->stage_name : "the stage", s->staged);
-            r->stage_name = NULL;
-        }
-        free(s);
+    for (const struct step *s = r->attrs; s;
+         s = s->next) { /* moving names back changed them, too */
+        undo_step(r, s);
     }
-    return err;
 }
 
 static void free_steps(struct step *s) {
@@ -419,6 +540,56 @@ static void free_steps(struct step *s) {
 
         free(s);
         s = next;
+    }
+}
+
+/* All of them, or none. */
+static int do_steps(struct restoring *r) {
+    struct step *done = NULL;
+    int err = 0;
+
+    for (struct step *s; err == 0 && (s = r->names);) {
+        err = do_step(r, s, false);
+        if (err == 0) {
+            r->names = s->next;
+            s->next = done;
+            done = s;
+        } else {
+            (void)cannot(r, s->path, err);
+        }
+    }
+    for (struct step *s = r->attrs; err == 0 && s; s = s->next) {
+        err = do_step(r, s, false);
+        if (err < 0) {
+            (void)cannot(r, s->path, err);
+        }
+    }
+    if (err < 0) {
+        undo(r, done);
+        if (r->stage_stays) {
+            (void)why_set(r->why, err,
+                          "the restore failed (%s), and not all is as it was: see above",
+                          error_words(err));
+        }
+    }
+    free_steps(done);
+    return err;
+}
+
+/* Through its descriptor: whatever has its name by now. */
+static void remove_stage(const struct restoring *r) {
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+    int err = io_open_dir(r->stage, ".", &d);
+
+    while (err == 0 && (errno = 0, e = readdir(d))) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            err = io_remove_tree(r->stage, e->d_name);
+        }
+    }
+    if (err < 0 || unlinkat(r->top[1], r->stage_name, AT_REMOVEDIR) < 0) {
+        (void)fprintf(stderr, "holdfast: /%s could not be removed: it holds what was replaced\n",
+                      r->stage_name);
     }
 }
 
@@ -438,42 +609,89 @@ static void release(struct restoring *r) {
     }
 }
 
-static int plan_all(struct restoring *r, const struct args *a) {
-    const struct pairs_walk walk = {.each = plan_pair, .left = plan_attrs, .arg = r};
-    int err = a->count > 1 ? 0 : pairs_walk(r->top, &walk);
+static int restore_staged(struct restoring *r, char *const *path, int n,
+                          const struct target *safety) {
+    int err = plan_all(r, path, n);
 
-    for (int i = 1; i < a->count && err == 0; i++) {
-        const char *path = inside(a->word[i], r->why), *name = NULL;
-
-        if (!path) {
-            return -HFE_USAGE;
-        }
-        scope_fd int from = open_folder(r->top[0], path, &name);
-        scope_fd int to = open_folder(r->top[1], path, &name);
-        struct stat st;
-
-        if (from >= 0 && to >= 0 && fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
-            fstatat(to, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-            err = cannot(r, path, -ENOENT);
-        } else {
-            err = from < 0 ? cannot(r, path, from)
-                  : to < 0 ? cannot(r, path, to)
-                           : pairs_walk_name((const int[]){from, to}, path, name, &walk);
+    /* Making copies took room: is the snapshot that makes it safe still whole? And are they durable? */
+    err = err < 0 ? err : snapshot_settle(safety, r->why);
+    if (err == 0 && syncfs(r->stage) < 0) {
+        err = cannot(r, "", -errno);
+    }
+    if (err == 0) {
+        err = do_steps(r);
+        if (err == 0 && snapshot_settle(safety, r->why) < 0) {
+            (void)fprintf(stderr,
+                          "holdfast: all is put back; but %s, so what was replaced stays in /%s\n",
+                          r->why->text, r->stage_name);
+            r->stage_stays = true;
         }
     }
-    return err < 0 && !r->why->text[0] ? cannot(r, "what differs", err) : err;
+    if (!r->stage_stays) {
+        remove_stage(r);
+    }
+    return err;
 }
 
-static int restore_staged(struct restoring *r, const struct args *a, const struct target *safety) {
-    int err = plan_all(r, a);
+/* A folder of our own in the volume's root. */
+static int open_stage(struct restoring *r) {
+    struct stat st;
+    int fd;
 
-    /* Making copies took room: is the snapshot that makes it safe still whole? */
-    err = err < 0 ? err : snapshot_settle(safety, r->why);
-    err = err < 0 ? err : do_steps(r);
-    release(r);
-    if (r->stage_name && io_remove_tree(r->top[1], r->stage_name) < 0) {
-        (void)fprintf(stderr, "holdfast: %s could not be removed: it holds what was replaced\n",
-                      r->stage_name);
+    if (mkdirat(r->top[1], r->stage_name, 0700) < 0) {
+        return -errno;
+    }
+    fd = openat(r->top[1], r->stage_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 07777) != 0700) {
+        (void)close(fd); /* it is somebody else's */
+        return -EPERM;
+    }
+    return fd;
+}
+
+static int restore_top(struct restoring *r, char *const *path, int n, const struct target *t,
+                       bool quiet) {
+    struct target safety = *t;
+    char stage_name[64];
+    struct stat root, then;
+    json_t *reply = NULL;
+    bool whole = false;
+    int err;
+
+    if (fstat(r->top[1], &root) < 0 || fstat(r->top[0], &then) < 0) {
+        return why_set(r->why, -errno, "%s", error_words(-errno));
+    }
+    (void)snprintf(safety.snapshot, sizeof(safety.snapshot), "before-restore-%llu-%d",
+                   (unsigned long long)clock_real_s(), (int)getpid());
+    err = snapshot_create(&(struct args){.quiet = true}, &safety, &reply, r->why);
+    json_decref(reply);
+    if (err < 0) {
+        return err;
+    }
+    (void)snprintf(stage_name, sizeof(stage_name), STAGE "%d", (int)getpid());
+    r->stage_name = stage_name;
+    r->stage = open_stage(r);
+    err = r->stage < 0 ? why_set(r->why, r->stage, "/%s cannot be made: %s", stage_name,
+                                 error_words(r->stage))
+                       : restore_staged(r, path, n, &safety);
+    for (int i = 0; i < n; i++) {
+        whole = whole || !*path[i];
+    }
+    root = err == 0 && whole ? then : root; /* the stage changed its time */
+    if (futimens(r->top[1], (struct timespec[]){root.st_atim, root.st_mtim}) < 0) {
+        (void)fprintf(stderr, "holdfast: the time of the volume's root could not be set: %s\n",
+                      error_words(-errno));
+    }
+    if (err < 0) {
+        (void)fprintf(stderr, "holdfast: %s is the snapshot of before the restore, which failed\n",
+                      safety.snapshot);
+    } else if (!quiet) {
+        (void)printf(
+            "%llu names put back, %llu removed; %s is the snapshot of before the restore\n",
+            (unsigned long long)r->put_back, (unsigned long long)r->removed, safety.snapshot);
     }
     return err;
 }
@@ -482,45 +700,37 @@ static int restore_in_place(const struct args *a, const struct target *t, const 
                             const char *mount, struct why *why) {
     scope_fd int from = open(view, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scope_fd int to = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct restoring r = {.top = {from, to}, .why = why};
-    struct target safety = *t;
-    char stage_name[64];
-    struct stat root, then;
-    json_t *reply = NULL;
-    int err = 0;
+    struct restoring r = {.top = {from, to}, .stage = -1, .why = why};
+    int n = a->count > 1 ? a->count - 1 : 1, err = 0;
+    char **path = calloc((size_t)n, sizeof(*path));
 
-    if (from < 0 || to < 0 || fstat(to, &root) < 0 || fstat(from, &then) < 0) {
-        return why_set(why, -errno, "%s: %s", from < 0 ? view : mount, error_words(-errno));
+    if (from < 0 || to < 0 || !path) {
+        err = why_set(why, -errno, "%s: %s", from < 0 ? view : mount, error_words(-errno));
     }
-    r.last_name = &r.names;
-    r.last_attrs = &r.attrs;
-    (void)snprintf(safety.snapshot, sizeof(safety.snapshot), "before-restore-%llu-%d",
-                   (unsigned long long)clock_real_s(), (int)getpid());
-    err = snapshot_create(&(struct args){.quiet = true}, &safety, &reply, why);
-    json_decref(reply);
-    if (err < 0) {
-        return err;
+    for (int i = 0; i < n && err == 0; i++) {
+        path[i] = inside(a->count > 1 ? a->word[i + 1] : "", why);
+        err = path[i] ? 0 : -HFE_USAGE;
     }
-    (void)snprintf(stage_name, sizeof(stage_name), ".holdfast-restore-%d", (int)getpid());
-    r.stage_name = stage_name;
-    scope_fd int stage_fd = mkdirat(to, stage_name, 0700) < 0
-                                ? -1
-                                : openat(to, stage_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (err == 0) {
+        const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 
-    r.stage = stage_fd;
-    err = stage_fd < 0 ? why_set(why, -errno, "%s/%s: %s", mount, stage_name, error_words(-errno))
-                       : restore_staged(&r, a, &safety);
-    root = err == 0 && a->count == 1 ? then : root; /* the stage changed its time */
-    if (futimens(to, (struct timespec[]){root.st_atim, root.st_mtim}) < 0) {
-        (void)fprintf(stderr, "holdfast: the time of %s could not be set: %s\n", mount,
-                      error_words(-errno));
+        for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+            (void)sigaction(signals[i],
+                            &(struct sigaction){.sa_handler = interrupt, .sa_flags = SA_RESTART},
+                            NULL); /* it goes back, or to its end */
+        }
+        raise_file_limit();
+        r.last_name = &r.names;
+        r.last_attrs = &r.attrs;
+        err = restore_top(&r, path, n, t, a->quiet);
+        release(&r);
     }
-    if (!a->quiet) {
-        (void)printf(
-            "%llu names put back, %llu removed; %s is the snapshot of before the restore%s\n",
-            (unsigned long long)(err < 0 ? 0 : r.put_back),
-            (unsigned long long)(err < 0 ? 0 : r.removed), safety.snapshot,
-            err < 0 ? ", which failed" : "");
+    for (int i = 0; path && i < n; i++) {
+        free(path[i]);
+    }
+    free(path);
+    if (r.stage >= 0) {
+        (void)close(r.stage); /* a folder */
     }
     return err;
 }
@@ -547,42 +757,76 @@ int cmd_restore(const struct args *a) {
 
 /* --- verify --- */
 
-static uint64_t read_bytes, bad_files; /* nftw(3) has no argument for its function */
+struct reading {
+    char *buf;
+    uint64_t bytes, bad;
+};
 
-static int read_file(const char *path, const struct stat *st, int type, struct FTW *where) {
-    static char buf[1 << 20];
-    scope_fd int fd =
-        type == FTW_F && S_ISREG(st->st_mode) ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+enum { READ_BYTES = 1 << 20 };
+
+static void tell_bad(struct reading *r, const char *path, int err) {
+    (void)printf("%s: %s\n", path, error_words(err));
+    r->bad++;
+}
+
+/* All that can be read of it; what cannot is told. */
+static void read_all(struct reading *r, int folder, const char *name, const char *path) {
+    struct stat st;
     ssize_t n = 1;
 
-    (void)where;
-    if (type == FTW_DNR || type == FTW_NS || (type == FTW_F && S_ISREG(st->st_mode) && fd < 0)) {
-        n = -1;
+    if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        tell_bad(r, path, errno == ENOENT ? -EIO : -errno);
+        return;
     }
-    while (fd >= 0 && (n = read(fd, buf, sizeof(buf))) > 0) {
-        read_bytes += (uint64_t)n;
+    if (S_ISDIR(st.st_mode)) {
+        scope_dir DIR *d = NULL;
+        struct dirent *e;
+        int err = io_open_dir(folder, name, &d);
+
+        while (err == 0 && (errno = 0, e = readdir(d))) {
+            scope_free char *below = NULL;
+
+            if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+                err = asprintf(&below, "%s/%s", path, e->d_name) < 0 ? -ENOMEM : 0;
+                if (err == 0) {
+                    read_all(r, dirfd(d), e->d_name, below);
+                }
+            }
+        }
+        err = err < 0 ? err : -errno;
+        if (err < 0) {
+            tell_bad(r, path, err);
+        }
+    } else if (S_ISREG(st.st_mode)) {
+        scope_fd int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        while (fd >= 0 && (n = read(fd, r->buf, READ_BYTES)) > 0) {
+            r->bytes += (uint64_t)n;
+        }
+        if (fd < 0 || n < 0) {
+            tell_bad(r, path, -errno);
+        }
     }
-    if (n < 0) {
-        (void)printf("%s: %s\n", path, error_words(-errno));
-        bad_files++;
-    }
-    return 0;
 }
 
 int verify_snapshot(const struct args *a) {
     char view[PATH_BYTES], mount[PATH_BYTES], size[32];
+    struct reading r = {.buf = NULL};
     struct why why = {""};
     struct target t;
     int err = snapshot_parse(a->word[0], true, &t, &why);
 
     err = err < 0 ? err : snapshot_view(&t, view, mount, &why);
-    if (err == 0 && nftw(view, read_file, WALK_FDS, FTW_PHYS | FTW_MOUNT) < 0) {
-        err = why_set(&why, -errno, "%s: %s", view, error_words(-errno));
+    if (err == 0 && !(r.buf = malloc(READ_BYTES))) {
+        err = why_set(&why, -ENOMEM, "out of memory");
     }
     if (err < 0) {
         return fail(err, &why);
     }
+    raise_file_limit();
+    read_all(&r, AT_FDCWD, view, view);
+    free(r.buf);
     (void)printf("%s@%s: %s read, %llu files cannot be\n", t.volume, t.snapshot,
-                 size_text(read_bytes, a->exact, size), (unsigned long long)bad_files);
-    return bad_files > 0 ? EXIT_FAILED : EXIT_OK;
+                 size_text(r.bytes, a->exact, size), (unsigned long long)r.bad);
+    return r.bad > 0 ? EXIT_FAILED : EXIT_OK;
 }

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -166,27 +167,36 @@ static int start_helper(const char *freeze, struct helper *h, struct why *why) {
 
 /* Until it says so. */
 static int wait_frozen(const struct helper *h, struct why *why) {
-    int64_t until = clock_ms() + FREEZE_MS;
-    char text[4096];
-    size_t n = 0;
+    int64_t until = clock_ms() + FREEZE_MS, now;
+    char text[4096] = "\n"; /* the end of what it said */
+    size_t n = 1;
 
-    while (clock_ms() < until && n < sizeof(text) - 1) {
+    while ((now = clock_ms()) < until) {
         struct pollfd p = {.fd = h->out, .events = POLLIN};
-        ssize_t got = poll(&p, 1, (int)(until - clock_ms())) > 0
-                          ? read(h->out, text + n, sizeof(text) - 1 - n)
-                          : -1;
+        ssize_t got =
+            poll(&p, 1, (int)(until - now)) > 0 ? read(h->out, text + n, sizeof(text) - 1 - n) : -1;
 
         if (got == 0) {
             return why_set(why, -EIO, "the freeze helper ended without saying \"frozen\"");
         }
         n += got > 0 ? (size_t)got : 0;
         text[n] = '\0';
-        if (strstr(text, "frozen\n")) {
+        if (strstr(text, "\nfrozen\n")) {
             return 0;
+        }
+        if (n > sizeof(text) / 2) {
+            memmove(text, text + n - 16, 17);
+            n = 16;
         }
     }
     return why_set(why, -ETIMEDOUT, "the freeze helper did not say \"frozen\" in %d s",
                    FREEZE_MS / 1000);
+}
+
+static bool has_ended(const struct helper *h) {
+    siginfo_t info = {.si_pid = 0};
+
+    return waitid(P_PID, (id_t)h->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != 0;
 }
 
 /* --- create --- */
@@ -208,6 +218,13 @@ static int create_frozen(const struct args *a, const struct target *t, json_t **
     }
     err = wait_frozen(&h, why);
     err = err < 0 ? err : ask(t->volume, create_request(t->snapshot, a->automatic), ret_reply, why);
+    if (err == 0 && has_ended(&h)) {
+        err =
+            why_set(why, -EIO,
+                    "the freeze helper had ended before the cut: \"%s\" is there, but nothing was "
+                    "held still for it",
+                    t->snapshot);
+    }
     thawed = end_helper(&h, &thaw_why);
     if (err == 0 && thawed < 0) {
         (void)fprintf(stderr, "holdfast: %s; the snapshot was made before that\n", thaw_why.text);
@@ -465,4 +482,13 @@ int snapshot_view(const struct target *t, char ret_view[PATH_BYTES], char ret_mo
            : n < PATH_BYTES
                ? 0
                : why_set(why, -ENAMETOOLONG, "the path of the mount point is too long");
+}
+
+void raise_file_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* else a deep tree cannot be walked, and says so */
+    }
 }

@@ -4,17 +4,48 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/limits.h"
+#include "snap/snap.h"
 #include "store/copy.h"
 
-static int walk_folders(const int folder[2], const char *path, const struct pairs_walk *w);
+/* A walk: its path grows and shrinks with it, as trees may be deeper than any path that one could
+ * open. */
+struct walk {
+    const struct pairs_walk *told;
+    char *path;
+    size_t len, room;
+};
+
+static int push(struct walk *w, const char *name) {
+    size_t n = strlen(name), need = w->len + n + 2;
+
+    if (need > w->room) {
+        char *path = realloc(w->path, need * 2);
+
+        if (!path) {
+            return -ENOMEM;
+        }
+        w->path = path;
+        w->room = need * 2;
+    }
+    if (w->len > 0) {
+        w->path[w->len++] = '/';
+    }
+    memcpy(w->path + w->len, name, n + 1);
+    w->len += n;
+    return 0;
+}
+
+static int walk_folders(struct walk *w, const int folder[2]);
 
 /* Into a folder of both sides. */
-static int walk_into(const struct pair *p, const struct pairs_walk *w) {
+static int walk_into(struct walk *w, struct pair *p) {
     scope_fd int a = openat(p->folder[0], p->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     scope_fd int b = openat(p->folder[1], p->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int err;
@@ -22,14 +53,15 @@ static int walk_into(const struct pair *p, const struct pairs_walk *w) {
     if (a < 0 || b < 0) {
         return -errno;
     }
-    err = walk_folders((const int[]){a, b}, p->path, w);
-    return err < 0 || !w->left ? err : w->left(w->arg, p);
+    err = walk_folders(w, (const int[]){a, b});
+    p->path = w->path; /* it may have moved */
+    return err < 0 || !w->told->left ? err : w->told->left(w->told->arg, p);
 }
 
-int pairs_walk_name(const int folder[2], const char *path, const char *name,
-                    const struct pairs_walk *w) {
+/* `listed`: the side that says that it has it. */
+static int walk_name(struct walk *w, const int folder[2], const char *name, int listed) {
     struct stat st[2];
-    struct pair p = {.path = path, .name = name, .folder = {folder[0], folder[1]}};
+    struct pair p = {.path = w->path, .name = name, .folder = {folder[0], folder[1]}};
     int err;
 
     for (int i = 0; i < 2; i++) {
@@ -39,46 +71,62 @@ int pairs_walk_name(const int folder[2], const char *path, const char *name,
             return -errno;
         }
     }
-    if (!p.st[0] && !p.st[1]) {
-        return 0; /* it went meanwhile */
+    if (listed == 0 && !p.st[0]) {
+        return -EIO; /* a snapshot of which something is missing */
     }
-    err = w->each(w->arg, &p);
-    return err == 1 ? walk_into(&p, w) : err;
+    if ((listed == 1 && p.st[0]) || (!p.st[0] && !p.st[1])) {
+        return 0; /* it was seen; or it went meanwhile */
+    }
+    err = w->told->each(w->told->arg, &p);
+    return err == 1 ? walk_into(w, &p) : err;
 }
 
-/* The names of one side; of the second, those that the first does not have. */
-static int walk_side(const int folder[2], int side, const char *path, const struct pairs_walk *w) {
+static int walk_side(struct walk *w, const int folder[2], int side) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
+    size_t len = w->len;
     int err = io_open_dir(folder[side], ".", &d);
 
     while (err == 0 && (errno = 0, e = readdir(d))) {
-        char below[PATH_BYTES];
-        struct stat st;
-
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
-            (side == 1 && fstatat(folder[0], e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) {
             continue;
         }
-        err = snprintf(below, sizeof(below), "%s%s%s", path, *path ? "/" : "", e->d_name) <
-                      (int)sizeof(below)
-                  ? pairs_walk_name(folder, below, e->d_name, w)
-                  : -ENAMETOOLONG;
+        err = push(w, e->d_name);
+        err = err < 0 ? err : walk_name(w, folder, e->d_name, side);
+        if (err == 0) { /* else the path says where it was */
+            w->len = len;
+            w->path[len] = '\0';
+        }
     }
     return err < 0 ? err : -errno;
 }
 
-static int walk_folders(const int folder[2], const char *path, const struct pairs_walk *w) {
-    int err = walk_side(folder, 0, path, w);
+static int walk_folders(struct walk *w, const int folder[2]) {
+    int err = walk_side(w, folder, 0);
 
-    return err < 0 ? err : walk_side(folder, 1, path, w);
+    return err < 0 ? err : walk_side(w, folder, 1);
 }
 
-int pairs_walk(const int top[2], const struct pairs_walk *w) {
-    const struct pair p = {.path = "", .name = ".", .folder = {top[0], top[1]}};
-    int err = walk_folders(top, "", w);
+int pairs_walk(const int top[2], const struct pairs_walk *told, char **ret_path) {
+    struct walk w = {.told = told};
+    struct pair p = {.name = ".", .folder = {top[0], top[1]}};
+    int err = push(&w, "");
 
-    return err < 0 || !w->left ? err : w->left(w->arg, &p);
+    err = err < 0 ? err : walk_folders(&w, top);
+    p.path = w.path;
+    err = err < 0 || !told->left ? err : told->left(told->arg, &p);
+    *ret_path = w.path;
+    return err;
+}
+
+int pairs_walk_name(const int folder[2], const char *path, const char *name,
+                    const struct pairs_walk *told, char **ret_path) {
+    struct walk w = {.told = told};
+    int err = push(&w, path);
+
+    err = err < 0 ? err : walk_name(&w, folder, name, -1);
+    *ret_path = w.path;
+    return err;
 }
 
 static bool same_target(const struct pair *p) {
@@ -97,4 +145,11 @@ bool pair_same_content(const struct pair *p) {
     }
     return copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name) &&
            !(S_ISREG(mode) && copy_differs(p->folder[0], p->name, p->folder[1], p->name));
+}
+
+bool pair_untouched(const struct pair *p) {
+    const struct stat *a = p->st[0], *b = p->st[1];
+
+    return clock_same(&a->st_ctim, &b->st_ctim) &&
+           snap_ino_same(a->st_ino) == snap_ino_same(b->st_ino) && snap_ino_same(a->st_ino) != 0;
 }

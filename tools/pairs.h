@@ -7,10 +7,9 @@
 #include "base/cleanup.h"
 
 struct pair {
-    const char *
-        path; /* from the tops down, without a slash in front; of the folder that is left, "" at the top */
-    const char *name;         /* the last part of it */
-    int folder[2];            /* the folders of both sides, open */
+    const char *path; /* from the tops down, without a slash in front; "" is the top itself */
+    const char *name; /* the last part of it; "." of the top */
+    int folder[2];    /* the folders of both sides, open */
     const struct stat *st[2]; /* NULL: that side does not have it */
 };
 
@@ -22,11 +21,14 @@ struct pairs_walk {
     void *arg;
 };
 
-/* 0, what a function returned, or a negative errno. */
-int pairs_walk(const int top[2], const struct pairs_walk *walk) must_check;
+/* 0, what a function returned, or a negative errno; -EIO if the first side lists a name that it does
+ * not have. The path where it ended is in ret_path, which the caller frees. */
+int pairs_walk(const int top[2], const struct pairs_walk *walk, char **ret_path) must_check;
 /* The same for one name of two folders; `path` is what it is called. */
 int pairs_walk_name(const int folder[2], const char *path, const char *name,
-                    const struct pairs_walk *walk) must_check;
+                    const struct pairs_walk *walk, char **ret_path) must_check;
 
 /* Two objects of one type, no folders, whose attributes are the same: is what is in them, too? */
 bool pair_same_content(const struct pair *pair);
+/* Is it the same object, unchanged since? Nobody can set a ctime. */
+bool pair_untouched(const struct pair *pair);

@@ -202,13 +202,15 @@ int mirror_open(struct vol *v, struct obj *obj, int flags, const struct cred *cr
     rwlock_read(&m->names);
     err = open_held(m, &oc);
     rwlock_read_done(&m->names);
+    if (err == 0) {
+        mfile_list(m, oc.file); /* before a cut asks whose times wait */
+    }
     gate_leave(&m->gate);
     if (err < 0) {
         mfile_close_handles(m, oc.file);
         free(oc.file);
         return err;
     }
-    mfile_list(m, oc.file);
     ret_handle->v = (uint64_t)(uintptr_t)oc.file;
     return 0;
 }

@@ -327,7 +327,6 @@ struct mfile *mfile_new(struct obj *obj, int flags);
 void mfile_close_handles(struct mirror *m, struct mfile *f);
 /* On the list of open files, from its open to its close. */
 void mfile_list(struct mirror *m, struct mfile *f);
-/* Equal times for all that were written to. */
 /* The name under which an open file without a name lives in .holdfast/open. */
 void parked_name(const struct obj *obj, char ret_name[NAME_BYTES]);
 /* Removes it there, if nobody has it open any more. Whoever parks a file calls this afterwards, and

@@ -288,13 +288,15 @@ int mirror_create(struct vol *v, struct obj *dir, const char *name, const struct
     }
     range_unlock(&m->ranges, &hold);
     rwlock_read_done(&m->names);
+    if (err == 0) {
+        mfile_list(m, mc.file); /* before a cut asks whose times wait */
+    }
     gate_leave(&m->gate);
     if (err < 0) {
         mfile_close_handles(m, mc.file);
         free(mc.file);
         return err;
     }
-    mfile_list(m, mc.file);
     ret_handle->v = (uint64_t)(uintptr_t)mc.file;
     return 0;
 }

@@ -135,10 +135,11 @@ int snap_getattr(struct snap *s, struct obj *obj, struct vol_handle h, struct st
     }
 }
 
-void snap_present(struct snap *s, struct obj *obj, struct stat *attr) {
+void snap_present(struct snap *s, struct obj *obj, struct stat *attr, uint64_t seen) {
     struct stat st;
 
-    if ((obj->flags & (OBJ_KEPT | OBJ_LINKING)) && snap_getattr(s, obj, VOL_NO_HANDLE, &st) == 0) {
+    if (((obj->flags & (OBJ_KEPT | OBJ_LINKING)) || atomic_load(&s->linkings) != seen) &&
+        snap_getattr(s, obj, VOL_NO_HANDLE, &st) == 0) {
         attr->st_nlink = st.st_nlink;
     }
 }
@@ -148,6 +149,7 @@ static int link_kept(struct snap *s, struct obj *obj, const char *name) {
     struct vol_entry e;
     int err;
 
+    atomic_fetch_add(&s->linkings, 1);
     atomic_fetch_or(&obj->flags, OBJ_LINKING);
     err = s->next->ops->link(s->next, obj, s->kept, name, &e);
     if (err == 0) {
@@ -155,18 +157,21 @@ static int link_kept(struct snap *s, struct obj *obj, const char *name) {
         snap_forget(s, e.obj);
     }
     atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_LINKING);
+    atomic_fetch_add(&s->linkings, 1);
     return err;
 }
 
 int keep_unlink(struct snap *s, struct obj *obj, const char *name) {
     int err;
 
+    atomic_fetch_add(&s->linkings, 1);
     atomic_fetch_or(&obj->flags, OBJ_LINKING);
     err = s->next->ops->unlink(s->next, s->kept, name);
     if (err == 0) {
         atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_KEPT);
     }
     atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_LINKING);
+    atomic_fetch_add(&s->linkings, 1);
     return err;
 }
 

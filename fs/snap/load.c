@@ -706,6 +706,27 @@ static int drop_merged(struct snap *s) {
     return 0;
 }
 
+/* A power cut may take a name among the kept files, and leave what was told of it. */
+static int check_anchors(struct snap *s) {
+    int err = 0;
+
+    for (const struct snap_name *n = snap_node(s->table, SNAP_KEPT)->in[SNAP_OLD]; n && err == 0;
+         n = n->in) {
+        struct vol_entry e;
+
+        err = s->next->ops->lookup(s->next, s->kept, n->text, &e);
+        if (err == 0) {
+            snap_forget(s, e.obj);
+        } else if (err == -ENOENT && snap_name(s->table, SNAP_LIVE, n->parent, n->text, n->len)) {
+            snap_harm(s, s->epoch, "the power was cut, and a kept file is missing");
+            return 0;
+        } else {
+            err = err == -ENOENT ? 0 : err;
+        }
+    }
+    return err;
+}
+
 static int load_chain(struct snap *s) {
     uint32_t last;
     int err = drop_merged(s);
@@ -722,7 +743,7 @@ static int load_chain(struct snap *s) {
         snap_harm(s, last, "the log of the newest one cannot be read");
         err = s->table ? 0 : -ENOMEM;
     }
-    return err;
+    return err == 0 && s->config.cut_off ? check_anchors(s) : err;
 }
 
 /* No number is given twice. */

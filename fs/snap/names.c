@@ -70,8 +70,15 @@ static int keep_folder(struct snap *s, struct end *e) {
 
 /* What is at this end has a node, under this name, and is kept as it was if it is old. */
 static int keep_object(struct snap *s, struct end *e) {
+    const struct snap_name *known = live_name(s, e);
     struct place p;
-    int err = place_of(s, e->obj, &p);
+    int err;
+
+    if (known && known->node->made) { /* however the file is known by others of its names */
+        e->node = known->node;
+        return 0;
+    }
+    err = place_of(s, e->obj, &p);
 
     if (err == 0 && p.made) { /* of what was made since, each name stands for itself */
         return keep_made_name(s, e->folder.node, e->name, e->obj->type, &e->node);
@@ -210,7 +217,9 @@ int snap_op_create(struct vol *v, struct obj *dir, const char *name, const struc
     return make(&m);
 }
 
-static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct deed *d) {
+/* *ret_unknown: should the link be made, nobody will know of it. */
+static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct deed *d,
+                       bool *ret_unknown) {
     struct place p;
     int err = place_of(s, obj, &p);
 
@@ -222,6 +231,10 @@ static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct de
     err = err < 0 ? err : keep_attr(s, obj, &p);
     e->node = p.node;
     err = err < 0 ? err : anchor(s, obj, e->node); /* before it has several names */
+    if (err == -EPERM || err == -EMLINK || err == -EOPNOTSUPP) {
+        *ret_unknown = true; /* then the link cannot be made, either */
+        return false;
+    }
     if (err == 0 && live_name(s, e)) {
         return false;
     }
@@ -235,11 +248,24 @@ static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct de
     return err == 0;
 }
 
+static int link_held(struct snap *s, struct obj *obj, struct end *e, struct vol_entry *ret_entry) {
+    struct deed d = {.replaced = 0};
+    bool unknown = false, told = begin_link(s, obj, e, &d, &unknown);
+    int err = s->next->ops->link(s->next, obj, e->dir, e->name, ret_entry);
+
+    if (told) {
+        deed_end(s, &d, err);
+    } else if (unknown && err == 0) {
+        (void)snap_break(s, -EMLINK, "a new link could not be noted");
+    }
+    return err;
+}
+
 int snap_op_link(struct vol *v, struct obj *obj, struct obj *dir, const char *name,
                  struct vol_entry *ret_entry) {
     struct snap *s = snap_of(v);
     struct end e = {.dir = dir, .name = name};
-    struct deed d = {.replaced = 0};
+    uint64_t seen = atomic_load(&s->linkings);
     int err;
 
     if ((obj->flags | dir->flags) & OBJ_VIEW) {
@@ -249,18 +275,11 @@ int snap_op_link(struct vol *v, struct obj *obj, struct obj *dir, const char *na
     if (strlen(name) >= NAME_BYTES || !snap_keeps(s)) {
         err = s->next->ops->link(s->next, obj, dir, name, ret_entry);
     } else {
-        WITH_NAME(s, dir, name, false, {
-            bool told = begin_link(s, obj, &e, &d);
-
-            err = s->next->ops->link(s->next, obj, dir, name, ret_entry);
-            if (told) {
-                deed_end(s, &d, err);
-            }
-        });
+        WITH_NAME(s, dir, name, false, err = link_held(s, obj, &e, ret_entry));
     }
     gate_leave(&s->gate);
     if (err == 0) {
-        snap_present(s, ret_entry->obj, &ret_entry->attr);
+        snap_present(s, ret_entry->obj, &ret_entry->attr, seen);
     }
     return err;
 }

@@ -65,6 +65,7 @@ static void keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
 static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
                       const struct vol_attr *attr, struct stat *ret_attr) {
     struct snap *s = snap_of(v);
+    uint64_t seen = atomic_load(&s->linkings);
     int err;
 
     if (of_view(obj)) {
@@ -76,7 +77,7 @@ static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
     err = s->next->ops->setattr(s->next, obj, h, attr, ret_attr);
     gate_leave(&s->gate);
     if (err == 0) {
-        snap_present(s, obj, ret_attr);
+        snap_present(s, obj, ret_attr, seen);
     }
     return err;
 }
@@ -225,6 +226,7 @@ static int op_sync(struct vol *v) {
 static int op_lookup(struct vol *v, struct obj *dir, const char *name,
                      struct vol_entry *ret_entry) {
     struct snap *s = snap_of(v);
+    uint64_t seen = atomic_load(&s->linkings);
     int err;
 
     if (of_view(dir)) {
@@ -235,7 +237,7 @@ static int op_lookup(struct vol *v, struct obj *dir, const char *name,
     }
     err = s->next->ops->lookup(s->next, dir, name, ret_entry);
     if (err == 0) {
-        snap_present(s, ret_entry->obj, &ret_entry->attr);
+        snap_present(s, ret_entry->obj, &ret_entry->attr, seen);
     }
     return err;
 }

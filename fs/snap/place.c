@@ -1,5 +1,4 @@
 /* Where a live object stands in the current epoch: its node, found by its names from the root down. */
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -21,16 +20,17 @@ static bool remembered_locked(struct snap *s, struct obj *obj, struct place *p) 
     uint32_t id = (uint32_t)v;
 
     if (obj == s->root || obj == s->kept) {
-        *p = (struct place){snap_node(s->table, obj == s->root ? SNAP_ROOT : SNAP_KEPT), false,
-                            false};
+        *p = (struct place){.node = snap_node(s->table, obj == s->root ? SNAP_ROOT : SNAP_KEPT),
+                            .id = obj == s->root ? SNAP_ROOT : SNAP_KEPT};
         return true;
     }
     if (v >> 32 != s->epoch) {
         return false;
     }
-    *p = (struct place){NULL, id == ID_MADE, false};
+    *p = (struct place){.made = id == ID_MADE};
     if (id != ID_MADE && id != ID_OLD) {
         p->node = snap_node(s->table, id);
+        p->id = id;
         p->made = p->node && p->node->made;
     }
     return id == ID_MADE || id == ID_OLD || p->node;
@@ -42,6 +42,20 @@ bool is_moving_locked(const struct snap *s, const struct snap_node *folder, cons
     for (const struct deed *d = s->deeds; d; d = d->next) {
         if (d->r.kind != SNAP_MADE && d->r.kind != SNAP_LINK && d->r.parent == folder->id &&
             (!name || (d->r.name_bytes == len && memcmp(d->r.name, name, len) == 0))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Was something told to move to this name, and is it being done? */
+static bool is_arriving_locked(const struct snap *s, const struct snap_node *folder,
+                               const char *name) {
+    size_t len = strlen(name);
+
+    for (const struct deed *d = s->deeds; d; d = d->next) {
+        if ((d->r.kind == SNAP_MOVE || d->r.kind == SNAP_SWAP) && d->r.parent2 == folder->id &&
+            d->r.name2_bytes == len && memcmp(d->r.name2, name, len) == 0) {
             return true;
         }
     }
@@ -78,17 +92,20 @@ static struct place below_locked(struct snap *s, const struct place *above, cons
         return known; /* by another of its names */
     }
     if (!obj_is_at(s->objs, t->obj, &t->where)) {
-        return (struct place){NULL, false, true}; /* the name may be another object's now */
+        return (struct place){.moving = true}; /* the name may be another object's now */
+    }
+    if (n && is_arriving_locked(s, above->node, name)) {
+        return (struct place){.moving = true}; /* or is about to be */
     }
     if (n) {
         remember(s, t->obj, n->node->id);
-        return (struct place){n->node, n->node->made, false};
+        return (struct place){.node = n->node, .id = n->node->id, .made = n->node->made};
     }
     if (above->node && is_moving_locked(s, above->node, name)) {
-        return (struct place){NULL, false, true};
+        return (struct place){.moving = true};
     }
     remember(s, t->obj, above->made ? ID_MADE : ID_OLD);
-    return (struct place){NULL, above->made, false};
+    return (struct place){.made = above->made};
 }
 
 static void free_steps(struct snap *s, struct step *steps) {
@@ -116,7 +133,7 @@ static int climb(struct snap *s, struct obj *obj, bool nodes, struct step **ret_
         known = remembered_locked(s, obj, ret_top);
         pthread_mutex_unlock(&s->mutex);
         if (obj == s->hidden) {
-            *ret_top = (struct place){NULL, true, false}; /* ours: nothing of it is kept */
+            *ret_top = (struct place){.made = true}; /* ours: nothing of it is kept */
             break;
         }
         if (known && (ret_top->node || !nodes)) {
@@ -130,7 +147,7 @@ static int climb(struct snap *s, struct obj *obj, bool nodes, struct step **ret_
         }
         if (err < 0) {
             free(step);
-            *ret_top = (struct place){NULL, true, false}; /* it has no name: nobody needs it */
+            *ret_top = (struct place){.made = true}; /* it has no name: nobody needs it */
             err = err == -ENOENT ? 0 : err;
             break;
         }
@@ -244,11 +261,15 @@ int keep_name(struct snap *s, struct snap_node *folder, const char *name, struct
                             .parent = folder->id,
                             .name = name,
                             .name_bytes = (uint8_t)strlen(name)};
+    const struct snap_name *there;
     int err = 0;
 
     pthread_mutex_lock(&s->mutex);
-    if (!snap_name(s->table, SNAP_LIVE, folder, name, r.name_bytes)) {
+    there = snap_name(s->table, SNAP_LIVE, folder, name, r.name_bytes);
+    if (!there) {
         err = log_tell_locked(s, &r, NULL);
+    } else if (there->node != node) {
+        err = -HFE_CORRUPT; /* it cannot be two files */
     }
     pthread_mutex_unlock(&s->mutex);
     return err;

@@ -87,10 +87,12 @@ static void spare(struct numbers *n, const struct snap_table *later) {
     size_t left = 0;
 
     for (size_t i = 0; i < n->n; i++) {
-        char name[NAME_BYTES];
+        char name[NAME_BYTES], plain[NAME_BYTES];
 
         snap_anchor_name(n->list[i], name);
-        if (!snap_name(later, SNAP_OLD, kept, name, strlen(name))) {
+        snap_kept_name(n->list[i], plain);
+        if (!snap_name(later, SNAP_OLD, kept, name, strlen(name)) &&
+            !snap_name(later, SNAP_OLD, kept, plain, strlen(plain))) {
             n->list[left++] = n->list[i];
         }
     }
@@ -121,6 +123,9 @@ static int spare_needed(struct snap *s, struct numbers *n, uint32_t later) {
         if (err == 0) {
             spare(n, l.table);
             snap_table_free(l.table);
+        } else if (err == -HFE_CORRUPT || err == -ENOENT) {
+            n->n = 0; /* nobody knows what it needs */
+            err = 0;
         }
     }
     return err;
@@ -287,8 +292,12 @@ static int merge(struct snap *s, uint32_t i) {
     snap_log_name(m.into, name);
     err = err < 0 ? err : snap_file_open(s, s->folder, name, O_RDWR, &m.out);
     err = err < 0 ? err : log_open(s, m.from, &m.in);
-    if (err == 0 && (a.harmed || b.harmed)) { /* both logs are left as they are */
-        snap_harm(s, a.harmed ? m.into : m.from, a.harmed ? a.reason : b.reason);
+    if (err == -HFE_CORRUPT ||
+        (err == 0 && (a.harmed || b.harmed))) { /* they are left as they are */
+        snap_harm(s, b.table && !b.harmed ? m.into : m.from,
+                  a.harmed   ? a.reason
+                  : b.harmed ? b.reason
+                             : "its log cannot be read");
         s->epochs[i].stays = true;
         err = -EAGAIN;
     }
@@ -340,7 +349,7 @@ static int reap_one(struct snap *s, bool *ret_more) {
             return err;
         }
     }
-    while (i < s->epoch_count && (s->epochs[i].named || s->epochs[i].stays)) {
+    while (i < s->epoch_count && (s->epochs[i].named || (s->epochs[i].stays && i > 0))) {
         i++;
     }
     if (i == s->epoch_count || s->epochs[i].number == s->epoch) {

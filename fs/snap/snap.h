@@ -68,7 +68,7 @@ int snap_hold(struct snap *snap, const char *name, bool hold, struct why *why) m
 /* One of the list, as it is shown. */
 struct snap_info {
     struct snap_entry entry;
-    uint64_t used_bytes; /* that its epoch keeps */
+    uint64_t used_bytes; /* what is kept from its cut to the next one's that is left */
 };
 /* What `status` shows. Touches no store. */
 struct snap_summary {

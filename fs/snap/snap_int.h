@@ -103,6 +103,7 @@ struct snap {
     _Atomic bool broken;         /* nothing is kept any more in this epoch */
     _Atomic bool list_changed;   /* and is to be saved */
     _Atomic uint64_t generation; /* of the chain of epochs: views look their way up anew */
+    _Atomic uint64_t linkings;   /* names of ours that came or went, among the kept files */
     _Atomic unsigned waiting;    /* who is held up by the reaper: it begins nothing */
     /* guarded by mutex, a leaf */
     pthread_mutex_t mutex;
@@ -242,6 +243,7 @@ int snap_keep_nothing(struct snap *s) must_check;
 /* Where a live object stands in the current epoch. */
 struct place {
     struct snap_node *node; /* NULL: nothing is known of it */
+    uint32_t id;            /* of the node */
     bool made;              /* since the cut; then the node may go with its last name */
     bool moving;            /* a change of its name is under way: to be asked again */
 };
@@ -295,7 +297,8 @@ int keep_unlink(struct snap *s, struct obj *obj, const char *name) must_check;
 /* As below, but for links of our own: those are not counted. */
 int snap_getattr(struct snap *s, struct obj *obj, struct vol_handle h,
                  struct stat *ret_attr) must_check;
-void snap_present(struct snap *s, struct obj *obj, struct stat *attr);
+/* Attributes that were asked for after `seen` = s->linkings. */
+void snap_present(struct snap *s, struct obj *obj, struct stat *attr, uint64_t seen);
 
 /* Gives a file that has several names, or is about to, one more among the kept files, by which it is
  * found whichever of the others is known, and whatever becomes of them; once. `node`: of the file, NULL

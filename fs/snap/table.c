@@ -501,17 +501,14 @@ int snap_table_undo(struct snap_table *t, const struct snap_record *r, uint32_t 
 }
 
 uint64_t snap_kept_number(const char *name) {
-    uint64_t number = 0;
+    unsigned long long number;
+    char *end;
 
     name += name[0] == 'a'; /* it has other names, too */
-    if (name[0] == '0' || strlen(name) > 18) {
+    if (name[0] < '1' || name[0] > '9') {
         return 0;
     }
-    for (; *name; name++) {
-        if (*name < '0' || *name > '9') {
-            return 0;
-        }
-        number = number * 10 + (uint64_t)(*name - '0');
-    }
-    return number;
+    errno = 0;
+    number = strtoull(name, &end, 10);
+    return errno == 0 && !*end ? number : 0;
 }

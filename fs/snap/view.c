@@ -156,18 +156,23 @@ static int renew(struct snap *s, struct view *v, uint64_t generation) {
 
 /* --- objects --- */
 
-/* What is shown as st_ino. `key`: of the object in the table of views. */
+/* By which the table of views knows an object: all names of a file that is there lead to one. The epoch
+ * (23 bits), and 0 and the number of the live object, or 1 and one of ours for what is no more. */
+enum { KEY_EPOCH = 41, KEY_GONE = 40 };
+
+static uint64_t key_of(struct snap *s, const struct view *view, const struct vref *ref) {
+    return (uint64_t)view->epoch << KEY_EPOCH |
+           (ref->live ? ref->live->id
+                      : UINT64_C(1) << KEY_GONE | atomic_fetch_add(&s->view_numbers, 1));
+}
+
+/* What is shown as st_ino. */
 static uint64_t number_of(const struct vnode *n, uint64_t key) {
     const struct obj *live = n->ref.live;
 
-    return live ? view_number(n->view->epoch, snap_ino_low(live->from, live->store_ino)) : key;
-}
-
-/* By which the table of views knows it: all names of a file that is there lead to one object. */
-static uint64_t key_of(struct snap *s, const struct view *view, const struct vref *ref) {
-    return view_number(view->epoch, ref->live ? ref->live->id
-                                              : UINT64_C(1) << SNAP_INO_GONE |
-                                                    atomic_fetch_add(&s->view_numbers, 1));
+    return view_number(n->view->epoch, live ? snap_ino_low(live->from, live->store_ino)
+                                            : UINT64_C(1) << SNAP_INO_GONE |
+                                                  (key & ((UINT64_C(1) << KEY_GONE) - 1)));
 }
 
 static void on_free(void *arg, struct obj *obj) {
@@ -421,7 +426,7 @@ static int list_lookup(struct snap *s, struct obj *dir, const char *name,
         err = err < 0 ? err : vref_root(s, v, &root);
         err = err < 0 ? err : vref_attr(s, &root, &ret_entry->attr);
     }
-    st.st_ino = view_number(epoch, 0);
+    st.st_ino = (uint64_t)epoch << KEY_EPOCH;
     err = err < 0 ? err : obj_enter(s->view_objs, dir, name, 0, &st, true, &ret_entry->obj);
     if (err == 0) {
         err = attach(s, ret_entry->obj, VNODE_TREE, v, &root, generation);
@@ -506,9 +511,11 @@ int view_lookup(struct snap *s, struct obj *dir, const char *name, struct vol_en
         }
         return err == -EAGAIN ? -EIO : err;
     default:
-        if (known_lookup(s, dir, name, ret_entry) == 0) {
-            return 0;
+        err = known_lookup(s, dir, name, ret_entry);
+        if (err != -ENOENT) {
+            return err;
         }
+        err = -EAGAIN;
         for (struct tries t = {.n = 0}; view_try(s, &t, err == -EAGAIN);) {
             err = tree_lookup(s, dir, name, ret_entry);
         }

@@ -22,7 +22,7 @@ void vref_release(struct snap *s, struct vref *ref) {
 /* Inside the gate: the table does not change to another one meanwhile. */
 static int current_held(struct snap *s, const struct vref *ref,
                         int (*fn)(void *, const struct snap_node *), void *arg) {
-    struct place p = {NULL};
+    struct place p = {.node = NULL};
     int err = 0;
 
     if (!s->table) {
@@ -37,10 +37,8 @@ static int current_held(struct snap *s, const struct vref *ref,
         return err;
     }
     pthread_mutex_lock(&s->mutex);
-    if (!ref->live) {
-        p.node = ref->current ? snap_node(s->table, ref->current) : NULL;
-    }
-    err = fn(arg, p.node);
+    p.id = ref->live ? p.id : ref->current;
+    err = fn(arg, p.id ? snap_node(s->table, p.id) : NULL); /* what was made may be gone by now */
     pthread_mutex_unlock(&s->mutex);
     return err;
 }

@@ -149,12 +149,33 @@ static bool is_zero(const char *buf, size_t n) {
     return n > 0 && buf[0] == 0 && memcmp(buf, buf + 1, n - 1) == 0;
 }
 
+/* Writes what is not zero of the bytes at `at`. */
+static ssize_t write_sparse(int out, const char *buf, size_t n, off_t at) {
+    size_t from = 0;
+
+    while (from < n) {
+        size_t to = from, block;
+
+        for (; to < n && (block = n - to < HOLE ? n - to : HOLE, !is_zero(buf + to, block));) {
+            to += block;
+        }
+        if (to > from) {
+            ssize_t w = io_pwrite(out, buf + from, to - from, at + (off_t)from);
+
+            if (w < (ssize_t)(to - from)) {
+                return w;
+            }
+        }
+        from = to < n ? to + block : to;
+    }
+    return (ssize_t)n;
+}
+
 /* Into a file that is empty there. `skip_zeros`: leave a hole where all is zero. */
 static int copy_range(int in, int out, off_t from, off_t to, char *buf, bool skip_zeros,
                       struct copy_stat *stat) {
     while (from < to) {
-        size_t most = skip_zeros ? HOLE : CHUNK;
-        size_t want = (size_t)(to - from) < most ? (size_t)(to - from) : most;
+        size_t want = to - from < CHUNK ? (size_t)(to - from) : CHUNK;
         ssize_t n = io_pread(in, buf, want, from), w;
 
         if (n < 0) {
@@ -163,7 +184,8 @@ static int copy_range(int in, int out, off_t from, off_t to, char *buf, bool ski
         if (n == 0) {
             return 0;
         }
-        w = skip_zeros && is_zero(buf, (size_t)n) ? n : io_pwrite(out, buf, (size_t)n, from);
+        w = skip_zeros ? write_sparse(out, buf, (size_t)n, from)
+                       : io_pwrite(out, buf, (size_t)n, from);
         if (w < n) {
             return w < 0 ? (int)w : -ENOSPC;
         }

@@ -110,11 +110,13 @@ hf store online crm b --wait >/dev/null
 hf restore crm@one /crm/big /crm/deep --to "$lab/back"
 cmp "$lab/back/big" "$lab/ref/crm/big"
 [ "$(readlink "$lab/back/deep/link")" = ../big ] || die "restore --to"
-hf restore crm@one crm/upload/2026/doc-7 --in-place --yes -q 2>/dev/null && die "its folder is gone"
+refused 1 "No such file" hf restore crm@one crm/upload/2026/doc-7 --in-place --yes -q
+refused 1 "No such file" hf restore crm@one crm/nothing --in-place --yes -q
+refused 2 "has no .." hf restore crm@one crm/../x --in-place --yes -q
 hf restore crm@one /crm/upload --in-place --yes -q
 diff -r "$mnt/crm/upload" "$lab/ref/crm/upload"
 ln "$mnt/crm/alone" "$mnt/crm/alone2" && rm "$mnt/crm/alone2"
-hf restore crm@one --in-place --yes >"$lab/said"
+hf restore crm@one --in-place --yes >"$lab/restored"
 "$treecmp" "$mnt" "$lab/ref" || die "restore in place"
 [ "$mnt/crm/big" -ef "$mnt/crm/deep/big-too" ] || die "links are links no more"
 # A little ruin, its time forged: that is put back, and nothing else is touched.
@@ -126,7 +128,28 @@ touch -r "$lab/time" "$mnt/crm/upload/2026/doc-9"
 hf restore crm@one --in-place --yes | grep '^1 names put back, 0 removed' || die "more was put back than was ruined"
 "$treecmp" "$mnt" "$lab/ref" || die "restored again"
 [ "$(stat -c %i "$mnt/crm/sparse")" = "$ino" ] || die "a file that was whole was made anew"
-safety=$(grep -o 'before-restore-[0-9-]*' "$lab/said" | head -1)
+# A path in any spelling, twice, and within another; a folder that was renamed, with one of a file's names in it.
+mv "$mnt/crm/deep" "$mnt/crm/deeper"
+rm "$mnt/crm/upload/2026/doc-1"
+hf restore crm@one crm/ ./crm//upload/ /crm/upload --in-place --yes | grep -q '^2 names put back, 1 removed' || die "overlapping paths"
+"$treecmp" "$mnt" "$lab/ref" || die "restored by paths"
+[ "$mnt/crm/big" -ef "$mnt/crm/deep/big-too" ] || die "a link across a renamed folder is none any more"
+# It fails in the middle (a mount in the way): all is as it was.
+chmod 711 "$mnt/crm/upload/2026"
+echo ruined >"$mnt/crm/upload/2026/doc-2"
+rm "$mnt/crm/upload/2026/doc-3" "$mnt/crm/null"
+echo new >"$mnt/crm/upload/new"
+rm -r "$mnt/crm/deep/er/still"
+mkdir "$lab/before"
+cp -a "$mnt/." "$lab/before/"
+mount -t tmpfs none "$mnt/crm/deep/er"
+refused 1 "all is as it was" hf restore crm@one --in-place --yes
+umount "$mnt/crm/deep/er"
+"$treecmp" "$mnt" "$lab/before" || die "a restore that failed left something"
+[ -z "$(ls -A "$mnt" | grep restore)" ] || die "a restore that failed left its stage"
+hf restore crm@one --in-place --yes -q
+"$treecmp" "$mnt" "$lab/ref" || die "restored after the failure"
+safety=$(grep -o "before-restore-[0-9-]*" "$lab/restored" | head -1)
 [ "$(cat "$views/$safety/crm/renamed/er/still/mine.locked")" = "" ] && [ -e "$views/$safety/crm/alone" ] || die "safety snapshot"
 # Names, holds, and space that comes back.
 hf snapshot hold crm@one
@@ -148,6 +171,8 @@ wait_for reaped
 hf snapshot create crm@frozen -q --freeze "echo x >$lab/frozen; echo frozen; cat; rm $lab/frozen"
 [ ! -e "$lab/frozen" ] || die "not thawed"
 refused 1 'ended without saying "frozen"' hf snapshot create crm@never --freeze "exit 1"
+refused 1 'ended without saying "frozen"' hf snapshot create crm@never --freeze "echo cannot be frozen"
+refused 1 'nothing was held still' hf snapshot create crm@ended --freeze "echo frozen"
 refused 1 'there is a snapshot' hf snapshot create crm@frozen --freeze "echo x >$lab/frozen; echo frozen; cat; rm $lab/frozen"
 [ ! -e "$lab/frozen" ] || die "not thawed after a failure"
 hf umount "$mnt"
