@@ -416,6 +416,12 @@ int cmd_prune(const struct args *a) {
     for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
         any += rules[i].left;
     }
+    for (size_t i = 0; i < sizeof(a->keep_count) / sizeof(a->keep_count[0]); i++) {
+        if (a->keep_count[i] < 0) {
+            (void)why_set(&why, -HFE_USAGE, "what --keep-... takes is a number, 0 or more");
+            return fail(-HFE_USAGE, &why);
+        }
+    }
     if (any == 0) {
         (void)why_set(&why, -HFE_USAGE,
                       "what is to be kept? Say --keep-last, --keep-hourly, --keep-daily, "

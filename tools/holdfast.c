@@ -304,7 +304,10 @@ static void take_option(int opt, struct args *a, const char *value) {
         }
     }
     if (opt >= OPT_KEEP_LAST && opt <= OPT_KEEP_YEARLY) {
-        a->keep_count[opt - OPT_KEEP_LAST] = strtol(value, NULL, 10);
+        char *end;
+        long n = strtol(value, &end, 10);
+
+        a->keep_count[opt - OPT_KEEP_LAST] = *end || end == value ? -1 : n; /* checked by prune */
     }
     if (opt == 'w') {
         a->watch_s = strtol(value, NULL, 10);

@@ -158,6 +158,8 @@ refused 1 'needs --yes' bash -c "$bin snapshot destroy crm@two </dev/null; [ \$?
 hf snapshot rename crm@two 2nd
 seen 2nd "$lab/ref2"
 hf snapshot list crm | grep -q 'crm@one .* yes .* whole' || die "list"
+refused 2 "is a number" hf prune crm --keep-last -1 --yes
+refused 2 "is a number" hf prune crm --keep-daily x --yes
 hf prune crm --keep-last 1 --yes >"$lab/said"
 [ "$(hf snapshot list crm -H | wc -l)" = 2 ] || { cat "$lab/said"; die "prune"; }
 grep -q 'one .* hold' "$lab/said" || die "why kept"

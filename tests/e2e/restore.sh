@@ -1,0 +1,52 @@
+# restore --in-place where a store cannot exchange names (sshfs), and when it is told to stop: all of it, or nothing.
+. "$(dirname "$0")/lib.sh"
+disk a
+disk far
+disk b
+chown -R 65534:65534 "$lab/far/s"
+printf '#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups /usr/lib/openssh/sftp-server\n' >"$lab/ssh"
+chmod +x "$lab/ssh"
+mkdir "$lab/net"
+connect() { sshfs -o ssh_command="$lab/ssh",allow_other,dir_cache=no localhost:"$lab/far/s" "$lab/net"; }
+connect
+hf create crm "$lab/a/s" far="$lab/net" -q 2>/dev/null
+hf mount crm "$mnt" -o suid,dev
+mkdir -p "$mnt/u/v"
+for i in $(seq 300); do echo "file $i" >"$mnt/u/f$i"; done
+echo v >"$mnt/u/v/x"
+ln "$mnt/u/f4" "$mnt/u/v/l4"
+setfattr -n user.k -v value "$mnt/u/f3"
+chown -R 33:33 "$mnt/u"
+cp -a "$mnt" "$lab/ref"
+hf snapshot create crm@s -q
+ruin() {
+    for i in $(seq 10 300); do echo changed >"$mnt/u/f$i"; done
+    rm "$mnt/u/f2"
+    mv "$mnt/u/v" "$mnt/u/w"
+    echo new >"$mnt/u/new"
+    setfattr -x user.k "$mnt/u/f3"
+}
+ruin
+hf restore crm@s --in-place --yes -q
+"$treecmp" "$mnt" "$lab/ref" || die "restored"
+[ "$mnt/u/f4" -ef "$mnt/u/v/l4" ] || die "a link is none any more"
+# Told to stop, at some time or other.
+stopped=0
+for wait in 0.1 0.3 0.6 1 1.5; do
+    ruin
+    rm -rf "$lab/before"
+    cp -a "$mnt" "$lab/before"
+    rc=0
+    timeout --preserve-status -s TERM "$wait" "$bin" restore crm@s --in-place --yes -q >"$lab/said" 2>&1 || rc=$?
+    if [ $rc = 0 ]; then
+        "$treecmp" "$mnt" "$lab/ref" || die "restored after $wait s"
+    else
+        stopped=$((stopped + 1))
+        "$treecmp" "$mnt" "$lab/before" || { cat "$lab/said"; die "stopped after $wait s: not as it was"; }
+        hf restore crm@s --in-place --yes -q
+    fi
+    [ -z "$(ls -A "$mnt" | grep restore)" ] || die "the stage is left"
+done
+echo "stopped $stopped of 5 times"
+[ $stopped -gt 0 ] || die "it was always faster"
+hf umount crm
