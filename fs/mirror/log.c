@@ -430,7 +430,7 @@ struct touched {
 };
 
 static int sync_all(struct mirror *m, const struct touched *t) {
-    int err = mirror_sync(&m->vol);
+    int err = mirror_sync_stores(m);
 
     for (unsigned i = 0; t->list && i < m->count; i++) {
         if (is_online(m, i) && !(m->member[i].caps & STORE_SYNCFS)) {

@@ -387,7 +387,7 @@ int mirror_stop(struct mirror *m) {
     linger_flush(m, true);
     times_flush(m, true);
     /* With a known difference, what told it must stay in the log. */
-    err = atomic_load(&m->unequal) ? mirror_sync(&m->vol) : mirror_checkpoint(m);
+    err = atomic_load(&m->unequal) ? mirror_sync_stores(m) : mirror_checkpoint(m);
     (void)mirror_log_flush(m);
     if (err < 0) {
         return err;
@@ -406,8 +406,7 @@ int mirror_stop(struct mirror *m) {
 
 /* syncfs does nothing on FUSE, and there is no other call for "all": what was not fsynced there is
  * as durable as that store makes it. Said at create (STORE_SYNCFS). */
-int mirror_sync(struct vol *v) {
-    struct mirror *m = mirror_of(v);
+int mirror_sync_stores(struct mirror *m) {
     int first = 0;
 
     for (unsigned i = 0; i < m->count; i++) {
@@ -419,6 +418,15 @@ int mirror_sync(struct vol *v) {
         }
     }
     return first;
+}
+
+/* What is made durable is the same on all stores: whoever saw it (in a snapshot) sees no other time when
+ * another store serves. */
+int mirror_sync(struct vol *v) {
+    struct mirror *m = mirror_of(v);
+    int err = times_equal(m), e = mirror_sync_stores(m);
+
+    return e < 0 ? e : err;
 }
 
 void mirror_tell_peer(struct mirror *m, unsigned i, uint64_t number, uint64_t ino) {

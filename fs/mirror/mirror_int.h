@@ -370,6 +370,8 @@ void times_now(struct mirror *m, struct obj *obj, struct mfile *f);
 void times_flush(struct mirror *m, bool all);
 /* Tells the journal, in a new epoch, whose times still wait to be made equal. */
 int times_tell(struct mirror *m) must_check;
+/* Makes all equal that waits, and waits for what another thread is at. */
+int times_equal(struct mirror *m) must_check;
 
 extern struct vol_ops mirror_ops;
 #define DECLARE_OP(ret, name, ...) ret mirror_##name(struct vol *v, __VA_ARGS__)
@@ -404,6 +406,7 @@ DECLARE_OP(int, opendir, struct obj *, struct vol_handle *);
 DECLARE_OP(int, readdir, struct obj *, struct vol_handle, uint64_t, vol_dirent_fn *, void *);
 DECLARE_OP(int, closedir, struct obj *, struct vol_handle);
 DECLARE_OP(int, statfs, struct statvfs *);
+int mirror_sync_stores(struct mirror *m);
 int mirror_sync(struct vol *v);
 
 /* --- watch.c --- */

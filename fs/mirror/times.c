@@ -186,17 +186,33 @@ static unsigned waiting(struct mirror *m, struct obj **ret_list, unsigned max) {
     return n;
 }
 
-int times_tell(struct mirror *m) {
+static int for_waiting(struct mirror *m, void (*fn)(struct mirror *m, struct obj *obj)) {
     enum { MAX = 8 * DIRTY_DIRS_MAX }; /* more than a process has open files */
     struct obj **list = calloc(MAX, sizeof(struct obj *));
     unsigned n = list ? waiting(m, list, MAX) : 0;
 
     for (unsigned i = 0; i < n; i++) {
-        gate_enter(&m->gate);
-        log_attr_alone(m, list[i]);
-        gate_leave(&m->gate);
+        fn(m, list[i]);
         obj_unpin(m->objs, list[i]);
     }
     free(list);
     return list && n < MAX ? 0 : -ENOMEM;
+}
+
+static void tell(struct mirror *m, struct obj *obj) {
+    gate_enter(&m->gate);
+    log_attr_alone(m, obj);
+    gate_leave(&m->gate);
+}
+
+int times_tell(struct mirror *m) {
+    return for_waiting(m, tell);
+}
+
+static void make_equal(struct mirror *m, struct obj *obj) {
+    times_now(m, obj, NULL);
+}
+
+int times_equal(struct mirror *m) {
+    return for_waiting(m, make_equal);
 }

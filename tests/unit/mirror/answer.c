@@ -440,6 +440,24 @@ Test(mirror, a_store_without_room_to_park_a_file_still_lets_it_go) {
     cr_assert_eq(rig_differences(&rig, 0, 1), 0);
 }
 
+/* A snapshot showed the times of the store that was read then. */
+Test(mirror, what_is_made_durable_has_the_same_times_on_both) {
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1}};
+    struct obj *d = rig_mkdir(&rig, rig.root, "d");
+    struct stat one, two;
+    char path[300];
+
+    (void)rig_file(&rig, d, "f", "hello");
+    (void)snprintf(path, sizeof(path), "%s/d", rig.path[1]);
+    cr_assert_eq(utimensat(AT_FDCWD, path, times, 0), 0); /* as if it had been stamped later */
+    cr_assert_eq(rig.vol->ops->sync(rig.vol), 0);
+    cr_assert_eq(stat(path, &two), 0);
+    (void)snprintf(path, sizeof(path), "%s/d", rig.path[0]);
+    cr_assert_eq(stat(path, &one), 0);
+    cr_assert_eq(one.st_mtim.tv_sec, two.st_mtim.tv_sec);
+    cr_assert_eq(one.st_mtim.tv_nsec, two.st_mtim.tv_nsec);
+}
+
 static void checkpoint(void) {
     cr_assert_eq(mirror_checkpoint(mirror_of(rig.vol)), 0);
 }
