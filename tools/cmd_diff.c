@@ -161,10 +161,10 @@ static int diff(const struct args *a, const char *from, const char *to, struct w
     }
     d.last_gone = &d.gone;
     d.last_added = &d.added;
-    raise_file_limit();
+    (void)io_raise_file_limit();
     err = pairs_walk(d.top, &walk, &path);
     if (err < 0) {
-        (void)why_set(why, err, "/%s cannot be compared: %s; what follows is not all",
+        (void)why_set(why, err, "/%s cannot be compared: %s; what is shown is not all",
                       path ? path : "", error_words(err));
     }
     show_moved(&d);

@@ -45,7 +45,11 @@ static char *inside(const char *word, struct why *why) {
             return NULL;
         }
         if (n > 0 && !(n == 1 && *p == '.')) {
-            to += sprintf(to, "%s%.*s", to > path ? "/" : "", (int)n, p); /* not longer than word */
+            if (to > path) {
+                *to++ = '/';
+            }
+            memcpy(to, p, n); /* the path is not longer than the word */
+            to += n;
         }
         p += n;
         p += *p == '/';
@@ -431,33 +435,41 @@ static int move(int from, const char *name, int to, const char *to_name) {
     return ino_of(to, to_name) != 0 ? -EEXIST : renameat(from, name, to, to_name) < 0 ? -errno : 0;
 }
 
-/* Two names change places; on stores that cannot do it at once, one after the other. */
-static int swap(int stage, const char *staged, int folder, const char *name) {
-    char aside[40];
-    int err;
+/* What was at `path` could not go back there: it stays where it is. */
+static void stays(struct restoring *r, const char *path, const char *staged, int err) {
+    (void)fprintf(stderr,
+                  "holdfast: /%s could not be made again what it was (%s): that is in /%s/%s\n",
+                  path, error_words(err), r->stage_name, staged);
+    r->stage_stays = true;
+}
 
-    if (renameat2(stage, staged, folder, name, RENAME_EXCHANGE) == 0) {
+/* Two names change places; on stores that cannot do it at once, one after the other. */
+static int swap(struct restoring *r, const char *path, const char *staged, int folder,
+                const char *name) {
+    char aside[40];
+    int err, back;
+
+    if (renameat2(r->stage, staged, folder, name, RENAME_EXCHANGE) == 0) {
         return 0;
     }
     if (errno != EINVAL) {
         return -errno;
     }
     (void)snprintf(aside, sizeof(aside), "%s.old", staged);
-    err = move(folder, name, stage, aside);
+    err = move(folder, name, r->stage, aside);
     if (err < 0) {
         return err;
     }
-    err = move(stage, staged, folder, name);
-    if (err < 0) {
-        int back = move(stage, aside, folder, name);
-
-        return back < 0 ? back : err;
+    err = move(r->stage, staged, folder, name);
+    back = err < 0 ? move(r->stage, aside, folder, name) : move(r->stage, aside, r->stage, staged);
+    if (back < 0) {
+        stays(r, path, aside, back);
     }
-    return move(stage, aside, stage, staged);
+    return err < 0 ? err : back;
 }
 
-static int change_places(const struct restoring *r, const struct step *s, int folder,
-                         const char *name, bool undo) {
+static int change_places(struct restoring *r, const struct step *s, int folder, const char *name,
+                         bool undo) {
     char staged[32];
     bool both = s->wanted && s->there, in = s->wanted != undo;
     int err;
@@ -466,11 +478,14 @@ static int change_places(const struct restoring *r, const struct step *s, int fo
     if (!undo && ino_of(folder, name) != (s->there ? s->live : 0)) {
         return -ESTALE; /* somebody put another one there meanwhile */
     }
-    err = both ? swap(r->stage, staged, folder, name)
+    err = both ? swap(r, s->path, staged, folder, name)
           : in ? move(r->stage, staged, folder, name)
                : move(folder, name, r->stage, staged);
     if (err == 0 && !undo && s->there && ino_of(r->stage, staged) != s->live) {
-        (void)change_places(r, s, folder, name, true); /* back: it is another's */
+        err = change_places(r, s, folder, name, true); /* back: it is another's */
+        if (err < 0) {
+            stays(r, s->path, staged, err);
+        }
         return -ESTALE;
     }
     return err;
@@ -514,19 +529,17 @@ static void undo_step(struct restoring *r, const struct step *s) {
     int err = do_step(r, s, true);
 
     if (err < 0) {
-        (void)fprintf(stderr,
-                      "holdfast: /%s could not be made again what it was (%s): that is in /%s/%u\n",
-                      s->path, error_words(err), r->stage_name, s->staged);
-        r->stage_stays = true;
+        char staged[32];
+
+        (void)snprintf(staged, sizeof(staged), "%u", s->staged);
+        stays(r, s->path, staged, err);
     }
 }
 
 /* `done`: the steps that were, the last one first. */
 static void undo(struct restoring *r, struct step *done) {
     for (const struct step *s = done; s; s = s->next) {
-        if (!s->attrs) {
-            undo_step(r, s);
-        }
+        undo_step(r, s);
     }
     for (const struct step *s = r->attrs; s;
          s = s->next) { /* moving names back changed them, too */
@@ -576,7 +589,7 @@ static int do_steps(struct restoring *r) {
     return err;
 }
 
-/* Through its descriptor: whatever has its name by now. */
+/* Through its descriptor: whatever has its name by now. If it cannot go, its name says what it is. */
 static void remove_stage(const struct restoring *r) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
@@ -587,9 +600,16 @@ static void remove_stage(const struct restoring *r) {
             err = io_remove_tree(r->stage, e->d_name);
         }
     }
-    if (err < 0 || unlinkat(r->top[1], r->stage_name, AT_REMOVEDIR) < 0) {
-        (void)fprintf(stderr, "holdfast: /%s could not be removed: it holds what was replaced\n",
-                      r->stage_name);
+    err = err < 0 ? err : -errno;
+    if (err == 0 && unlinkat(r->top[1], r->stage_name, AT_REMOVEDIR) < 0) {
+        err = -errno;
+    }
+    if (err < 0) {
+        (void)fprintf(
+            stderr,
+            "holdfast: /%s could not be removed (%s): nobody needs it any more, remove it "
+            "by hand\n",
+            r->stage_name, error_words(err));
     }
 }
 
@@ -616,7 +636,9 @@ static int restore_staged(struct restoring *r, char *const *path, int n,
     /* Making copies took room: is the snapshot that makes it safe still whole? And are they durable? */
     err = err < 0 ? err : snapshot_settle(safety, r->why);
     if (err == 0 && syncfs(r->stage) < 0) {
-        err = cannot(r, "", -errno);
+        err = why_set(r->why, -errno,
+                      "the copies of what differs cannot be made durable: %s; all is as it was",
+                      error_words(-errno));
     }
     if (err == 0) {
         err = do_steps(r);
@@ -643,7 +665,10 @@ static int open_stage(struct restoring *r) {
     }
     fd = openat(r->top[1], r->stage_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
-        return -errno;
+        int err = -errno;
+
+        (void)unlinkat(r->top[1], r->stage_name, AT_REMOVEDIR); /* it is empty, or another's */
+        return err;
     }
     if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 07777) != 0700) {
         (void)close(fd); /* it is somebody else's */
@@ -662,7 +687,8 @@ static int restore_top(struct restoring *r, char *const *path, int n, const stru
     int err;
 
     if (fstat(r->top[1], &root) < 0 || fstat(r->top[0], &then) < 0) {
-        return why_set(r->why, -errno, "%s", error_words(-errno));
+        return why_set(r->why, -errno, "the root of the snapshot or the volume cannot be read: %s",
+                       error_words(-errno));
     }
     (void)snprintf(safety.snapshot, sizeof(safety.snapshot), "before-restore-%llu-%d",
                    (unsigned long long)clock_real_s(), (int)getpid());
@@ -719,7 +745,7 @@ static int restore_in_place(const struct args *a, const struct target *t, const 
                             &(struct sigaction){.sa_handler = interrupt, .sa_flags = SA_RESTART},
                             NULL); /* it goes back, or to its end */
         }
-        raise_file_limit();
+        (void)io_raise_file_limit();
         r.last_name = &r.names;
         r.last_attrs = &r.attrs;
         err = restore_top(&r, path, n, t, a->quiet);
@@ -823,7 +849,7 @@ int verify_snapshot(const struct args *a) {
     if (err < 0) {
         return fail(err, &why);
     }
-    raise_file_limit();
+    (void)io_raise_file_limit();
     read_all(&r, AT_FDCWD, view, view);
     free(r.buf);
     (void)printf("%s@%s: %s read, %llu files cannot be\n", t.volume, t.snapshot,

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -488,13 +487,4 @@ int snapshot_view(const struct target *t, char ret_view[PATH_BYTES], char ret_mo
            : n < PATH_BYTES
                ? 0
                : why_set(why, -ENAMETOOLONG, "the path of the mount point is too long");
-}
-
-void raise_file_limit(void) {
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); /* else a deep tree cannot be walked, and says so */
-    }
 }

@@ -21,6 +21,3 @@ int snapshot_settle(const struct target *target, struct why *why) must_check;
 /* The folder in which the snapshot is seen, and the mount point. Says if it is broken. */
 int snapshot_view(const struct target *target, char ret_view[PATH_BYTES],
                   char ret_mount[PATH_BYTES], struct why *why) must_check;
-
-/* Trees are walked with some descriptors a level: as many as may be. */
-void raise_file_limit(void);

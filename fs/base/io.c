@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/limits.h"
@@ -183,4 +184,15 @@ int io_make_path(const char *path, mode_t mode) {
             return 0;
         }
     }
+}
+
+unsigned long io_raise_file_limit(void) {
+    struct rlimit limit = {.rlim_cur = 1024};
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* the lower limit will do */
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return limit.rlim_cur;
 }

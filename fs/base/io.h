@@ -25,6 +25,9 @@ int io_read_text(int dirfd, const char *name, char **ret_text) must_check;
  * TREE_DEPTH_MAX. */
 int io_remove_tree(int dirfd, const char *name) must_check;
 
+/* As many descriptors as this process may have, from now on. Returns how many. */
+unsigned long io_raise_file_limit(void);
+
 /* A stream of the folder dirfd/name, without following a link; close it with closedir(3). */
 int io_open_dir(int dirfd, const char *name, DIR **ret_dir) must_check;
 

@@ -435,9 +435,16 @@ static json_t *verb_snapshot_hold(const struct ctl_volume *v, const json_t *requ
 static json_t *verb_snapshot_list(const struct ctl_volume *v, const json_t *request) {
     struct snap_info *list = NULL;
     int n = snap_list(v->snap, &list);
-    json_t *all = json_array();
+    json_t *all;
 
     (void)request;
+    if (n < 0) {
+        struct why why = {""};
+
+        (void)why_set(&why, n, "what the snapshots keep could not be read: %s", error_words(n));
+        return snapshot_answer(n, &why);
+    }
+    all = json_array();
     for (int i = 0; i < n; i++) {
         const struct snap_entry *e = &list[i].entry;
 

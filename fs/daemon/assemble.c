@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/io.h"
@@ -453,15 +452,8 @@ static int record_mount(struct gather *g, struct why *why) {
 }
 
 static unsigned dirfds_for(unsigned stores) {
-    struct rlimit limit = {.rlim_cur = 1024};
-    unsigned long n;
+    unsigned long n = io_raise_file_limit() / DIRFDS_SHARE / stores;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); /* the lower limit will do */
-        (void)getrlimit(RLIMIT_NOFILE, &limit);
-    }
-    n = limit.rlim_cur / DIRFDS_SHARE / stores;
     return n < DIRFDS_MIN ? DIRFDS_MIN : n > DIRFDS_MAX ? DIRFDS_MAX : (unsigned)n;
 }
 

@@ -144,34 +144,40 @@ void snap_present(struct snap *s, struct obj *obj, struct stat *attr, uint64_t s
     }
 }
 
-/* Makes (or removes) a name among the kept files: who asks for the count of links meanwhile waits. */
+/* A name among the kept files is made, or removed: who asks for the count of links meanwhile waits. */
+static void linking_begin(struct snap *s, struct obj *obj) {
+    atomic_fetch_add(&s->linkings, 1);
+    atomic_fetch_or(&obj->flags, OBJ_LINKING);
+}
+
+static void linking_end(struct snap *s, struct obj *obj) {
+    atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_LINKING);
+    atomic_fetch_add(&s->linkings, 1);
+}
+
 static int link_kept(struct snap *s, struct obj *obj, const char *name) {
     struct vol_entry e;
     int err;
 
-    atomic_fetch_add(&s->linkings, 1);
-    atomic_fetch_or(&obj->flags, OBJ_LINKING);
+    linking_begin(s, obj);
     err = s->next->ops->link(s->next, obj, s->kept, name, &e);
     if (err == 0) {
         atomic_fetch_or(&obj->flags, OBJ_KEPT);
         snap_forget(s, e.obj);
     }
-    atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_LINKING);
-    atomic_fetch_add(&s->linkings, 1);
+    linking_end(s, obj);
     return err;
 }
 
 int keep_unlink(struct snap *s, struct obj *obj, const char *name) {
     int err;
 
-    atomic_fetch_add(&s->linkings, 1);
-    atomic_fetch_or(&obj->flags, OBJ_LINKING);
+    linking_begin(s, obj);
     err = s->next->ops->unlink(s->next, s->kept, name);
     if (err == 0) {
         atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_KEPT);
     }
-    atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_LINKING);
-    atomic_fetch_add(&s->linkings, 1);
+    linking_end(s, obj);
     return err;
 }
 

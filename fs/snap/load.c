@@ -26,14 +26,13 @@ struct replay {
     bool current;
     uint64_t batch_at; /* a merge that begins here has not ended yet; 0: none */
     /* Records that did not happen, though DONE was told of them: a power cut took them. */
-    uint32_t *nots;
-    size_t not_count, not_room;
+    struct numbers nots;
     bool again; /* they were found too late, and are left out in a second run */
 };
 
 static bool is_not(const struct replay *p, uint32_t seq) {
-    for (size_t i = 0; i < p->not_count; i++) {
-        if (p->nots[i] == seq) {
+    for (size_t i = 0; i < p->nots.n; i++) {
+        if (p->nots.list[i] == seq) {
             return true;
         }
     }
@@ -41,19 +40,9 @@ static bool is_not(const struct replay *p, uint32_t seq) {
 }
 
 static int note_not(struct replay *p, uint32_t seq) {
-    if (p->not_count == p->not_room) {
-        size_t room = p->not_room * 2 + 64;
-        uint32_t *list = realloc(p->nots, room * sizeof(*list));
-
-        if (!list) {
-            return -ENOMEM;
-        }
-        p->nots = list;
-        p->not_room = room;
-    }
-    p->nots[p->not_count++] = seq;
+    numbers_add(&p->nots, seq);
     p->again = true;
-    return 0;
+    return p->nots.failed ? -ENOMEM : 0;
 }
 
 static bool is_deed(enum snap_kind kind) {
@@ -244,9 +233,8 @@ static int load(struct replay *p, uint32_t epoch) {
     if (err == 0 && p->again) {
         err = restart(p, epoch, limit);
     }
-    free(p->nots);
-    p->nots = NULL;
-    p->not_count = p->not_room = 0;
+    free(p->nots.list);
+    p->nots = (struct numbers){.list = NULL};
     if (err < 0) {
         snap_table_free(p->l->table);
         p->l->table = NULL;

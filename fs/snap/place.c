@@ -36,12 +36,14 @@ static bool remembered_locked(struct snap *s, struct obj *obj, struct place *p) 
     return id == ID_MADE || id == ID_OLD || p->node;
 }
 
-bool is_moving_locked(const struct snap *s, const struct snap_node *folder, const char *name) {
-    size_t len = name ? strlen(name) : 0;
+static bool same_name(const char *name, const char *text, size_t bytes) {
+    return !name || (strlen(name) == bytes && memcmp(text, name, bytes) == 0);
+}
 
+bool is_moving_locked(const struct snap *s, const struct snap_node *folder, const char *name) {
     for (const struct deed *d = s->deeds; d; d = d->next) {
         if (d->r.kind != SNAP_MADE && d->r.kind != SNAP_LINK && d->r.parent == folder->id &&
-            (!name || (d->r.name_bytes == len && memcmp(d->r.name, name, len) == 0))) {
+            same_name(name, d->r.name, d->r.name_bytes)) {
             return true;
         }
     }
@@ -51,11 +53,9 @@ bool is_moving_locked(const struct snap *s, const struct snap_node *folder, cons
 /* Was something told to move to this name, and is it being done? */
 static bool is_arriving_locked(const struct snap *s, const struct snap_node *folder,
                                const char *name) {
-    size_t len = strlen(name);
-
     for (const struct deed *d = s->deeds; d; d = d->next) {
         if ((d->r.kind == SNAP_MOVE || d->r.kind == SNAP_SWAP) && d->r.parent2 == folder->id &&
-            d->r.name2_bytes == len && memcmp(d->r.name2, name, len) == 0) {
+            same_name(name, d->r.name2, d->r.name2_bytes)) {
             return true;
         }
     }

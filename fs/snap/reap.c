@@ -261,7 +261,7 @@ static int put_bound(struct merging *m, bool begin) {
 static void add_unneeded(void *arg, uint64_t number) {
     struct merging *m = arg;
 
-    numbers_add(&m->unneeded, number);
+    numbers_add(&m->unneeded, number); /* what does not fit goes with the oldest epoch */
 }
 
 static int append(struct merging *m, struct snap_table *a, struct snap_table *b) {
@@ -294,7 +294,7 @@ static int merge(struct snap *s, uint32_t i) {
     err = err < 0 ? err : log_open(s, m.from, &m.in);
     if (err == -HFE_CORRUPT ||
         (err == 0 && (a.harmed || b.harmed))) { /* they are left as they are */
-        snap_harm(s, b.table && !b.harmed ? m.into : m.from,
+        snap_harm(s, m.from, /* which has no name: so those up to the one before are meant */
                   a.harmed   ? a.reason
                   : b.harmed ? b.reason
                              : "its log cannot be read");

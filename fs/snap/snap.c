@@ -531,7 +531,7 @@ static uint64_t plain_number(const char *name) {
 
 /* What each keeps: its log (by size, as blocks would count the room that is made ahead), and its kept
  * files. */
-static void count_used(struct snap *s, struct snap_info *list, uint32_t count) {
+static int count_used(struct snap *s, struct snap_info *list, uint32_t count) {
     struct numbers kept = {.list = NULL};
     char name[NAME_BYTES];
     int err = snap_read_numbers(s, s->kept, plain_number, &kept);
@@ -552,6 +552,7 @@ static void count_used(struct snap *s, struct snap_info *list, uint32_t count) {
         }
     }
     free(kept.list);
+    return err;
 }
 
 void snap_summary(struct snap *s, struct snap_summary *ret) {
@@ -570,21 +571,23 @@ void snap_summary(struct snap *s, struct snap_summary *ret) {
 }
 
 int snap_list(struct snap *s, struct snap_info **ret_list) {
-    struct snap_info *list;
+    struct snap_info *list = calloc(SNAPSHOTS_MAX, sizeof(*list));
     uint32_t count;
+    int err;
 
-    rwlock_read(&s->admin);
-    count = s->entry_count;
-    list = calloc(count + 1, sizeof(*list));
-    for (uint32_t i = 0; list && i < count; i++) {
-        list[i].entry = s->entries[i];
-    }
-    if (list) {
-        count_used(s, list, count);
-    }
-    rwlock_read_done(&s->admin);
     if (!list) {
         return -ENOMEM;
+    }
+    pthread_mutex_lock(&s->mutex);
+    count = s->entry_count;
+    for (uint32_t i = 0; i < count; i++) {
+        list[i].entry = s->entries[i];
+    }
+    pthread_mutex_unlock(&s->mutex);
+    err = count_used(s, list, count); /* nobody waits for it */
+    if (err < 0) {
+        free(list);
+        return err;
     }
     *ret_list = list;
     return (int)count;

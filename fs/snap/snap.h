@@ -78,7 +78,8 @@ struct snap_summary {
     char newest[SNAPSHOT_NAME_BYTES];
 };
 void snap_summary(struct snap *snap, struct snap_summary *ret_summary);
-/* All snapshots, oldest first: *ret_list is the caller's to free. Their number, or -ENOMEM. */
+/* All snapshots, oldest first: *ret_list is the caller's to free. Their number, -ENOMEM,
+ * or an error of reading what they keep. */
 int snap_list(struct snap *snap, struct snap_info **ret_list) must_check;
 
 /* st_ino of a view: 1, the epoch (16 bits), then 0 and the store that numbers the object (3) and its

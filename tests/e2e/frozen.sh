@@ -47,18 +47,22 @@ my_stop
 hf verify crm@postgresql -q
 hf verify crm@mariadb -q
 
+# whole TREE: each row's upload is there, and is what the row says; sets rows
+whole() {
+    sql 'select n, md5 from uploads' | while IFS='|' read -r n sum; do
+        [ "$(md5sum <"$1/up/$n" | cut -c-32)" = "$sum" ] || die "$1: upload $n is not what its row says"
+    done
+    rows=$(sql 'select count(*) from uploads')
+    files=$(ls "$1/up" | wc -l)
+    echo "$1: $rows rows, $files uploads"
+    [ "$rows" -gt 3 ] && [ $((files - rows)) -le 1 ] || die "$1: $rows rows, $files uploads"
+}
 for db in postgresql mariadb; do
     then=$lab/a/$db
     mkdir "$then"
     rsync -a "$mnt/.holdfast/snapshots/$db/" "$then/"
     pg_start "$then/pg"
-    sql 'select n, md5 from uploads' | while IFS='|' read -r n sum; do
-        [ "$(md5sum <"$then/up/$n" | cut -c-32)" = "$sum" ] || die "$db: upload $n is not what its row says"
-    done
-    rows=$(sql 'select count(*) from uploads')
-    files=$(ls "$then/up" | wc -l)
-    echo "$db: $rows rows, $files uploads"
-    [ "$rows" -gt 3 ] && [ $((files - rows)) -le 1 ] || die "$db: $rows rows, $files uploads"
+    whole "$then"
     as postgres "$bin_pg/psql" -qc 'create extension amcheck' postgres
     as postgres "$bin_pg/pg_amcheck" postgres || die "pg_amcheck"
     pg_stop "$then/pg"
@@ -76,7 +80,12 @@ done
 # All of it back in place, as it was.
 hf restore crm@mariadb --in-place --yes -q
 pg_start "$mnt/pg"
-[ "$(sql 'select count(*) from uploads')" -gt 3 ] || die "the rows did not come back"
+before=$rows
+whole "$mnt"
+[ "$rows" = "$before" ] || die "$rows rows came back, not $before"
 pg_stop "$mnt/pg"
+my_start "$mnt/my"
+my 'check table t.i, t.m extended' | grep -c 'OK$' | grep -qx 2 || die "CHECK TABLE after the restore"
+my_stop
 hf umount crm
 same

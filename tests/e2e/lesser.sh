@@ -5,12 +5,7 @@
 disk a
 disk far
 disk b
-chown -R 65534:65534 "$lab/far/s"
-printf '#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups /usr/lib/openssh/sftp-server\n' >"$lab/ssh"
-chmod +x "$lab/ssh"
-mkdir "$lab/net"
-connect() { sshfs -o ssh_command="$lab/ssh",allow_other,dir_cache=no localhost:"$lab/far/s" "$lab/net"; }
-connect
+sshfs_store far
 hf create crm "$lab/a/s" far="$lab/net" >"$lab/said" 2>&1
 grep -q 'has no owners.*kept in its side file' "$lab/said" || { cat "$lab/said"; die "create did not say what the store lacks"; }
 hf mount crm "$mnt" -o suid,dev
@@ -80,7 +75,7 @@ cp -a --reflink=never "$lab/a/s" "$lab/kept"
 
 # The first store burns. What the far one has is all there is.
 umount "$lab/a"
-connect
+sshfs_store far
 hf mount crm "$mnt" -o suid,dev,degraded
 hf store add crm b="$lab/b/s" --wait -q
 hf verify crm -q || die "the new copy differs from the far one"
@@ -91,8 +86,7 @@ umount "$lab/net"
 # A full disk behind sshfs is an I/O error: the store is lost, nobody notices, and it comes back.
 mkdir "$lab/b/t"
 disk small 60M mkfs.ext4
-chown 65534:65534 "$lab/small/s"
-sshfs -o ssh_command="$lab/ssh",allow_other,dir_cache=no localhost:"$lab/small/s" "$lab/net"
+sshfs_store small
 hf create tight "$lab/b/t" small="$lab/net" -q 2>/dev/null
 hf mount tight "$mnt" -o suid,dev
 for i in $(seq 220); do head -c 300000 /dev/zero >"$mnt/f$i" || die "the application noticed"; done
@@ -107,7 +101,7 @@ umount "$lab/net"
 
 # Its side file is damaged: it is refused, and told what to do.
 printf X | dd of="$lab/far/s/.holdfast/side" bs=1 seek=200 conv=notrunc status=none
-connect
+sshfs_store far
 hf mount crm "$mnt" -o suid,dev,degraded -q
 hf status crm --json | grep -q "side, which keeps what this filesystem cannot hold, is missing or damaged" ||
     { hf status crm; die "damage is not told"; }

@@ -80,6 +80,30 @@ wait_for() {
     for _ in $(seq 200); do "$@" && return 0; sleep 0.1; done
     die "waited in vain for: $*"
 }
+# power_cut WRITER MOUNT-OPTIONS: on the disks of a and b, under that process; and mounted again
+power_cut() {
+    local pid d
+    xfs_io -x -c shutdown "$lab/a" &
+    xfs_io -x -c shutdown "$lab/b"
+    wait $! 2>/dev/null || true
+    pid=$(daemon_pid)
+    wait "$1" || true
+    pids=()
+    kill -KILL "$pid"
+    for d in a b; do
+        wait_for umount -qc "$lab/$d"
+        mount -o loop "$lab/$d.img" "$lab/$d"
+    done
+    hf mount crm "$mnt" -o "$2"
+}
+# sshfs_store DISK: its folder s at $lab/net, through an sshfs whose server runs as "nobody"
+sshfs_store() {
+    chown 65534:65534 "$lab/$1/s"
+    printf '#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups /usr/lib/openssh/sftp-server\n' >"$lab/ssh"
+    chmod +x "$lab/ssh"
+    mkdir -p "$lab/net"
+    sshfs -o ssh_command="$lab/ssh",allow_other,dir_cache=no localhost:"$lab/$1/s" "$lab/net"
+}
 # online STORE, lost STORE: is it?
 online() { [ "$(state_of "$1")" = ONLINE ]; }
 lost() { [ "$(state_of "$1")" != ONLINE ]; }

@@ -47,18 +47,7 @@ P
     writer=$!
     pids=($writer)
     sleep 1.$((RANDOM % 9))
-    xfs_io -x -c shutdown "$lab/a" &
-    xfs_io -x -c shutdown "$lab/b"
-    wait %2 2>/dev/null || true
-    pid=$(daemon_pid)
-    wait $writer || true
-    pids=()
-    kill -KILL "$pid"
-    for d in a b; do
-        wait_for umount -qc "$lab/$d"
-        mount -o loop "$lab/$d.img" "$lab/$d"
-    done
-    hf mount crm "$mnt" -o suid,dev
+    power_cut $writer suid,dev
     python3 - "$mnt/c$cycle" "$lab/acked" <<'P' || die "cycle $cycle lost something that was synced"
 import os, sys
 top, log = sys.argv[1:]

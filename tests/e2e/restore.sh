@@ -3,12 +3,7 @@
 disk a
 disk far
 disk b
-chown -R 65534:65534 "$lab/far/s"
-printf '#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups /usr/lib/openssh/sftp-server\n' >"$lab/ssh"
-chmod +x "$lab/ssh"
-mkdir "$lab/net"
-connect() { sshfs -o ssh_command="$lab/ssh",allow_other,dir_cache=no localhost:"$lab/far/s" "$lab/net"; }
-connect
+sshfs_store far
 hf create crm "$lab/a/s" far="$lab/net" -q 2>/dev/null
 hf mount crm "$mnt" -o suid,dev
 mkdir -p "$mnt/u/v"
