@@ -377,7 +377,7 @@ static int open_back(struct keeper *k, const struct mirror_member_info *info,
                      struct store **ret_store, uint64_t *ret_position, struct why *why) {
     struct super ours = mirror_super(k->m);
     struct store *store;
-    int err = store_open(info->path, why, &store);
+    int err = store_open_to_mend(info->path, why, &store);
 
     if (err < 0) {
         return err;
@@ -392,7 +392,24 @@ static int open_back(struct keeper *k, const struct mirror_member_info *info,
         store_close(store);
         return err;
     }
+    *ret_position = store_lost_side(store) ? 0 : *ret_position;
     *ret_store = store;
+    return 0;
+}
+
+/* All that a damaged side file kept is taken from the others. */
+static int begin_side(struct keeper *k, const struct mirror_member_info *info, struct store *to,
+                      struct why *why) {
+    int err = store_begin_side(to);
+
+    if (err < 0) {
+        return why_set(why, err, "its side file is damaged, and cannot be begun anew: %s",
+                       error_words(err));
+    }
+    event_post(k->events, EVENT_WARNING,
+               "store \"%s\": its side file, which keeps what its filesystem cannot hold, was "
+               "damaged and is begun anew: everything is compared with the other stores",
+               info->label);
     return 0;
 }
 
@@ -421,6 +438,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
     k->progress = (struct mirror_progress){.started_s = clock_real_s(), .phase = "names"};
     k->started_ms = clock_ms();
     pacer_begin(&k->pacer);
+    err = err == 0 && store_lost_side(to) ? begin_side(k, info, to, &why) : err;
     from = mirror_source(k->m, &k->from);
     err = err < 0 || !from ? -EIO : catch_up(k, from, to, position, &info->record, &why);
     if (from) {

@@ -30,21 +30,22 @@ int side_format(int folder, const struct head *head) {
     return io_replace(folder, SIDE_FILE, bytes, sizeof(bytes), 0600);
 }
 
-int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
-              struct why *why, struct side **ret_side) {
+static int open_with(struct side init, int (*load)(struct side *s), const char *path,
+                     struct why *why, struct side **ret_side) {
     struct side *s = calloc(1, sizeof(*s));
     int err;
 
     if (!s) {
         return why_set(why, -ENOMEM, "out of memory");
     }
-    *s = (struct side){.root = root, .folder = folder, .head = *head, .lacks = lacks, .fd = -1};
+    *s = init;
+    s->fd = -1;
     pthread_mutex_init(&s->mutex, NULL);
     pthread_mutex_init(&s->edit, NULL);
     pthread_mutex_init(&s->sync, NULL);
     s->record = malloc(SIDE_RECORD_BYTES_MAX);
     err = side_table_new(s) < 0 || !s->record ? -ENOMEM
-          : device_of(root, &s->dev)          ? side_log_load(s)
+          : device_of(s->root, &s->dev)       ? (load ? load(s) : 0)
                                               : -errno;
     if (err < 0) {
         side_free(s);
@@ -55,8 +56,7 @@ int side_open(int root, int folder, const struct head *head, uint32_t lacks, con
         return why_set(
             why, err,
             "%s/.holdfast/%s, which keeps what this filesystem cannot hold, is missing or "
-            "damaged: %s; if other stores are whole, empty this one and `holdfast replace` "
-            "it by itself",
+            "damaged: %s; it is mended by itself while a whole store serves",
             path, SIDE_FILE, error_words(err));
     }
     pthread_mutex_lock(&registry);
@@ -66,6 +66,29 @@ int side_open(int root, int folder, const struct head *head, uint32_t lacks, con
     pthread_mutex_unlock(&registry);
     *ret_side = s;
     return 0;
+}
+
+int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
+              struct why *why, struct side **ret_side) {
+    struct side init = {.root = root, .folder = folder, .head = *head, .lacks = lacks};
+
+    return open_with(init, side_log_load, path, why, ret_side);
+}
+
+int side_open_lost(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
+                   struct why *why, struct side **ret_side) {
+    struct side init = {.root = root, .folder = folder, .head = *head, .lacks = lacks};
+
+    return open_with(init, NULL, path, why, ret_side);
+}
+
+int side_begin_anew(struct side *s) {
+    int err = side_format(s->folder, &s->head);
+
+    pthread_mutex_lock(&s->mutex);
+    err = err < 0 ? err : side_log_load(s);
+    pthread_mutex_unlock(&s->mutex);
+    return err;
 }
 
 void side_let_go(struct side *s) {

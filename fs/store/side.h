@@ -30,6 +30,11 @@ int side_format(int folder, const struct head *head) must_check;
  * long as this is; `path`: for messages. -HFE_CORRUPT if it is missing or damaged. */
 int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
               struct why *why, struct side **ret_side) must_check;
+/* The same without reading it: nothing is kept, and changes that need to be told are -EIO until
+ * side_begin_anew() has put an empty one in its place. */
+int side_open_lost(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
+                   struct why *why, struct side **ret_side) must_check;
+int side_begin_anew(struct side *side) must_check;
 int side_sync(struct side *side) must_check;
 /* Closes the file; only calls that are still under way may use it afterwards. Accepts NULL. */
 void side_let_go(struct side *side);

@@ -342,7 +342,7 @@ static int open_parts(struct store *st, struct why *why) {
     return 0;
 }
 
-static int open_side(struct store *st, struct why *why) {
+static int open_side(struct store *st, bool to_mend, struct why *why) {
     struct head head = {st->super.volume_id, st->super.store_id};
     uint32_t lacks;
     int err;
@@ -353,7 +353,10 @@ static int open_side(struct store *st, struct why *why) {
     }
     lacks = kept_aside(st->caps);
     err = lacks ? side_open(st->root, st->folder, &head, lacks, st->path, why, &st->side) : 0;
-
+    if (err == -HFE_CORRUPT && to_mend) {
+        st->side_lost = true;
+        err = side_open_lost(st->root, st->folder, &head, lacks, st->path, why, &st->side);
+    }
     if (err == 0 && lacks) {
         st->caps &= ~(uint32_t)STORE_EXCHANGE;
         st->caps |= lacks & ~(uint32_t)(st->caps & STORE_LINK_BLIND ? 0 : STORE_HARDLINK);
@@ -361,7 +364,7 @@ static int open_side(struct store *st, struct why *why) {
     return err;
 }
 
-int store_open(const char *path, struct why *why, struct store **ret_store) {
+static int open_store(const char *path, bool to_mend, struct why *why, struct store **ret_store) {
     struct store *st = calloc(1, sizeof(*st));
     struct super_member *m;
     int err;
@@ -372,7 +375,7 @@ int store_open(const char *path, struct why *why, struct store **ret_store) {
     st->vol.ops = &store_ops;
     st->root = st->folder = st->slot_fd[0] = st->slot_fd[1] = st->log.fd = -1;
     if (!realpath(path, st->path)) {
-        err = why_set(why, -errno, "cannot find the store folder %s: %s; is its disk mounted?",
+        err = why_set(why, -errno, "cannot find the store folder %s: %s (is its disk mounted?)",
                       path, error_words(-errno));
     } else {
         err = open_parts(st, why);
@@ -383,13 +386,32 @@ int store_open(const char *path, struct why *why, struct store **ret_store) {
     }
     m = super_member_of(&st->super, &st->super.store_id);
     st->caps = m ? m->caps : 0;
-    err = open_side(st, why);
+    err = open_side(st, to_mend, why);
     if (err < 0) {
         store_close(st);
         return err;
     }
     *ret_store = st;
     return 0;
+}
+
+int store_open(const char *path, struct why *why, struct store **ret_store) {
+    return open_store(path, false, why, ret_store);
+}
+
+int store_open_to_mend(const char *path, struct why *why, struct store **ret_store) {
+    return open_store(path, true, why, ret_store);
+}
+
+bool store_lost_side(const struct store *st) {
+    return st->side_lost;
+}
+
+int store_begin_side(struct store *st) {
+    int err = side_begin_anew(st->side);
+
+    st->side_lost = err < 0;
+    return err;
 }
 
 void store_attach(struct store *st, struct obj_table *table, uint8_t index, unsigned dirfds_max) {

@@ -79,6 +79,7 @@ sshfs_store far
 hf mount crm "$mnt" -o suid,dev,degraded
 hf store add crm b="$lab/b/s" --wait -q
 hf verify crm -q || die "the new copy differs from the far one"
+hf store remove crm a --yes -q
 hf umount crm
 "$treecmp" "$lab/kept" "$lab/b/s" || die "the volume did not come back whole"
 umount "$lab/net"
@@ -99,9 +100,15 @@ hf verify tight -q || die "the stores differ"
 hf umount tight
 umount "$lab/net"
 
-# Its side file is damaged: it is refused, and told what to do.
+# Its side file is damaged: alone it is refused, and told what to do. Beside a whole store it is begun anew.
 printf X | dd of="$lab/far/s/.holdfast/side" bs=1 seek=200 conv=notrunc status=none
 sshfs_store far
+! hf mount crm "$mnt" -o suid,dev >"$lab/said" 2>&1 || die "a store with a damaged side file was taken for whole"
+grep -q "side, which keeps what this filesystem cannot hold, is missing or damaged.*-o degraded" "$lab/said" ||
+    { cat "$lab/said"; die "damage is not told"; }
 hf mount crm "$mnt" -o suid,dev,degraded -q
-hf status crm --json | grep -q "side, which keeps what this filesystem cannot hold, is missing or damaged" ||
-    { hf status crm; die "damage is not told"; }
+wait_for online far
+hf events crm | grep -q 'store "far": its side file.*begun anew' || die "nobody says that it was begun anew"
+hf verify crm -q || die "what was begun anew is not the same"
+hf store offline crm b -q
+"$treecmp" -H "$lab/b/s" "$mnt" || die "the far store alone is not the volume"

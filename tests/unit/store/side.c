@@ -371,6 +371,33 @@ Test(side, damage_to_what_was_durable_is_refused) {
     cr_assert_eq(store_open(at("s"), &why, &st), -HFE_CORRUPT, "a missing one is not an empty one");
 }
 
+Test(side, a_damaged_one_is_begun_anew_only_when_told) {
+    for (int missing = 0; missing < 2; missing++) {
+        struct store *st = with_two_owners(true);
+        struct why why;
+
+        store_close(st);
+        damage(FIRST + 40, false);
+        cr_assert_eq(missing ? unlink(at("s/.holdfast/side")) : 0, 0);
+        cr_assert_eq(store_open_to_mend(at("s"), &why, &st), 0);
+        cr_assert(store_lost_side(st));
+        cr_assert_eq(at_chown(store_root_fd(st), "a", -1, 103, 7), -EIO);
+        store_close(st);
+        cr_assert_eq(store_open(at("s"), &why, &st), -HFE_CORRUPT, "looking changed it");
+        cr_assert_eq(store_open_to_mend(at("s"), &why, &st), 0);
+        cr_assert_eq(store_begin_side(st), 0);
+        cr_assert(!store_lost_side(st));
+        cr_assert_eq(owner(st, "b"), geteuid());
+        cr_assert_eq(at_chown(store_root_fd(st), "a", -1, 103, 7), 0);
+        cr_assert_eq(store_sync(st), 0);
+        st = again("s", st);
+        cr_assert_eq(owner(st, "a"), 103);
+        cr_assert_eq(owner(st, "b"), geteuid());
+        store_close(st);
+        cr_assert_eq(io_remove_tree(AT_FDCWD, at("s")), 0);
+    }
+}
+
 /* The daemon is killed between telling that a name moves and telling that it has. */
 Test(side, what_was_under_way_counts_if_it_was_done) {
     static const struct {
