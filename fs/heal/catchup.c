@@ -154,8 +154,12 @@ void catchup_next(struct catchup *c) {
     view_clear_marks(c->view);
 }
 
+int catchup_clear(struct catchup *c) {
+    return clear_stage(c->stage);
+}
+
 int catchup_finish(struct catchup *c, struct why *why) {
-    int err = clear_stage(c->stage);
+    int err = catchup_clear(c);
 
     err = err < 0 ? err : store_sync(c->c.to);
     return err < 0
