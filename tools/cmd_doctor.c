@@ -41,6 +41,22 @@ static bool file_contains(const char *path, const char *word) {
     return io_read_text(AT_FDCWD, path, &text) == 0 && strstr(text, word);
 }
 
+static void check_uring(struct report *r) {
+    scope_free char *text = NULL;
+
+    if (io_read_text(AT_FDCWD, "/sys/module/fuse/parameters/enable_uring", &text) < 0) {
+        return; /* an older kernel */
+    }
+    if (text[0] == 'Y') {
+        say(r, GOOD, "FUSE over io_uring is on for new mounts", "");
+    } else {
+        say(r, GOOD, "FUSE over io_uring is off",
+            "work with many small files is faster with it: \"options fuse enable_uring=1\" in "
+            "/etc/modprobe.d/fuse.conf, or now: echo Y "
+            ">/sys/module/fuse/parameters/enable_uring, and mount again");
+    }
+}
+
 static void check_machine(struct report *r) {
     if (access("/dev/fuse", R_OK | W_OK) == 0) {
         say(r, GOOD, "/dev/fuse can be opened", "");
@@ -54,6 +70,7 @@ static void check_machine(struct report *r) {
         say(r, WARN, "mount(8) does not find /sbin/mount.holdfast and its links",
             "run tools/install, for /etc/fstab to work");
     }
+    check_uring(r);
 }
 
 static void check_store(struct report *r, const struct config *c, unsigned i) {

@@ -1,6 +1,6 @@
 # Debian packages, and a way to install those that are missing. Sourced by tools/* and tests/run.
 # Why each library is there: docs/ARCHITECTURE.md.
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libxxhash-dev libjansson-dev libinih-dev libmount-dev uthash-dev scdoc"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libxxhash-dev libjansson-dev liburing-dev libinih-dev libmount-dev uthash-dev scdoc"
 RUN_PACKAGES="fuse3"
 DEMO_PACKAGES="postgresql postgresql-contrib xfsprogs"
 TEST_PACKAGES="libcriterion-dev acl attr xfsprogs e2fsprogs rsync git sqlite3 postgresql postgresql-contrib mariadb-server bindfs sshfs openssh-sftp-server python3 util-linux spin"

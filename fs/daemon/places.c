@@ -68,7 +68,7 @@ void daemon_clear_dead(const char *name) {
 
     /* statfs(2) always asks the daemon; stat(2) may be answered from the kernel's cache. */
     while (daemon_find_mount(name, mount_point, other) == 0 && statfs(mount_point, &st) < 0) {
-        if (errno == ECONNABORTED) {
+        if (errno == ECONNABORTED || errno == ECANCELED) {
             continue; /* it was killed while it had our question; the next answer is clear */
         }
         /* One that was killed just now holds its lock until it is quite gone. */

@@ -11,7 +11,7 @@
  * file has no capabilities; without it each write(2) is preceded by a getxattr request. The answer
  * to INIT passes here, and the flag is added. The duty it brings is met by the mirror in any case:
  * setuid and setgid go at write, truncate and chown (drop_privileges), capabilities by the kernel
- * below. */
+ * below. In the same way requests over io_uring (ring.c) are asked for. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -27,6 +27,7 @@
 enum {
     EAGER_US = 20 /* about what being woken costs; longer gains nothing (tests/bench/run) */
 };
+#define OVER_IO_URING (1ULL << 41) /* FUSE_OVER_IO_URING of Linux 6.14 */
 
 static _Thread_local int came_from; /* where this thread's request was read */
 
@@ -48,7 +49,8 @@ static ssize_t read_eagerly(const struct front *f, void *buf, size_t size) {
 }
 
 static ssize_t read_request(struct front *f, int fd, void *buf, size_t size) {
-    if (f->eager_fd >= 0 && !atomic_exchange(&f->eager_taken, true)) {
+    if (f->eager_fd >= 0 && atomic_load(&f->ringing) != RINGS_ON &&
+        !atomic_exchange(&f->eager_taken, true)) {
         ssize_t n = read_eagerly(f, buf, size);
 
         atomic_store(&f->eager_taken, false);
@@ -69,26 +71,53 @@ static ssize_t channel_read(int fd, void *buf, size_t size, void *data) {
     if (n >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_init_in)) && head->opcode == FUSE_INIT) {
         const struct fuse_init_in *in = (const struct fuse_init_in *)(head + 1);
 
-        if (in->flags & FUSE_HANDLE_KILLPRIV_V2) {
-            f->init_unique = head->unique;
+        f->init_flags = in->flags;
+        if (in->flags & FUSE_INIT_EXT) {
+            f->init_flags |= (uint64_t)in->flags2 << 32;
         }
+        f->init_unique = head->unique;
     }
+    return n;
+}
+
+/* From its answer on, the kernel waits until every queue has a thread: they are there before. */
+static void amend_init(struct front *f, struct fuse_init_out *out) {
+    size_t pages = (size_t)out->max_pages * (size_t)sysconf(_SC_PAGESIZE);
+
+    out->flags |= f->init_flags & FUSE_HANDLE_KILLPRIV_V2;
+    f->payload_bytes = pages > out->max_write ? pages : out->max_write;
+    if ((f->init_flags & OVER_IO_URING) && loop_prepare_rings(f) == 0) {
+        out->flags |= FUSE_INIT_EXT;
+        out->flags2 |= OVER_IO_URING >> 32;
+    }
+}
+
+static ssize_t answer_init(struct front *f, int fd, struct iovec *iov, int count) {
+    const struct fuse_out_header *head = iov[0].iov_base;
+    ssize_t n;
+
+    f->init_unique = 0;
+    if (count == 2 && head->error == 0 && iov[1].iov_len >= sizeof(struct fuse_init_out)) {
+        amend_init(f, iov[1].iov_base);
+    }
+    n = writev(fd, iov, count);
+    loop_start_rings(f, n >= 0);
     return n;
 }
 
 static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *data) {
     struct front *f = data;
     const struct fuse_out_header *head = iov[0].iov_base;
-    const struct request *request;
+    const struct request *request = fiber_arg();
 
-    if (head->unique != 0 && head->unique == f->init_unique) {
-        f->init_unique = 0;
-        if (count == 2 && head->error == 0 && iov[1].iov_len >= sizeof(struct fuse_init_out)) {
-            ((struct fuse_init_out *)iov[1].iov_base)->flags |= FUSE_HANDLE_KILLPRIV_V2;
-        }
+    if (head->unique == 0 || !request) {
+        return writev(fd, iov, count);
     }
-    request = fiber_arg();
-    return writev(head->unique != 0 && request ? request->reply_fd : fd, iov, count);
+    if (request->ring) {
+        return ring_reply(request->ring, iov, count);
+    }
+    return head->unique == f->init_unique ? answer_init(f, request->reply_fd, iov, count)
+                                          : writev(request->reply_fd, iov, count);
 }
 
 /* Without it all works, with more waiting. Where there is one processor, asking keeps it from those
@@ -107,8 +136,12 @@ static void open_eager(struct front *f) {
 }
 
 int channel_receive(struct front *f, struct request *r) {
-    int n = fuse_session_receive_buf(f->session, &r->buf);
+    int n;
 
+    if (r->ring) {
+        return ring_receive(r->ring, &r->buf);
+    }
+    n = fuse_session_receive_buf(f->session, &r->buf);
     r->reply_fd = came_from;
     return n;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 
@@ -111,6 +112,7 @@ void front_close(struct front *f) {
         fuse_session_destroy(f->session);
     }
     cleanup_fd(&f->eager_fd);
+    free(f->queues);
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->mutex);
     free(f);

@@ -13,11 +13,13 @@ export HOLDFAST_CONF_DIR=$lab/etc HOLDFAST_STATE_DIR=$lab/state HOLDFAST_RUN_DIR
 export ASAN_OPTIONS=log_path=$lab/asan/log:detect_leaks=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$lab/asan/ub
 pids=()
+at_end() { :; } # a test may have something of its own to undo
 
 cleanup() {
     local rc=$? m
     set +e
     trap - EXIT
+    at_end
     for pid in "${pids[@]}"; do disown "$pid"; kill -CONT "$pid"; kill -KILL "$pid"; done >/dev/null 2>&1
     [ $rc = 0 ] || tail -n 15 "$lab"/state/*.events 2>/dev/null
     for _ in 1 2 3; do # mounts in mounts: innermost first
