@@ -11,24 +11,16 @@
 
 enum { VOLUMES_MAX = 256 };
 
-/* "90s", "15m", "2h", "3d": so long ago; or seconds since 1970. Negative: neither. */
+/* So long ago, or seconds since 1970. Negative: neither. */
 static long long since_of(const char *text) {
-    static const struct {
-        char unit;
-        long long seconds;
-    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    long long duration = duration_of(text), n;
     char *end;
-    long long n = strtoll(text, &end, 10);
 
-    if (end == text || n < 0) {
-        return -1;
+    if (duration >= 0) {
+        return (long long)time(NULL) - duration;
     }
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (*end == units[i].unit && end[1] == '\0') {
-            return (long long)time(NULL) - n * units[i].seconds;
-        }
-    }
-    return *end ? -1 : n;
+    n = strtoll(text, &end, 10);
+    return *end || end == text ? -1 : n;
 }
 
 static void print_line(const char *line, long long since, const struct args *a) {

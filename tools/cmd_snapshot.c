@@ -200,8 +200,9 @@ static bool has_ended(const struct helper *h) {
 
 /* --- create --- */
 
-static json_t *create_request(const char *name, bool automatic) {
-    return json_pack("{s:s, s:s, s:b}", "verb", "snapshot-create", "name", name, "auto", automatic);
+static json_t *create_request(const struct args *a, const char *name) {
+    return json_pack("{s:s, s:s, s:s, s:b}", "verb", "snapshot-create", "name", name, "tags",
+                     a->tag ? a->tag : "", "auto", a->automatic);
 }
 
 static int create_frozen(const struct args *a, const struct target *t, json_t **ret_reply,
@@ -216,7 +217,7 @@ static int create_frozen(const struct args *a, const struct target *t, json_t **
         return err;
     }
     err = wait_frozen(&h, why);
-    err = err < 0 ? err : ask(t->volume, create_request(t->snapshot, a->automatic), ret_reply, why);
+    err = err < 0 ? err : ask(t->volume, create_request(a, t->snapshot), ret_reply, why);
     if (err == 0 && has_ended(&h)) {
         err =
             why_set(why, -EIO,
@@ -251,7 +252,7 @@ int snapshot_create(const struct args *a, struct target *t, json_t **ret_reply, 
         name_by_time(t->snapshot);
     }
     err = a->freeze ? create_frozen(a, t, ret_reply, why)
-                    : ask(t->volume, create_request(t->snapshot, a->automatic), ret_reply, why);
+                    : ask(t->volume, create_request(a, t->snapshot), ret_reply, why);
     return err < 0 ? err : snapshot_settle(t, why);
 }
 
@@ -293,17 +294,23 @@ int cmd_snapshot_list(const struct args *a) {
         return EXIT_OK;
     }
     if (!a->no_header) {
-        (void)printf("%-32s %-20s %8s %-5s %s\n", "NAME", "CREATED", "USED", "HOLD", "STATE");
+        (void)printf("%-32s %-20s %8s %-5s %-12s %s\n", "NAME", "CREATED", "USED", "HOLD", "TAGS",
+                     "STATE");
     }
     json_array_foreach(json_object_get(reply, "snapshots"), i, s) {
         bool broken = json_is_true(json_object_get(s, "broken"));
         char when[32], size[32], name[VOLUME_NAME_BYTES + SNAPSHOT_NAME_BYTES];
+        char tags[8 + SNAPSHOT_TAGS_BYTES];
 
         clock_text((uint64_t)number_of(s, "created"), when);
         (void)snprintf(name, sizeof(name), "%s@%s", a->word[0], text_of(s, "name"));
-        (void)printf(a->no_header ? "%s\t%s\t%s\t%s\t%s%s%s\n" : "%-32s %-20s %8s %-5s %s%s%s\n",
+        (void)snprintf(tags, sizeof(tags), "%s%s%s",
+                       json_is_true(json_object_get(s, "auto")) ? "auto" : "manual",
+                       *text_of(s, "tags") ? "," : "", text_of(s, "tags"));
+        (void)printf(a->no_header ? "%s\t%s\t%s\t%s\t%s\t%s%s%s\n"
+                                  : "%-32s %-20s %8s %-5s %-12s %s%s%s\n",
                      name, when, size_text((uint64_t)number_of(s, "used"), a->exact, size),
-                     json_is_true(json_object_get(s, "held")) ? "yes" : "-",
+                     json_is_true(json_object_get(s, "held")) ? "yes" : "-", tags,
                      broken ? "BROKEN" : "whole", broken ? ": " : "", text_of(s, "reason"));
     }
     json_decref(reply);
@@ -363,69 +370,116 @@ int cmd_snapshot_release(const struct args *a) {
 
 /* --- prune --- */
 
-/* One keep rule, as restic has them: the newest snapshot of each of the last N periods. */
+/* A keep rule by time, as restic has them: the newest snapshot of each of the last N periods. */
 struct rule {
     const char *name, *format; /* strftime(3): the same text for all of a period */
     long left;
     char last[32];
 };
 
-static void keep_by(struct rule *r, time_t created, char *why, size_t size) {
+enum { RULES = 5 };
+
+struct keeping {
+    long last;
+    struct rule rule[RULES];
+    const char *tag;
+    long long since_s; /* with --keep-within */
+    char why[128];
+};
+
+static void because(struct keeping *k, const char *word) {
+    size_t n = strlen(k->why);
+
+    (void)snprintf(k->why + n, sizeof(k->why) - n, "%s%s", n ? ", " : "", word);
+}
+
+static void keep_by(struct keeping *k, struct rule *r, time_t created) {
     char period[32];
     struct tm tm;
 
     (void)localtime_r(&created, &tm);
     if (r->left == 0 || strftime(period, sizeof(period), r->format, &tm) == 0 ||
-        (r->last[0] && strcmp(period, r->last) == 0)) {
+        strcmp(period, r->last) == 0) {
         return;
     }
     (void)snprintf(r->last, sizeof(r->last), "%s", period);
     r->left--;
-    (void)snprintf(why + strlen(why), size - strlen(why), "%s%s", why[0] ? ", " : "", r->name);
+    because(k, r->name);
 }
 
-/* Newest first. True if it is kept. */
-static bool keep(struct rule *rules, size_t n, const json_t *s, long *last, char *why,
-                 size_t size) {
-    why[0] = '\0';
+static bool has_tag(const char *tags, const char *tag) {
+    size_t n = strlen(tag);
+
+    for (; *tags; tags += strcspn(tags, ",") + (tags[strcspn(tags, ",")] == ',')) {
+        if (strcspn(tags, ",") == n && memcmp(tags, tag, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Newest first. Fills k->why; "" if nothing keeps it. */
+static void keep(struct keeping *k, const json_t *s, bool automatic) {
+    k->why[0] = '\0';
+    if (automatic && !json_is_true(json_object_get(s, "auto"))) {
+        because(k, "made by hand");
+        return;
+    }
     if (json_is_true(json_object_get(s, "held"))) {
-        (void)snprintf(why, size, "hold");
+        because(k, "hold");
     }
-    if (*last > 0) {
-        --*last;
-        (void)snprintf(why + strlen(why), size - strlen(why), "%slast", why[0] ? ", " : "");
+    if (k->last > 0) {
+        k->last--;
+        because(k, "last");
     }
-    for (size_t i = 0; i < n; i++) {
-        keep_by(&rules[i], (time_t)number_of(s, "created"), why, size);
+    for (size_t i = 0; i < RULES; i++) {
+        keep_by(k, &k->rule[i], (time_t)number_of(s, "created"));
     }
-    return why[0] != '\0';
+    if (number_of(s, "created") >= k->since_s) {
+        because(k, "within");
+    }
+    if (k->tag && has_tag(text_of(s, "tags"), k->tag)) {
+        because(k, "tag");
+    }
+}
+
+static int keeping_of(const struct args *a, struct keeping *k, struct why *why) {
+    long any = 0;
+
+    *k = (struct keeping){.last = a->keep_count[0],
+                          .rule = {{"hourly", "%Y-%m-%d %H", a->keep_count[1], ""},
+                                   {"daily", "%Y-%m-%d", a->keep_count[2], ""},
+                                   {"weekly", "%G-%V", a->keep_count[3], ""},
+                                   {"monthly", "%Y-%m", a->keep_count[4], ""},
+                                   {"yearly", "%Y", a->keep_count[5], ""}},
+                          .tag = a->keep_tag,
+                          .since_s = INT64_MAX};
+    for (size_t i = 0; i < sizeof(a->keep_count) / sizeof(a->keep_count[0]); i++) {
+        if (a->keep_count[i] < 0) {
+            return why_set(why, -HFE_USAGE, "what --keep-... takes is a number, 0 or more");
+        }
+        any += a->keep_count[i];
+    }
+    if (a->keep_within && duration_of(a->keep_within) < 0) {
+        return why_set(why, -HFE_USAGE, "--keep-within takes 90s, 15m, 2h, 3d or 8w");
+    }
+    return any > 0 || a->keep_within || a->keep_tag
+               ? 0
+               : why_set(why, -HFE_USAGE,
+                         "what is to be kept? Say --keep-last, --keep-hourly, --keep-daily, "
+                         "--keep-weekly, --keep-monthly or --keep-yearly, each with a number, "
+                         "--keep-within or --keep-tag");
 }
 
 int cmd_prune(const struct args *a) {
-    struct rule rules[] = {{"hourly", "%Y-%m-%d %H", a->keep_count[1], ""},
-                           {"daily", "%Y-%m-%d", a->keep_count[2], ""},
-                           {"weekly", "%G-%V", a->keep_count[3], ""},
-                           {"monthly", "%Y-%m", a->keep_count[4], ""},
-                           {"yearly", "%Y", a->keep_count[5], ""}};
-    long last = a->keep_count[0], any = last;
     json_t *reply = NULL, *list;
     struct why why = {""};
-    int err;
+    struct keeping k;
+    size_t count;
+    int err = keeping_of(a, &k, &why);
 
-    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
-        any += rules[i].left;
-    }
-    for (size_t i = 0; i < sizeof(a->keep_count) / sizeof(a->keep_count[0]); i++) {
-        if (a->keep_count[i] < 0) {
-            (void)why_set(&why, -HFE_USAGE, "what --keep-... takes is a number, 0 or more");
-            return fail(-HFE_USAGE, &why);
-        }
-    }
-    if (any == 0) {
-        (void)why_set(&why, -HFE_USAGE,
-                      "what is to be kept? Say --keep-last, --keep-hourly, --keep-daily, "
-                      "--keep-weekly, --keep-monthly or --keep-yearly, each with a number");
-        return fail(-HFE_USAGE, &why);
+    if (err < 0) {
+        return fail(err, &why);
     }
     if (!a->dry_run &&
         !confirmed(a, a->word[0], "Snapshots that no rule keeps are destroyed (see --dry-run).")) {
@@ -436,24 +490,28 @@ int cmd_prune(const struct args *a) {
         return fail(err, &why);
     }
     list = json_object_get(reply, "snapshots");
+    count = json_array_size(list);
+    if (a->keep_within && count > 0) { /* as restic: of the newest */
+        k.since_s =
+            number_of(json_array_get(list, count - 1), "created") - duration_of(a->keep_within);
+    }
     if (!a->no_header && !a->quiet) {
         (void)printf("%-32s %-20s %s\n", "NAME", "CREATED", "WHY-KEPT");
     }
-    for (size_t i = json_array_size(list); i > 0 && err == 0; i--) {
+    for (size_t i = count; i > 0 && err == 0; i--) {
         const json_t *s = json_array_get(list, i - 1);
-        char reason[128] = "made by hand", when[32];
-        bool kept = (a->automatic && !json_is_true(json_object_get(s, "auto"))) ||
-                    keep(rules, sizeof(rules) / sizeof(rules[0]), s, &last, reason, sizeof(reason));
+        char when[32];
 
+        keep(&k, s, a->automatic);
         clock_text((uint64_t)number_of(s, "created"), when);
         if (!a->quiet) {
             (void)printf(a->no_header ? "%s\t%s\t%s\n" : "%-32s %-20s %s\n", text_of(s, "name"),
                          when,
-                         kept         ? reason
+                         k.why[0]     ? k.why
                          : a->dry_run ? "- (would be destroyed)"
                                       : "- (destroyed)");
         }
-        if (!kept && !a->dry_run) {
+        if (!k.why[0] && !a->dry_run) {
             err = tell(
                 a->word[0],
                 json_pack("{s:s, s:s}", "verb", "snapshot-destroy", "name", text_of(s, "name")),

@@ -39,7 +39,8 @@ const struct command commands[] = {
      "compare the stores, byte by byte, or read a snapshot", 1, 1, cmd_verify},
     {"store online", "NAME STORE [--wait]", "bring a store back", 2, 2, cmd_store_online},
     {"store offline", "NAME STORE", "take a store out", 2, 2, cmd_store_offline},
-    {"snapshot create", "NAME[@SNAP] [--freeze CMD|mariadb|postgresql] [--auto] [-q]",
+    {"snapshot create",
+     "NAME[@SNAP] [--tag TAG[,TAG...]] [--freeze CMD|mariadb|postgresql] [--auto] [-q]",
      "the whole volume as it is now", 1, 1, cmd_snapshot_create},
     {"snapshot list", "NAME [-H] [-p] [--json]", "the snapshots of a volume", 1, 1,
      cmd_snapshot_list},
@@ -50,7 +51,7 @@ const struct command commands[] = {
     {"snapshot release", "NAME@SNAP", "it may be destroyed again", 1, 1, cmd_snapshot_release},
     {"prune",
      "NAME [--keep-last N] [--keep-hourly N] [--keep-daily N] [--keep-weekly N] [--keep-monthly N] "
-     "[--keep-yearly N] [--auto] [-n] [-H] [-q] [--yes]",
+     "[--keep-yearly N] [--keep-within TIME] [--keep-tag TAG] [--auto] [-n] [-H] [-q] [--yes]",
      "destroy snapshots that no rule keeps", 1, 1, cmd_prune},
     {"diff", "NAME@A [NAME@B] [-v]", "what changed since, or between two", 1, 2, cmd_diff},
     {"restore", "NAME@SNAP [PATH...] --to DIR | --in-place [--yes] [-q]",
@@ -122,6 +123,22 @@ void print_json(json_t *value) {
                      JSON_INDENT(2) | JSON_REAL_PRECISION(6)); /* a closed stdout shows below */
     (void)putchar('\n');
     json_decref(value);
+}
+
+long long duration_of(const char *text) {
+    static const struct {
+        char unit;
+        long long seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 7 * 86400}};
+    char *end;
+    long long n = strtoll(text, &end, 10);
+
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (end != text && n >= 0 && n < INT32_MAX && *end == units[i].unit && end[1] == '\0') {
+            return n * units[i].seconds;
+        }
+    }
+    return -1;
 }
 
 const char *size_text(uint64_t bytes, bool exact, char ret_text[32]) {
@@ -223,6 +240,9 @@ enum {
     OPT_AUTO,
     OPT_FREEZE,
     OPT_TO,
+    OPT_TAG,
+    OPT_KEEP_WITHIN,
+    OPT_KEEP_TAG,
     OPT_KEEP_LAST, /* and what follows, in the order of args.keep_count */
     OPT_KEEP_HOURLY,
     OPT_KEEP_DAILY,
@@ -254,6 +274,9 @@ static const struct option long_options[] = {
     {"auto", no_argument, NULL, OPT_AUTO},
     {"freeze", required_argument, NULL, OPT_FREEZE},
     {"to", required_argument, NULL, OPT_TO},
+    {"tag", required_argument, NULL, OPT_TAG},
+    {"keep-within", required_argument, NULL, OPT_KEEP_WITHIN},
+    {"keep-tag", required_argument, NULL, OPT_KEEP_TAG},
     {"keep-last", required_argument, NULL, OPT_KEEP_LAST},
     {"keep-hourly", required_argument, NULL, OPT_KEEP_HOURLY},
     {"keep-daily", required_argument, NULL, OPT_KEEP_DAILY},
@@ -288,10 +311,13 @@ static void take_option(int opt, struct args *a, const char *value) {
     const struct {
         int opt;
         const char **value;
-    } values[] = {{OPT_ADOPT, &a->adopt}, {OPT_TAKE_OVER, &a->take_over}, {OPT_MOUNT, &a->mount},
-                  {OPT_KEEP, &a->keep},   {OPT_SINCE, &a->since},         {'o', &a->options},
-                  {OPT_LIMIT, &a->limit}, {OPT_STORE, &a->store},         {OPT_FREEZE, &a->freeze},
-                  {OPT_TO, &a->to}};
+    } values[] = {{OPT_ADOPT, &a->adopt},      {OPT_TAKE_OVER, &a->take_over},
+                  {OPT_MOUNT, &a->mount},      {OPT_KEEP, &a->keep},
+                  {OPT_SINCE, &a->since},      {'o', &a->options},
+                  {OPT_LIMIT, &a->limit},      {OPT_STORE, &a->store},
+                  {OPT_FREEZE, &a->freeze},    {OPT_TO, &a->to},
+                  {OPT_TAG, &a->tag},          {OPT_KEEP_WITHIN, &a->keep_within},
+                  {OPT_KEEP_TAG, &a->keep_tag}};
 
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (flags[i].opt == opt) {

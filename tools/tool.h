@@ -23,7 +23,7 @@ struct args {
         fstab, foreground, debug, wait, pause, resume, repair, stop, passive;
     bool version, help, in_place, automatic;
     long keep_count[6]; /* last, hourly, daily, weekly, monthly, yearly */
-    const char *freeze, *to;
+    const char *freeze, *to, *tag, *keep_within, *keep_tag;
     const char *adopt, *take_over, *mount, *keep, *options, *since, *limit, *store;
     long watch_s; /* 0: once */
     int count;
@@ -84,5 +84,7 @@ long long number_of(const json_t *object, const char *key);
 /* What the daemon of a volume answers to `request`, which is freed: ctl_call(). */
 int ask_daemon(const char *name, json_t *request, json_t **ret_reply, struct why *why) must_check;
 int ask_status(const char *name, json_t **ret_status, struct why *why) must_check;
+/* "90s", "15m", "2h", "3d", "8w" in seconds; -1: it is none. */
+long long duration_of(const char *text);
 /* "412G", or plain bytes with --exact. */
 const char *size_text(uint64_t bytes, bool exact, char ret_text[32]);

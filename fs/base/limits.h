@@ -23,6 +23,7 @@ enum {
     CTL_TIMEOUT_MS = 5000,     /* for a client to say what it wants */
     SNAPSHOTS_MAX = 1024,      /* of a volume: each has a log that views of older ones read */
     SNAPSHOT_NAME_BYTES = 112, /* with its final NUL */
+    SNAPSHOT_TAGS_BYTES = 64,  /* all tags of one, with commas between them and a final NUL */
     SNAP_XATTR_BYTES_MAX = 1 << 20, /* all extended attributes of one object, with their keys */
     LINGER_MAX = 8192,              /* replaced files that stay openable for a moment */
     LINGER_MS = 1000,               /* that moment */

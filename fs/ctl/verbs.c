@@ -400,7 +400,8 @@ static json_t *verb_snapshot_create(const struct ctl_volume *v, const json_t *re
     uint64_t us = 0;
     int err;
 
-    err = snap_create(v->snap, string_of(request, "name"), flags, &us, &why);
+    err = snap_create(v->snap, string_of(request, "name"), string_of(request, "tags"), flags, &us,
+                      &why);
     return err < 0 ? snapshot_answer(err, &why)
                    : json_pack("{s:i, s:I}", "schema", 1, "cut_us", (json_int_t)us);
 }
@@ -449,10 +450,11 @@ static json_t *verb_snapshot_list(const struct ctl_volume *v, const json_t *requ
         const struct snap_entry *e = &list[i].entry;
 
         (void)json_array_append_new(
-            all, json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:s}", "name", e->name, "created",
-                           (json_int_t)e->created_s, "used", (json_int_t)list[i].used_bytes, "held",
-                           e->flags & SNAP_HELD, "auto", e->flags & SNAP_AUTO, "broken",
-                           e->flags & SNAP_HARMED, "reason", e->reason));
+            all,
+            json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:b, s:s}", "name", e->name, "tags", e->tags,
+                      "created", (json_int_t)e->created_s, "used", (json_int_t)list[i].used_bytes,
+                      "held", e->flags & SNAP_HELD, "auto", e->flags & SNAP_AUTO, "broken",
+                      e->flags & SNAP_HARMED, "reason", e->reason));
     }
     free(list);
     return json_pack("{s:i, s:s, s:o}", "schema", 1, "mount", v->mount_point, "snapshots", all);

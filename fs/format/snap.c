@@ -385,17 +385,31 @@ struct disk_entry {
     le32 epoch, flags;
     le64 created_s;
     char name[SNAPSHOT_NAME_BYTES];
-    char reason[REASON_BYTES];
+    char reason[SNAP_REASON_BYTES];
+    char tags[SNAPSHOT_TAGS_BYTES];
 };
 _Static_assert(sizeof(struct disk_entry) == SNAP_ENTRY_BYTES, "an entry of the list");
 
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+static const char name_bytes[] = LETTERS "_.:@+-";
+
 bool snap_name_ok(const char *name) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
     size_t n = strlen(name);
 
-    return n > 0 && n < SNAPSHOT_NAME_BYTES && strchr(letters, name[0]) &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:@+-") ==
-               n;
+    return n > 0 && n < SNAPSHOT_NAME_BYTES && strchr(LETTERS, name[0]) &&
+           strspn(name, name_bytes) == n;
+}
+
+bool snap_tags_ok(const char *tags) {
+    size_t n = strlen(tags), word = 0;
+
+    for (size_t at = 0; at < n; at += word + 1) {
+        word = strspn(tags + at, name_bytes);
+        if (word == 0 || (tags[at + word] && (tags[at + word] != ',' || !tags[at + word + 1]))) {
+            return false;
+        }
+    }
+    return n < SNAPSHOT_TAGS_BYTES;
 }
 
 void snap_list_encode(const struct id *volume, const struct snap_entry *entries, uint32_t count,
@@ -410,6 +424,7 @@ void snap_list_encode(const struct id *volume, const struct snap_entry *entries,
 
         memcpy(d.name, entries[i].name, strlen(entries[i].name));
         memcpy(d.reason, entries[i].reason, strlen(entries[i].reason));
+        memcpy(d.tags, entries[i].tags, strlen(entries[i].tags));
         memcpy(p, &d, sizeof(d));
     }
     le_store(p, 8, XXH3_64bits(ret_bytes, (size_t)(p - ret_bytes)));
@@ -444,8 +459,8 @@ int snap_list_decode(const uint8_t *bytes, size_t n, const struct id *volume,
 
         memcpy(&d, bytes + HEAD_BYTES + (size_t)i * SNAP_ENTRY_BYTES, sizeof(d));
         if (!good_text(d.name, sizeof(d.name)) || !good_text(d.reason, sizeof(d.reason)) ||
-            !snap_name_ok(d.name) || le32_get(d.epoch) <= last ||
-            (le32_get(d.flags) & ~(uint32_t)SNAP_FLAGS_ALL)) {
+            !good_text(d.tags, sizeof(d.tags)) || !snap_name_ok(d.name) || !snap_tags_ok(d.tags) ||
+            le32_get(d.epoch) <= last || (le32_get(d.flags) & ~(uint32_t)SNAP_FLAGS_ALL)) {
             return -HFE_CORRUPT;
         }
         last = le32_get(d.epoch);
@@ -453,6 +468,7 @@ int snap_list_decode(const uint8_t *bytes, size_t n, const struct id *volume,
             .epoch = last, .flags = le32_get(d.flags), .created_s = le64_get(d.created_s)};
         memcpy(ret[i].name, d.name, sizeof(d.name));
         memcpy(ret[i].reason, d.reason, sizeof(d.reason));
+        memcpy(ret[i].tags, d.tags, sizeof(d.tags));
     }
     return (int)count;
 }

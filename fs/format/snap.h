@@ -111,15 +111,18 @@ enum snap_flags {
     SNAP_FLAGS_ALL = 7,
 };
 
+enum { SNAP_REASON_BYTES = 192 };
+
 struct snap_entry {
     uint32_t epoch; /* whose log begins at its cut */
     uint32_t flags;
     uint64_t created_s;
     char name[SNAPSHOT_NAME_BYTES];
-    char reason[REASON_BYTES]; /* why it is broken; "" */
+    char reason[SNAP_REASON_BYTES]; /* why it is broken; "" */
+    char tags[SNAPSHOT_TAGS_BYTES]; /* "nightly,release"; "" */
 };
 
-enum { SNAP_ENTRY_BYTES = 16 + SNAPSHOT_NAME_BYTES + REASON_BYTES };
+enum { SNAP_ENTRY_BYTES = 16 + SNAPSHOT_NAME_BYTES + SNAP_REASON_BYTES + SNAPSHOT_TAGS_BYTES };
 #define SNAP_LIST_BYTES(count) (HEAD_BYTES + (size_t)(count)*SNAP_ENTRY_BYTES + 8)
 
 /* SNAP_LIST_BYTES(count) bytes. */
@@ -130,3 +133,5 @@ int snap_list_decode(const uint8_t *bytes, size_t n, const struct id *volume,
                      struct snap_entry *ret_entries, uint32_t room) must_check;
 /* [A-Za-z0-9][A-Za-z0-9_.:@+-]*, short enough. */
 bool snap_name_ok(const char *name);
+/* [A-Za-z0-9_.:@+-]+ with commas between them, short enough; or none. */
+bool snap_tags_ok(const char *tags);

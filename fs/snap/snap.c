@@ -323,8 +323,8 @@ static void admin_begin(struct snap *s) {
     }
 }
 
-static int create(struct snap *s, const char *name, uint32_t flags, uint64_t *ret_cut_us,
-                  struct why *why) {
+static int create(struct snap *s, const char *name, const char *tags, uint32_t flags,
+                  uint64_t *ret_cut_us, struct why *why) {
     uint32_t number = ++s->last_epoch; /* none is given twice: objects remember theirs */
     struct snap_table *table = snap_table_new();
     struct snap_entry entry = {.epoch = number, .flags = flags, .created_s = clock_real_s()};
@@ -338,7 +338,8 @@ static int create(struct snap *s, const char *name, uint32_t flags, uint64_t *re
         snap_table_free(table);
         return why_set(why, err, "the snapshot cannot be made: %s", error_words(err));
     }
-    (void)snprintf(entry.name, sizeof(entry.name), "%s", name); /* fits */
+    (void)snprintf(entry.name, sizeof(entry.name), "%s", name); /* both fit */
+    (void)snprintf(entry.tags, sizeof(entry.tags), "%s", tags);
     err = cut(s, file, table, &entry, &s->rest, ret_cut_us);
     if (err < 0) {
         snap_table_free(table);
@@ -351,15 +352,21 @@ static int create(struct snap *s, const char *name, uint32_t flags, uint64_t *re
     return 0;
 }
 
-int snap_create(struct snap *s, const char *name, uint32_t flags, uint64_t *ret_cut_us,
-                struct why *why) {
+int snap_create(struct snap *s, const char *name, const char *tags, uint32_t flags,
+                uint64_t *ret_cut_us, struct why *why) {
     int err;
 
     atomic_fetch_add(&s->waiting, 1);
     admin_begin(s);
     atomic_fetch_sub(&s->waiting, 1);
-    err = may_create(s, name, why);
-    err = err < 0 ? err : create(s, name, flags, ret_cut_us, why);
+    err =
+        snap_tags_ok(tags)
+            ? may_create(s, name, why)
+            : why_set(why, -HFE_USAGE,
+                      "\"%s\" are no tags: letters, digits and _.:@+- with commas between them, at "
+                      "most %d in all",
+                      tags, SNAPSHOT_TAGS_BYTES - 1);
+    err = err < 0 ? err : create(s, name, tags, flags, ret_cut_us, why);
     rwlock_write_done(&s->admin);
     return err;
 }

@@ -52,9 +52,10 @@ bool snap_reap(struct snap *snap);
 
 /* The whole volume as it is now: that instant is over when this returns. Until it is settled, a power
  * cut takes the snapshot (and nothing else). *ret_cut_us: for how long changes could not begin.
- * -EEXIST, -HFE_USAGE (name), -ENOSPC (the reserve, or too many), -ETIMEDOUT (a change hangs). */
-int snap_create(struct snap *snap, const char *name, uint32_t flags, uint64_t *ret_cut_us,
-                struct why *why) must_check;
+ * `tags`: "" or as snap_tags_ok() has them. -EEXIST, -HFE_USAGE (name, tags), -ENOSPC (the reserve, or
+ * too many), -ETIMEDOUT (a change hangs). */
+int snap_create(struct snap *snap, const char *name, const char *tags, uint32_t flags,
+                uint64_t *ret_cut_us, struct why *why) must_check;
 /* Makes it durable, if that was not done yet: whatever the snapshot shows is on the disks. What cannot
  * be made durable is no snapshot. snap_reap() does that, too. `name` (may be NULL): -EIO if that one is
  * none, or broken already. */

@@ -160,6 +160,15 @@ seen 2nd "$lab/ref2"
 hf snapshot list crm | grep -q 'crm@one .* yes .* whole' || die "list"
 refused 2 "is a number" hf prune crm --keep-last -1 --yes
 refused 2 "is a number" hf prune crm --keep-daily x --yes
+refused 2 "are no tags" hf snapshot create crm@x --tag "a b"
+refused 2 "takes 90s" hf prune crm --keep-within soon --yes
+hf snapshot create crm@tagged --tag release,2026 -q
+hf snapshot list crm | grep -q 'crm@tagged .* manual,release,2026 *whole' || die "tags: $(hf snapshot list crm)"
+hf prune crm --keep-tag 2026 -n -H >"$lab/said"
+grep -q "tagged.*tag" "$lab/said" && grep -q "2nd.*would be" "$lab/said" || { cat "$lab/said"; die "kept by tag"; }
+hf prune crm --keep-within 8w -n -H | grep -q "would be" && die "kept within eight weeks"
+hf prune crm --keep-tag 202 -n -H | grep -q "tagged.*would be" || die "a part of a tag is none"
+hf snapshot destroy crm@tagged --yes
 hf prune crm --keep-last 1 --yes >"$lab/said"
 [ "$(hf snapshot list crm -H | wc -l)" = 2 ] || { cat "$lab/said"; die "prune"; }
 grep -q 'one .* hold' "$lab/said" || die "why kept"

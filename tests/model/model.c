@@ -526,7 +526,7 @@ static void op_snapshot(void) {
         return;
     }
     (void)snprintf(taken[i].name, sizeof(taken[i].name), "s%u", taken_last++);
-    err = snap_create(snap_of(rig.top), taken[i].name, 0, &us, &why);
+    err = snap_create(snap_of(rig.top), taken[i].name, "", 0, &us, &why);
     same(why.text, err, 0);
     same("copy", vol_mem_copy(mem, &taken[i].tree), 0);
 }

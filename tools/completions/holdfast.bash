@@ -30,8 +30,8 @@ _holdfast() {
     resync:-*) mapfile -t COMPREPLY < <(compgen -W "--pause --resume --limit --wait --help" -- "$cur") ;;
     verify:-*) mapfile -t COMPREPLY < <(compgen -W "--store --repair --stop --json --quiet --help" -- "$cur") ;;
     store:-*) mapfile -t COMPREPLY < <(compgen -W "--json --wait --force --yes --passive -H --help" -- "$cur") ;;
-    snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "--freeze --auto --yes --json -H -p -q --help" -- "$cur") ;;
-    prune:-*) mapfile -t COMPREPLY < <(compgen -W "--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --auto --dry-run --yes --help" -- "$cur") ;;
+    snapshot:-*) mapfile -t COMPREPLY < <(compgen -W "--tag --freeze --auto --yes --json -H -p -q --help" -- "$cur") ;;
+    prune:-*) mapfile -t COMPREPLY < <(compgen -W "--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-tag --auto --dry-run --yes --help" -- "$cur") ;;
     diff:-*) mapfile -t COMPREPLY < <(compgen -W "--verbose --help" -- "$cur") ;;
     restore:-*) mapfile -t COMPREPLY < <(compgen -W "--to --in-place --yes --quiet --help" -- "$cur") ;;
     snapshot:* | diff:* | restore:*@*) mapfile -t COMPREPLY < <(compgen -W "$(holdfast list -H 2>/dev/null | cut -f1 | while read -r v; do holdfast snapshot list "$v" -H 2>/dev/null | cut -f1; done)" -- "$cur") ;;

@@ -4,12 +4,15 @@ complete -c holdfast -n "not __fish_seen_subcommand_from $commands" -f -a "$comm
 complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a 'list add remove set probe online offline'
 complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -f -a 'create list destroy rename hold release'
 complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -l freeze -r
+complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -l tag -r
 complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-last -r
 complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-hourly -r
 complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-daily -r
 complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-weekly -r
 complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-monthly -r
 complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-yearly -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-within -r
+complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-tag -r
 complete -c holdfast -n "__fish_seen_subcommand_from restore" -l to -r -d "another folder"
 complete -c holdfast -n "__fish_seen_subcommand_from restore" -l in-place
 complete -c holdfast -n "__fish_seen_subcommand_from mount umount status doctor dissolve check events resolve replace resync verify prune" -a "(holdfast list -H 2>/dev/null | cut -f1)"

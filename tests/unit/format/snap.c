@@ -96,6 +96,7 @@ Test(snap_format, golden_files) {
                                .flags = SNAP_HELD | SNAP_HARMED,
                                .created_s = 1795385920,
                                .name = "2026-11-22T0530Z",
+                               .tags = "nightly,before-upgrade",
                                .reason = "no room"}};
 
     golden_compare("snap.bin", bytes, encode_all(bytes));
@@ -188,6 +189,9 @@ Test(snap_format, names_that_are_none_are_refused) {
 
         cr_assert_eq(snap_record_decode(bytes, n, &volume, &r), -HFE_CORRUPT, "%zu", i);
     }
+    cr_assert(snap_tags_ok("") && snap_tags_ok("nightly") && snap_tags_ok("a,b.c,d"));
+    cr_assert(!snap_tags_ok(",") && !snap_tags_ok("a,") && !snap_tags_ok(",a") &&
+              !snap_tags_ok("a,,b") && !snap_tags_ok("a b"));
     cr_assert(snap_name_ok("2026-11-22T0530Z") && snap_name_ok("a@b:c+d"));
     cr_assert(!snap_name_ok("") && !snap_name_ok(".x") && !snap_name_ok("a/b") &&
               !snap_name_ok("a b"));

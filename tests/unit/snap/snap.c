@@ -80,7 +80,7 @@ static void snapshot(const char *name) {
     struct why why = {""};
     uint64_t us;
 
-    cr_assert_eq(snap_create(snap_of(rig.top), name, 0, &us, &why), 0, "%s", why.text);
+    cr_assert_eq(snap_create(snap_of(rig.top), name, "", 0, &us, &why), 0, "%s", why.text);
     cr_assert_eq(snap_settle(snap_of(rig.top), NULL, &why), 0, "%s", why.text);
 }
 
@@ -325,7 +325,7 @@ Test(snap, what_was_not_settled_is_gone_after_a_crash) {
     (void)file("", "a", "first");
     snapshot("one");
     overwrite("a", "second", 0);
-    cr_assert_eq(snap_create(snap_of(rig.top), "two", 0, &us, &why), 0);
+    cr_assert_eq(snap_create(snap_of(rig.top), "two", "", 0, &us, &why), 0);
     overwrite("a", "third", 0);
     rig_again(&rig);
     cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
