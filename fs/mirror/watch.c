@@ -88,6 +88,16 @@ static void watch_comparison(struct mirror *m, int64_t now) {
     }
 }
 
+/* Is there another store that serves? One that is shut only waits for its loss to be recorded. */
+static bool others_serve(const struct mirror *m, unsigned i) {
+    for (unsigned k = 0; k < m->count; k++) {
+        if (k != i && is_online(m, k) && guard_is_open(m->member[k].guard)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void mirror_watch(struct mirror *m) {
     static const char *const kinds[GUARD_KINDS] = {"read", "write", "sync"};
     const int64_t limit[GUARD_KINDS] = {m->store_timeout_ms, m->store_timeout_ms,
@@ -112,7 +122,7 @@ void mirror_watch(struct mirror *m) {
                 continue;
             }
             silent = true;
-            if (online_count(m) > 1 || !is_online(m, i)) {
+            if (!is_online(m, i) || others_serve(m, i)) {
                 give_up(m, i, kinds[k], ms);
                 break;
             }

@@ -67,6 +67,19 @@ dd if=/dev/urandom of="$mnt/big" bs=1M count=30 conv=notrunc status=none
 sleep 3
 kill -CONT $far
 hf store online crm far --wait -q
+
+at_end() { fsfreeze -u "$lab/a" 2>/dev/null; }
+# Both at once: one of them is waited for, and nobody gets an error.
+kill -STOP $far
+fsfreeze -f "$lab/a"
+(echo both >"$mnt/both" && head -c 300000 /dev/urandom >>"$mnt/big") &
+caller=$!
+sleep 6
+kill -CONT $far
+fsfreeze -u "$lab/a"
+wait $caller || die "both stores hung, and the application was told"
+[ "$(cat "$mnt/both")" = both ] || die "what was written while both hung is not there"
+for s in near far; do online $s || hf store online crm $s --wait -q; done
 hf umount crm
 umount "$lab/far"
 same
