@@ -201,6 +201,7 @@ static int last_bytes(struct keeper *k, struct catchup *c, struct store *from, u
 static int compare_trees(struct keeper *k, struct store *from, struct store *to, bool all,
                          uint64_t since_s, struct copy_stat *stat, struct why *why) {
     struct heal_options options = {.live = true,
+                                   .anew = k->side_lost && (store_caps(to) & STORE_LINK_BLIND),
                                    .all_data = all,
                                    .since_s = since_s,
                                    .progress = on_progress,
@@ -402,9 +403,11 @@ static int begin_side(struct keeper *k, const struct mirror_member_info *info, s
                       struct why *why) {
     int err = store_begin_side(to);
 
-    if (err < 0) {
-        return why_set(why, err, "its side file is damaged, and cannot be begun anew: %s",
-                       error_words(err));
+    if (err <= 0) {
+        return err == 0
+                   ? 0
+                   : why_set(why, err, "its side file is damaged, and cannot be begun anew: %s",
+                             error_words(err));
     }
     event_post(k->events, EVENT_WARNING,
                "store \"%s\": its side file, which keeps what its filesystem cannot hold, was "
@@ -438,9 +441,14 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
     k->progress = (struct mirror_progress){.started_s = clock_real_s(), .phase = "names"};
     k->started_ms = clock_ms();
     pacer_begin(&k->pacer);
-    err = err == 0 && store_lost_side(to) ? begin_side(k, info, to, &why) : err;
     from = mirror_source(k->m, &k->from);
-    err = err < 0 || !from ? -EIO : catch_up(k, from, to, position, &info->record, &why);
+    err = err < 0 || !from ? -EIO : 0;
+    k->side_lost = store_lost_side(to);
+    err = err == 0 && k->side_lost ? begin_side(k, info, to, &why) : err;
+    err = err < 0 ? err : catch_up(k, from, to, position, &info->record, &why);
+    if (err == 0 && k->side_lost) {
+        err = store_side_whole(to);
+    }
     if (from) {
         mirror_unuse(k->m, k->from);
     }

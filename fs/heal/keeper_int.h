@@ -21,9 +21,10 @@ struct keeper {
     pthread_cond_t changed;
     bool stop, wake, ended;
     /* owned by its thread */
-    bool anew;   /* its catch-up missed a change, and begins anew */
-    bool wanted; /* an OFFLINE store is to come back */
-    bool urgent; /* at once */
+    bool anew;      /* its catch-up missed a change, and begins anew */
+    bool side_lost; /* what its side file kept is to be found out anew */
+    bool wanted;    /* an OFFLINE store is to come back */
+    bool urgent;    /* at once */
     int64_t probed_ms, tried_ms, online_ms, retry_ms;
     char last_told[1024];
     bool proven;          /* equal to the others, since it is ONLINE */

@@ -213,6 +213,10 @@ static int equalize_entry(struct walk *w, int from, int to, const char *name,
         there = false;
         err = err < 0 ? err : 0;
     }
+    if (err == 0 && there && w->options->anew && S_ISREG(a->st_mode) && S_ISREG(b.st_mode)) {
+        err = at_remove_tree(to, name);
+        there = false;
+    }
     if (err == 0 && there && ((a->st_mode ^ b.st_mode) & S_IFMT)) {
         err = take_away(w, to, name);
         there = false;

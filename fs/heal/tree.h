@@ -12,6 +12,7 @@
 
 struct heal_options {
     bool live;        /* the source is in use: what is gone when we come to it is left out */
+    bool anew;        /* files are copied anew: which of the target's are one file is not known */
     bool all_data;    /* compare every byte; else only of files whose attributes differ, and ... */
     uint64_t since_s; /* ... of those that changed (ctime, on either side) at or after this */
     const int

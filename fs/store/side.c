@@ -56,8 +56,10 @@ static int open_with(struct side init, int (*load)(struct side *s), const char *
         return why_set(
             why, err,
             "%s/.holdfast/%s, which keeps what this filesystem cannot hold, is missing or "
-            "damaged: %s; it is mended by itself while a whole store serves",
-            path, SIDE_FILE, error_words(err));
+            "damaged: %s%s",
+            path, SIDE_FILE, error_words(err),
+            err == -HFE_FOREIGN ? "; is another store's file there?"
+                                : "; it is mended by itself while a whole store serves");
     }
     pthread_mutex_lock(&registry);
     s->next = sides;
@@ -82,13 +84,39 @@ int side_open_lost(int root, int folder, const struct head *head, uint32_t lacks
     return open_with(init, NULL, path, why, ret_side);
 }
 
-int side_begin_anew(struct side *s) {
-    int err = side_format(s->folder, &s->head);
+static const char damaged[] = SIDE_FILE ".damaged";
 
+/* The damaged one says from now on that what it kept is not here yet. */
+static int put_aside(const struct side *s) {
+    scope_fd int fd = -1;
+
+    if (renameat(s->folder, SIDE_FILE, s->folder, damaged) == 0) {
+        return 0;
+    }
+    fd = errno == ENOENT ? openat(s->folder, damaged, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+    return fd < 0 ? -errno : 0;
+}
+
+int side_begin_anew(struct side *s) {
+    int err;
+
+    if (s->fd >= 0) {
+        return 0;
+    }
+    err = put_aside(s);
+    err = err < 0 ? err : side_format(s->folder, &s->head);
     pthread_mutex_lock(&s->mutex);
     err = err < 0 ? err : side_log_load(s);
     pthread_mutex_unlock(&s->mutex);
-    return err;
+    return err < 0 ? err : 1;
+}
+
+bool side_is_anew(const struct side *s) {
+    return s->fd < 0 || faccessat(s->folder, damaged, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int side_is_whole(const struct side *s) {
+    return unlinkat(s->folder, damaged, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 void side_let_go(struct side *s) {

@@ -31,10 +31,15 @@ int side_format(int folder, const struct head *head) must_check;
 int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
               struct why *why, struct side **ret_side) must_check;
 /* The same without reading it: nothing is kept, and changes that need to be told are -EIO until
- * side_begin_anew() has put an empty one in its place. */
+ * side_begin_anew(). */
 int side_open_lost(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
                    struct why *why, struct side **ret_side) must_check;
+/* Puts an empty one in the place of a lost one, which becomes side.damaged: 1. Of one that is not lost
+ * nothing changes: 0. */
 int side_begin_anew(struct side *side) must_check;
+/* From being lost until side_is_whole(), over restarts: most of what it should keep is missing. */
+bool side_is_anew(const struct side *side);
+int side_is_whole(const struct side *side) must_check;
 int side_sync(struct side *side) must_check;
 /* Closes the file; only calls that are still under way may use it afterwards. Accepts NULL. */
 void side_let_go(struct side *side);

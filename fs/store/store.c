@@ -354,7 +354,7 @@ static int open_side(struct store *st, bool to_mend, struct why *why) {
     lacks = kept_aside(st->caps);
     err = lacks ? side_open(st->root, st->folder, &head, lacks, st->path, why, &st->side) : 0;
     if (err == -HFE_CORRUPT && to_mend) {
-        st->side_lost = true;
+        why->text[0] = '\0';
         err = side_open_lost(st->root, st->folder, &head, lacks, st->path, why, &st->side);
     }
     if (err == 0 && lacks) {
@@ -403,15 +403,16 @@ int store_open_to_mend(const char *path, struct why *why, struct store **ret_sto
     return open_store(path, true, why, ret_store);
 }
 
-bool store_lost_side(const struct store *st) {
-    return st->side_lost;
+int store_begin_side(struct store *st) {
+    return st->side ? side_begin_anew(st->side) : 0;
 }
 
-int store_begin_side(struct store *st) {
-    int err = side_begin_anew(st->side);
+bool store_lost_side(const struct store *st) {
+    return st->side && side_is_anew(st->side);
+}
 
-    st->side_lost = err < 0;
-    return err;
+int store_side_whole(struct store *st) {
+    return st->side ? side_is_whole(st->side) : 0;
 }
 
 void store_attach(struct store *st, struct obj_table *table, uint8_t index, unsigned dirfds_max) {

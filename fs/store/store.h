@@ -81,12 +81,13 @@ int store_identify(const char *path, struct super *ret_super, struct why *why) m
  * -HFE_FEATURE, -HFE_IN_USE or an errno; `why` says what to do. */
 int store_open(const char *path, struct why *why, struct store **ret_store) must_check;
 /* The same for one that is to be made equal to another: if its side file is damaged or missing, it is
- * opened without (store_lost_side()), and must be compared whole. Nothing is changed on it before
- * store_begin_side() has begun a side file anew; what it was to keep is gone then, so its superblock
- * must say by that time that it is not whole. */
+ * opened without, and nothing is changed on it before store_begin_side() has begun one anew (1; 0: it
+ * has one). By then its superblock must say that it is not whole. */
 int store_open_to_mend(const char *path, struct why *why, struct store **ret_store) must_check;
-bool store_lost_side(const struct store *store);
 int store_begin_side(struct store *store) must_check;
+/* What its side file kept is not there, until store_side_whole(): it must be compared whole. */
+bool store_lost_side(const struct store *store);
+int store_side_whole(struct store *store) must_check;
 /* Gives the store its number in the volume and the table its objects are in. */
 void store_attach(struct store *store, struct obj_table *table, uint8_t index, unsigned dirfds_max);
 /* Closes all that is open on it; only what is in memory goes on (open streams of folders). */

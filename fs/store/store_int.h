@@ -30,7 +30,6 @@ struct store {
     uint32_t caps;
     struct obj_table *table;
     struct side *side; /* NULL: its filesystem holds all there is */
-    bool side_lost;    /* it was damaged: see store_open_to_mend() */
     /* owned by whoever writes superblocks (the mirror's member lock) */
     struct super super;
     struct dirfds dirs;

@@ -101,6 +101,9 @@ hf umount tight
 umount "$lab/net"
 
 # Its side file is damaged: alone it is refused, and told what to do. Beside a whole store it is begun anew.
+# On the far store two names are one file whose content is then another: written in place, both would change.
+b_links="$lab/b/s/one/u0/moved"
+rm "$b_links/l0" && cp -p "$b_links/er/f0" "$b_links/l0" && echo other >>"$b_links/l0"
 printf X | dd of="$lab/far/s/.holdfast/side" bs=1 seek=200 conv=notrunc status=none
 sshfs_store far
 ! hf mount crm "$mnt" -o suid,dev >"$lab/said" 2>&1 || die "a store with a damaged side file was taken for whole"

@@ -385,14 +385,17 @@ Test(side, a_damaged_one_is_begun_anew_only_when_told) {
         store_close(st);
         cr_assert_eq(store_open(at("s"), &why, &st), -HFE_CORRUPT, "looking changed it");
         cr_assert_eq(store_open_to_mend(at("s"), &why, &st), 0);
+        cr_assert_eq(store_begin_side(st), 1);
         cr_assert_eq(store_begin_side(st), 0);
-        cr_assert(!store_lost_side(st));
         cr_assert_eq(owner(st, "b"), geteuid());
         cr_assert_eq(at_chown(store_root_fd(st), "a", -1, 103, 7), 0);
         cr_assert_eq(store_sync(st), 0);
         st = again("s", st);
         cr_assert_eq(owner(st, "a"), 103);
         cr_assert_eq(owner(st, "b"), geteuid());
+        cr_assert(store_lost_side(st), "it is not whole yet");
+        cr_assert_eq(store_side_whole(st), 0);
+        cr_assert(!store_lost_side(st));
         store_close(st);
         cr_assert_eq(io_remove_tree(AT_FDCWD, at("s")), 0);
     }
