@@ -160,13 +160,13 @@ void times_flush(struct mirror *m, bool all) {
     } while (more);
 }
 
-/* The objects whose times wait, pinned; how many. The open files first: what is taken from them
- * meanwhile is seen as work. */
-static unsigned waiting(struct mirror *m, struct obj **ret_list, unsigned max) {
+/* The objects whose times wait, or are at work, pinned; how many. The open files first: what is taken
+ * from them meanwhile is seen as work. */
+static unsigned waiting(struct mirror *m, bool works_only, struct obj **ret_list, unsigned max) {
     unsigned n = 0;
 
     pthread_mutex_lock(&m->files_lock);
-    for (const struct mfile *f = m->files; f && n < max; f = f->next) {
+    for (const struct mfile *f = works_only ? NULL : m->files; f && n < max; f = f->next) {
         if (f->times_dirty) {
             ret_list[n] = f->obj;
             obj_pin(m->objs, ret_list[n++]);
@@ -178,7 +178,7 @@ static unsigned waiting(struct mirror *m, struct obj **ret_list, unsigned max) {
         ret_list[n] = w->obj;
         obj_pin(m->objs, ret_list[n++]);
     }
-    for (unsigned i = 0; i < m->times_count && n < max; i++) {
+    for (unsigned i = 0; !works_only && i < m->times_count && n < max; i++) {
         ret_list[n] = m->times_list[i];
         obj_pin(m->objs, ret_list[n++]);
     }
@@ -186,10 +186,11 @@ static unsigned waiting(struct mirror *m, struct obj **ret_list, unsigned max) {
     return n;
 }
 
-static int for_waiting(struct mirror *m, void (*fn)(struct mirror *m, struct obj *obj)) {
+static int for_waiting(struct mirror *m, bool works_only,
+                       void (*fn)(struct mirror *m, struct obj *obj)) {
     enum { MAX = 8 * DIRTY_DIRS_MAX }; /* more than a process has open files */
     struct obj **list = calloc(MAX, sizeof(struct obj *));
-    unsigned n = list ? waiting(m, list, MAX) : 0;
+    unsigned n = list ? waiting(m, works_only, list, MAX) : 0;
 
     for (unsigned i = 0; i < n; i++) {
         fn(m, list[i]);
@@ -206,7 +207,7 @@ static void tell(struct mirror *m, struct obj *obj) {
 }
 
 int times_tell(struct mirror *m) {
-    return for_waiting(m, tell);
+    return for_waiting(m, false, tell);
 }
 
 static void make_equal(struct mirror *m, struct obj *obj) {
@@ -214,5 +215,6 @@ static void make_equal(struct mirror *m, struct obj *obj) {
 }
 
 int times_equal(struct mirror *m) {
-    return for_waiting(m, make_equal);
+    times_flush(m, true);
+    return for_waiting(m, true, make_equal); /* by other threads: done when they are */
 }
