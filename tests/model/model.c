@@ -553,6 +553,39 @@ static void forget_all(void) {
     }
 }
 
+static void empty(struct obj *dir) {
+    for (int i = 0; i < NAMES; i++) {
+        struct vol_entry e;
+        bool folder;
+
+        if (REAL(lookup, dir, names[i], &e) == 0) {
+            folder = S_ISDIR(e.attr.st_mode);
+            if (folder) {
+                empty(e.obj);
+            }
+            same("emptying", folder ? REAL(rmdir, dir, names[i]) : REAL(unlink, dir, names[i]), 0);
+            REAL(forget, e.obj, 1);
+        }
+    }
+}
+
+/* With an empty tree; the snapshots are what they were. Nothing is open or known. */
+static void begin_anew(void) {
+    struct stat st;
+
+    vol_free(mem);
+    same("a new model", vol_mem_new(&mem), 0);
+    things[0] = (struct thing){rig.root, obj_root(vol_mem_objects(mem)), true};
+    compare_snapshots();
+    empty(rig.root);
+    (void)REAL(removexattr, rig.root, "user.k"); /* it may have none */
+    same("chmod",
+         REAL(setattr, rig.root, VOL_NO_HANDLE,
+              &(struct vol_attr){.set = VOL_SET_MODE, .mode = 0755, .cred = &rig_cred}, &st),
+         0);
+    compare_snapshots();
+}
+
 static void close_one(struct opened *o);
 
 static void op_remount(void) {
@@ -570,6 +603,9 @@ static void op_remount(void) {
     rig_again(&rig);
     things[0].real = rig.root;
     compare_snapshots();
+    if (rnd(4) == 0) { /* else the tree grows for ever */
+        begin_anew();
+    }
 }
 
 /* The chain dies in the middle of what it does: from some change on nothing reaches the stores any
@@ -582,25 +618,7 @@ static void op_kill(void) {
     dying = true;
 }
 
-static void empty(struct obj *dir) {
-    for (int i = 0; i < NAMES; i++) {
-        struct vol_entry e;
-        bool folder;
-
-        if (REAL(lookup, dir, names[i], &e) == 0) {
-            folder = S_ISDIR(e.attr.st_mode);
-            if (folder) {
-                empty(e.obj);
-            }
-            same("emptying", folder ? REAL(rmdir, dir, names[i]) : REAL(unlink, dir, names[i]), 0);
-            REAL(forget, e.obj, 1);
-        }
-    }
-}
-
 static void after_death(void) {
-    struct stat st;
-
     dying = false;
     for (int i = 0; i < OPEN_MAX_; i++) {
         if (opens[i].used) {
@@ -612,17 +630,7 @@ static void after_death(void) {
     forget_all();
     vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_NONE});
     rig_again(&rig);
-    vol_free(mem);
-    same("a new model", vol_mem_new(&mem), 0);
-    things[0] = (struct thing){rig.root, obj_root(vol_mem_objects(mem)), true};
-    compare_snapshots();
-    empty(rig.root);
-    (void)REAL(removexattr, rig.root, "user.k"); /* it may have none */
-    same("chmod",
-         REAL(setattr, rig.root, VOL_NO_HANDLE,
-              &(struct vol_attr){.set = VOL_SET_MODE, .mode = 0755, .cred = &rig_cred}, &st),
-         0);
-    compare_snapshots();
+    begin_anew();
 }
 
 static void (*const snapshot_ops[])(void) = {op_snapshot, op_snapshot, op_snapshot,
