@@ -12,6 +12,8 @@
 #include <time.h>
 #include <ucontext.h>
 
+#include "base/thread.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define WITH_ASAN 1
 #elif defined(__has_feature)
@@ -311,17 +313,15 @@ static void *start_main(void *arg) {
 
 int fiber_start(void (*fn)(void *), void *arg) {
     struct start *s = malloc(sizeof(*s));
-    pthread_t thread;
 
     if (!s) {
         return -EAGAIN;
     }
     *s = (struct start){fn, arg};
-    if (pthread_create(&thread, NULL, start_main, s) != 0) {
+    if (thread_start(start_main, s) < 0) {
         free(s);
         return -EAGAIN;
     }
-    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
     return 0;
 }
 
@@ -413,7 +413,6 @@ static void *take_over(void *arg) {
 
 static void give_up(struct seat *s, uint64_t calling) {
     struct fiber *f = s->fiber;
-    pthread_t thread;
 
     if (!atomic_compare_exchange_strong(&s->state, &calling,
                                         (calling & ~UINT64_C(3)) | SEAT_GIVEN_UP)) {
@@ -426,10 +425,9 @@ static void give_up(struct seat *s, uint64_t calling) {
     f->losses++;
     f->moved = true;
     s->refs++; /* kept with the fiber, which lives on in another thread */
-    if (pthread_create(&thread, NULL, take_over, f) != 0) {
+    if (thread_start(take_over, f) < 0) {
         abort(); /* no thread to go on with: as if the machine were out of memory */
     }
-    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
 }
 
 void fiber_each(bool (*look)(void *, const struct blocking *, int64_t), void *arg) {

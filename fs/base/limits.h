@@ -12,6 +12,8 @@ enum {
     DIRFDS_MAX = 1024,         /* and at most; between them a share of RLIMIT_NOFILE */
     DIRFDS_SHARE = 8,          /* all caches together take 1/8 of RLIMIT_NOFILE */
     THREADS_MAX = 64,          /* that serve requests; a request may sleep in a store's fsync */
+    QUEUES_MAX = 256,          /* processors that are served by rings of their own */
+    QUEUE_THREADS_MIN = 16,    /* each of those may have, however many there are */
     THREADS_IDLE_MAX = 6,      /* kept waiting for work; more only costs memory */
     WORKERS_MAX = 32,          /* that run the second store's fsync beside the first's */
     IO_BYTES_MAX = 1 << 20,    /* of one read or write: what the kernel sends at most */

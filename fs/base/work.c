@@ -4,6 +4,7 @@
 #include <stdbool.h>
 
 #include "base/fiber.h"
+#include "base/thread.h"
 
 struct workers {
     pthread_mutex_t mutex;
@@ -111,15 +112,13 @@ void workers_free(struct workers *w) {
 
 /* False if there is no thread to wait for: the caller must run the item itself. */
 static bool have_thread_locked(struct workers *w) {
-    pthread_t thread;
 
     if (w->idle > w->queued || w->threads >= w->threads_max) {
         return true;
     }
-    if (pthread_create(&thread, NULL, thread_main, w) != 0) {
+    if (thread_start(thread_main, w) < 0) {
         return w->threads > 0;
     }
-    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
     w->threads++;
     return true;
 }

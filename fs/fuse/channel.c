@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/fiber.h"
+#include "base/error.h"
 #include "fuse/front_int.h"
 
 enum {
@@ -83,13 +83,22 @@ static ssize_t channel_read(int fd, void *buf, size_t size, void *data) {
 /* From its answer on, the kernel waits until every queue has a thread: they are there before. */
 static void amend_init(struct front *f, struct fuse_init_out *out) {
     size_t pages = (size_t)out->max_pages * (size_t)sysconf(_SC_PAGESIZE);
+    int err;
 
     out->flags |= f->init_flags & FUSE_HANDLE_KILLPRIV_V2;
     f->payload_bytes = pages > out->max_write ? pages : out->max_write;
-    if ((f->init_flags & OVER_IO_URING) && loop_prepare_rings(f) == 0) {
-        out->flags |= FUSE_INIT_EXT;
-        out->flags2 |= OVER_IO_URING >> 32;
+    if (!(f->init_flags & OVER_IO_URING)) {
+        return;
     }
+    err = loop_prepare_rings(f);
+    if (err < 0) {
+        event_post(f->config.events, EVENT_WARNING,
+                   "requests do not come in over io_uring, though the kernel would: %s",
+                   error_words(err));
+        return;
+    }
+    out->flags |= FUSE_INIT_EXT;
+    out->flags2 |= OVER_IO_URING >> 32;
 }
 
 static ssize_t answer_init(struct front *f, int fd, struct iovec *iov, int count) {
@@ -108,7 +117,7 @@ static ssize_t answer_init(struct front *f, int fd, struct iovec *iov, int count
 static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *data) {
     struct front *f = data;
     const struct fuse_out_header *head = iov[0].iov_base;
-    const struct request *request = fiber_arg();
+    const struct request *request = loop_request();
 
     if (head->unique == 0 || !request) {
         return writev(fd, iov, count);

@@ -16,10 +16,10 @@ enum {
 struct queue {
     struct front *front;
     int cpu; /* -1: /dev/fuse */
-    unsigned idle_max;
+    unsigned threads_max, idle_max;
     /* guarded by front.mutex */
-    unsigned idle;     /* threads that wait for a request */
-    struct ring *ring; /* of its first thread, until that takes it */
+    unsigned threads, idle; /* idle: that wait for a request */
+    struct ring *ring;      /* of its first thread, until that takes it */
 };
 
 enum ringing {
@@ -70,6 +70,8 @@ int channel_receive(struct front *front, struct request *request);
 
 /* loop.c */
 void loop_run(struct front *front);
+/* The request that the calling thread works on. */
+struct request *loop_request(void);
 /* Threads for all ring queues, which wait until loop_start_rings(). After an error there are none. */
 int loop_prepare_rings(struct front *front) must_check;
 void loop_start_rings(struct front *front, bool go);
@@ -78,8 +80,9 @@ void loop_start_rings(struct front *front, bool go);
 int ring_new(struct queue *queue, size_t payload_bytes, struct ring **ret_ring) must_check;
 void ring_free(struct ring *ring); /* accepts NULL */
 struct queue *ring_queue(const struct ring *ring);
-/* A call on the request's memory was given up: it stays where it is. */
-void ring_lend(struct ring *ring);
+struct request *ring_request(struct ring *ring);
+/* Does the kernel count on it? */
+bool ring_is_registered(const struct ring *ring);
 /* Sends the reply of the last request and waits for the next one; its length. 0: unmounted. -EAGAIN:
  * call it again. */
 int ring_receive(struct ring *ring, struct fuse_buf *buf) must_check;

@@ -1,28 +1,38 @@
 /* Threads that take requests from the kernel. A request may sleep in a store for long, so whoever
- * takes the last seat at a queue starts another thread before it goes to work, up to THREADS_MAX. */
+ * takes the last seat at a queue starts another thread before it goes to work. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/sysinfo.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/fiber.h"
+#include "base/io.h"
 #include "base/limits.h"
+#include "base/thread.h"
 #include "fuse/front_int.h"
 
 static void *thread_main(void *arg);
 
-static int start_thread_locked(struct queue *q) {
-    pthread_t thread;
+static _Thread_local struct request *serving; /* without memory for a fiber it runs here */
 
-    if (pthread_create(&thread, NULL, thread_main, q) != 0) {
-        return -EAGAIN;
+struct request *loop_request(void) {
+    struct request *r = fiber_arg();
+
+    return r ? r : serving;
+}
+
+static int start_thread_locked(struct queue *q) {
+    int err = thread_start(thread_main, q);
+
+    if (err < 0) {
+        return err;
     }
-    (void)pthread_detach(thread); /* cannot fail for a thread that was just made */
     q->front->threads++;
+    q->threads++;
     q->idle++;
     return 0;
 }
@@ -36,7 +46,7 @@ static bool leaves_seat(const struct fuse_buf *buf) {
 
 static void busy(struct queue *q) {
     pthread_mutex_lock(&q->front->mutex);
-    if (--q->idle == 0 && q->front->threads < THREADS_MAX) {
+    if (--q->idle == 0 && q->threads < q->threads_max) {
         (void)start_thread_locked(q); /* else requests wait until this one is done */
     }
     pthread_mutex_unlock(&q->front->mutex);
@@ -56,25 +66,15 @@ static bool idle_again(struct queue *q) {
 static void leave(struct queue *q, bool idle) {
     pthread_mutex_lock(&q->front->mutex);
     q->idle -= idle;
+    q->threads--;
     q->front->threads--;
     pthread_cond_broadcast(&q->front->changed);
     pthread_mutex_unlock(&q->front->mutex);
 }
 
 /* A write that was given up may still read what it came with. */
-static void leave_memory(struct request *r) {
-    if (r->ring) {
-        ring_lend(r->ring);
-    } else {
-        fiber_orphan(r->buf.mem);
-        r->buf = (struct fuse_buf){.mem = NULL};
-    }
-}
-
 static void request_free(struct request *r) {
-    if (!r->ring) {
-        free(r->buf.mem);
-    }
+    fiber_orphan(r->buf.mem);
     fiber_orphan(r->read_buf);
     free(r);
 }
@@ -84,11 +84,14 @@ static void process(void *arg) {
     struct request *r = arg;
 
     fuse_session_process_buf(r->front->session, &r->buf);
-    if (fiber_losses() > 0) { /* of this thread, or of a helper */
-        leave_memory(r);
+    if (r->ring) {
+        return; /* it goes on with the ring */
     }
-    if (fiber_moved()) { /* the thread that it began in does not come back to it */
+    if (fiber_moved()) { /* what it worked with belongs to the stuck thread, too */
         request_free(r);
+    } else if (fiber_losses() > 0) { /* a helper of it is stuck */
+        fiber_orphan(r->buf.mem);
+        r->buf = (struct fuse_buf){.mem = NULL};
     }
 }
 
@@ -112,22 +115,19 @@ static void take_ring(void *arg) {
     serve(ring_queue(ring), ring);
 }
 
-/* The kernel gives a processor's requests to its queue. */
-static void sit_on(int cpu) {
-    cpu_set_t set;
+/* One that the kernel counts on would never be answered; so the daemon ends as if it had been killed. */
+static void ring_broke(struct front *f, const struct ring *ring, int err) {
+    bool fatal = ring_is_registered(ring);
 
-    CPU_ZERO(&set);
-    CPU_SET((unsigned)cpu, &set);
-    (void)sched_setaffinity(0, sizeof(set), &set); /* elsewhere it is only slower */
-}
-
-/* Nobody else would serve what comes to that queue. */
-static void ring_broke(struct front *f, int err) {
-    event_post(f->config.events, EVENT_ERROR,
-               "FUSE over io_uring does not work here (%s), the mount is given up: "
-               "echo N >/sys/module/fuse/parameters/enable_uring, and mount again",
-               error_words(err));
-    front_abort(f);
+    event_post(f->config.events, fatal ? EVENT_ERROR : EVENT_WARNING,
+               "requests over io_uring %s: %s%s",
+               fatal ? "fail" : "cannot be received by one more thread", error_words(err),
+               fatal ? ". The daemon ends; mount the volume again, without io_uring: echo N "
+                       ">/sys/module/fuse/parameters/enable_uring"
+                     : "");
+    if (fatal) {
+        abort();
+    }
 }
 
 static void trim(struct request *r) {
@@ -140,24 +140,23 @@ static void trim(struct request *r) {
 
 static void serve(struct queue *q, struct ring *ring) {
     struct front *f = q->front;
-    struct request *r = calloc(1, sizeof(*r));
+    struct request *r = ring ? ring_request(ring) : calloc(1, sizeof(*r));
     bool stay = true;
 
     if (ring) {
-        sit_on(q->cpu);
+        thread_bind(q->cpu); /* the kernel gives a processor's requests to its queue */
     }
     while (r && stay && !fuse_session_exited(f->session)) {
         int n;
         bool seat;
 
         r->front = f;
-        r->ring = ring;
         n = channel_receive(f, r);
         if (n == -EINTR || n == -EAGAIN) {
             continue;
         }
         if (n < 0 && ring) {
-            ring_broke(f, n);
+            ring_broke(f, ring, n);
         }
         if (n <= 0) {
             break; /* unmounted, or the connection was cut */
@@ -166,6 +165,7 @@ static void serve(struct queue *q, struct ring *ring) {
         if (seat) {
             busy(q);
         }
+        serving = r;
         if (!(ring ? fiber_run(process, r, take_ring, ring)
                    : fiber_run(process, r, take_seat, q))) {
             return; /* this thread was stuck; the request, and its seat, are another's */
@@ -175,10 +175,11 @@ static void serve(struct queue *q, struct ring *ring) {
             trim(r);
         }
     }
-    if (r) {
+    if (ring) {
+        ring_free(ring);
+    } else if (r) {
         request_free(r);
     }
-    ring_free(ring);
     leave(q, stay);
 }
 
@@ -217,17 +218,40 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-int loop_prepare_rings(struct front *f) {
-    int count = get_nprocs_conf(), err = count > THREADS_MAX ? -E2BIG : 0;
+/* How many processors there could be: the kernel waits for all their queues. "0-3", or "0". */
+static int count_processors(void) {
+    scope_free char *text = NULL;
+    int err = io_read_text(AT_FDCWD, "/sys/devices/system/cpu/possible", &text);
+    const char *dash;
+    long last;
 
-    f->queues = calloc((size_t)count, sizeof(*f->queues));
-    err = f->queues ? err : -ENOMEM;
+    if (err < 0) {
+        return err;
+    }
+    dash = strchr(text, '-');
+    last = strtol(dash ? dash + 1 : text, NULL, 10);
+    return last < 0 || last >= QUEUES_MAX || strchr(text, ',') ? -E2BIG : (int)last + 1;
+}
+
+static unsigned share(unsigned of, unsigned count, unsigned least) {
+    return of / count < least ? least : of / count;
+}
+
+int loop_prepare_rings(struct front *f) {
+    int count = count_processors(), err = count < 0 ? count : 0;
+
+    if (err == 0) {
+        f->queues = calloc((size_t)count, sizeof(*f->queues));
+        err = f->queues ? 0 : -ENOMEM;
+    }
     atomic_store(&f->ringing, RINGS_PENDING);
     for (int i = 0; i < count && err == 0; i++) {
         struct queue *q = &f->queues[i];
 
-        *q = (struct queue){
-            .front = f, .cpu = i, .idle_max = (unsigned)((THREADS_IDLE_MAX + count - 1) / count)};
+        *q = (struct queue){.front = f,
+                            .cpu = i,
+                            .threads_max = share(THREADS_MAX, (unsigned)count, QUEUE_THREADS_MIN),
+                            .idle_max = share(THREADS_IDLE_MAX, (unsigned)count, 1)};
         err = ring_new(q, f->payload_bytes, &q->ring);
         if (err == 0) {
             pthread_mutex_lock(&f->mutex);
@@ -260,9 +284,11 @@ void loop_start_rings(struct front *f, bool go) {
 }
 
 void loop_run(struct front *f) {
-    f->device = (struct queue){.front = f, .cpu = -1, .idle_max = THREADS_IDLE_MAX};
+    f->device = (struct queue){
+        .front = f, .cpu = -1, .threads_max = THREADS_MAX, .idle_max = THREADS_IDLE_MAX};
     pthread_mutex_lock(&f->mutex);
     f->threads++; /* this one */
+    f->device.threads++;
     f->device.idle++;
     pthread_mutex_unlock(&f->mutex);
     serve(&f->device, NULL);

@@ -318,11 +318,10 @@ static ssize_t read_into(struct front *f, struct request *r, fuse_ino_t ino,
 static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                     struct fuse_file_info *fi) {
     struct front *f = front_of(req);
-    struct request alone = {.read_buf = NULL}, *r = fiber_arg();
+    struct request *r = loop_request();
     unsigned losses = fiber_losses();
     ssize_t n;
 
-    r = r ? r : &alone;
     n = read_into(f, r, ino, fi, size, off);
     while (fiber_losses() !=
            losses) { /* a call that was given up may still write into the buffer */
@@ -336,7 +335,6 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
     } else {
         (void)fuse_reply_buf(req, r->read_buf, (size_t)n);
     }
-    free(alone.read_buf);
 }
 
 static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,

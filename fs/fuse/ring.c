@@ -5,7 +5,8 @@
  * There is a queue for each processor the machine could have. A ring is one thread's place at a
  * queue, with room for one request; the kernel fills the one that was answered last first. A thread
  * that waits keeps a system call in its ring, so it may not end before the mount does. Whoever goes
- * on with the request of a stuck thread answers it through that thread's ring, and keeps the ring.
+ * on with the request of a stuck thread answers it through that thread's ring, and keeps the ring; the
+ * stuck call keeps the memory.
  *
  * libfuse 3.14 knows nothing of this: requests are put together as it would read them.
  *
@@ -16,7 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/fiber.h"
 #include "fuse/front_int.h"
 
 /* As in include/uapi/linux/fuse.h since 6.14; Debian 12's is older. */
@@ -40,13 +44,16 @@ enum { PAGE = 4096 };
 
 struct ring {
     struct queue *queue;
+    struct request request;
     struct io_uring uring;
-    uint8_t *memory; /* a page for the header, then the payload */
-    size_t payload_bytes;
+    /* A page for the header, then the payload: mapped twice, once where the kernel was told and once
+     * for those who work with it. */
+    uint8_t *told, *memory;
+    size_t bytes;
     struct iovec iov[2];
     unsigned command; /* the next one */
     size_t reply_bytes;
-    bool lent; /* a stuck call may read its memory whenever it comes back */
+    int broken; /* the error that keeps it from going on */
 };
 
 static struct req_header *header_of(const struct ring *r) {
@@ -57,8 +64,40 @@ struct queue *ring_queue(const struct ring *r) {
     return r->queue;
 }
 
-void ring_lend(struct ring *r) {
-    r->lent = true;
+struct request *ring_request(struct ring *r) {
+    return &r->request;
+}
+
+bool ring_is_registered(const struct ring *r) {
+    return r->command == CMD_COMMIT_AND_FETCH;
+}
+
+/* New memory where the kernel was told. What was there stays mapped for those who work with it. */
+static int new_memory(struct ring *r) {
+    scope_fd int fd = memfd_create("ring", MFD_CLOEXEC);
+    uint8_t *memory, *told;
+
+    if (fd < 0 || ftruncate(fd, (off_t)r->bytes) < 0) {
+        return -errno;
+    }
+    memory = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) {
+        return -errno;
+    }
+    if (r->memory) {
+        memcpy(memory, r->memory, sizeof(struct req_header));
+    }
+    told = mmap(r->told, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (r->told ? MAP_FIXED : 0),
+                fd, 0);
+    if (told == MAP_FAILED) {
+        int err = -errno;
+
+        (void)munmap(memory, r->bytes);
+        return err;
+    }
+    r->told = told;
+    r->memory = memory;
+    return 0;
 }
 
 int ring_new(struct queue *q, size_t payload_bytes, struct ring **ret_ring) {
@@ -70,42 +109,43 @@ int ring_new(struct queue *q, size_t payload_bytes, struct ring **ret_ring) {
         return -ENOMEM;
     }
     r->queue = q;
-    r->payload_bytes = payload_bytes;
+    r->request = (struct request){.front = q->front, .ring = r};
+    r->bytes = PAGE + payload_bytes;
     r->command = CMD_REGISTER;
-    r->memory = mmap(NULL, PAGE + payload_bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (r->memory == MAP_FAILED) {
-        free(r);
-        return -ENOMEM;
-    }
     err = io_uring_queue_init_params(1, &r->uring, &params);
     if (err < 0) {
-        (void)munmap(r->memory, PAGE + payload_bytes);
         free(r);
         return err;
     }
-    r->iov[0] = (struct iovec){r->memory, sizeof(struct req_header)};
-    r->iov[1] = (struct iovec){r->memory + PAGE, payload_bytes};
+    err = new_memory(r);
+    if (err < 0) {
+        ring_free(r);
+        return err;
+    }
+    r->iov[0] = (struct iovec){r->told, sizeof(struct req_header)};
+    r->iov[1] = (struct iovec){r->told + PAGE, payload_bytes};
     *ret_ring = r;
     return 0;
 }
 
 void ring_free(struct ring *r) {
-    if (r) {
-        io_uring_queue_exit(&r->uring);
-        if (!r->lent) {
-            (void)munmap(r->memory, PAGE + r->payload_bytes);
-        }
-        free(r);
+    if (!r) {
+        return;
     }
+    io_uring_queue_exit(&r->uring);
+    if (r->memory) {
+        (void)munmap(r->memory, r->bytes);
+        (void)munmap(r->told, r->bytes);
+    }
+    fiber_orphan(r->request.read_buf);
+    free(r);
 }
 
-static int submit(struct ring *r) {
+static void prepare(struct ring *r) {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring); /* there is one: none is under way */
     struct cmd_req cmd = {.qid = (uint16_t)r->queue->cpu,
                           .commit_id =
                               r->command == CMD_REGISTER ? 0 : header_of(r)->ent.commit_id};
-    int n;
 
     memset(sqe, 0, sizeof(*sqe));
     sqe->opcode = IORING_OP_URING_CMD;
@@ -116,6 +156,14 @@ static int submit(struct ring *r) {
         sqe->len = 2;
     }
     memcpy(sqe->cmd, &cmd, sizeof(cmd));
+}
+
+static int submit(struct ring *r) {
+    int n;
+
+    if (io_uring_sq_ready(&r->uring) == 0) { /* else the kernel did not take it last time */
+        prepare(r);
+    }
     n = io_uring_submit_and_wait(&r->uring, 1);
     return n < 0 && n != -EINTR ? n : 0;
 }
@@ -127,7 +175,7 @@ static int put_together(struct ring *r, struct fuse_buf *buf) {
     size_t op_bytes;
 
     memcpy(&in, h->in_out, sizeof(in));
-    if (h->ent.payload_sz > r->payload_bytes || in.len < sizeof(in) + h->ent.payload_sz ||
+    if (h->ent.payload_sz > r->bytes - PAGE || in.len < sizeof(in) + h->ent.payload_sz ||
         in.len > sizeof(in) + h->ent.payload_sz + sizeof(h->op_in)) {
         return -EPROTO;
     }
@@ -141,7 +189,7 @@ static int put_together(struct ring *r, struct fuse_buf *buf) {
 
 int ring_receive(struct ring *r, struct fuse_buf *buf) {
     struct io_uring_cqe *cqe;
-    int err = submit(r);
+    int err = r->broken < 0 ? r->broken : submit(r);
 
     while (err == 0 && (err = io_uring_wait_cqe(&r->uring, &cqe)) == -EINTR) {
         err = 0;
@@ -151,8 +199,8 @@ int ring_receive(struct ring *r, struct fuse_buf *buf) {
     }
     err = cqe->res;
     io_uring_cqe_seen(&r->uring, cqe);
-    if (err < 0) {
-        return err == -ENOTCONN || err == -ECONNABORTED ? 0 : err;
+    if (err < 0) { /* ENOENT: the request went with the connection */
+        return err == -ENOTCONN || err == -ECONNABORTED || err == -ENOENT ? 0 : err;
     }
     r->command = CMD_COMMIT_AND_FETCH;
     return put_together(r, buf);
@@ -162,15 +210,21 @@ void ring_trim(struct ring *r) {
     size_t keep = (PAGE + r->reply_bytes + PAGE - 1) / PAGE * PAGE;
 
     /* only now, while the kernel has no part in it; if it fails there is less memory for others */
-    (void)madvise(r->memory + keep, PAGE + r->payload_bytes - keep, MADV_DONTNEED);
+    (void)madvise(r->memory + keep, r->bytes - keep, MADV_REMOVE);
 }
 
 ssize_t ring_reply(struct ring *r, const struct iovec *iov, int count) {
+    int err = fiber_losses() > 0 ? new_memory(r) : 0; /* the stuck call may still read the old */
     struct req_header *h = header_of(r);
     size_t n = 0;
 
+    if (err < 0) {
+        r->broken = err;
+        errno = -err;
+        return -1;
+    }
     for (int i = 1; i < count; i++) {
-        if (iov[i].iov_len > r->payload_bytes - n) {
+        if (iov[i].iov_len > r->bytes - PAGE - n) {
             errno = EINVAL;
             return -1;
         }
