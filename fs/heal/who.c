@@ -110,6 +110,13 @@ void who_forget_folder(struct catchup *c, uint64_t number) {
     close_folder(c, TO, f);
 }
 
+/* After a killed daemon: may the log have told of the name what was not done on this side? A folder of
+ * the source is where it is: what lies in it could not be found else. */
+static bool is_in_doubt(const struct catchup *c, int side, const struct view_node *node,
+                        const struct view_name *name) {
+    return c->only && name->marked && !name->times_only && (side == TO || node->type != DT_DIR);
+}
+
 /* Is the node at this place of it? The newest place is tried first. Where inodes say nothing, the
  * newest place on the source and the first on the target are believed, if the log proves them. */
 static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned place,
@@ -123,7 +130,8 @@ static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned 
     /* Bound while nobody asked this store: where the log says it is, if the log is right just now.
      * After a killed daemon it is for both, but for what was under way. */
     if (stable && !(node->peers >> slot & 1) && node->place[place]->node == node &&
-        (side == FROM ? c->exact || !c->c.live : c->only)) {
+        (side == FROM ? c->exact || !c->c.live : c->only) &&
+        !is_in_doubt(c, side, node, node->place[place])) {
         node->ino[slot] = st->st_ino;
         node->peers |= 1u << slot;
         index_node(c, side, node);

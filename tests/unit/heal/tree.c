@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +8,9 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "heal/catchup.h"
 #include "heal/tree.h"
+#include "journal/journal.h"
 #include "tree.h"
 
 static char dir[64], path[2][128];
@@ -175,4 +178,49 @@ Test(heal, files_that_are_links_on_the_target_only_are_parted) {
     (void)snprintf(q, sizeof(q), "%s/f2", path[1]);
     cr_assert_eq(link(p, q), 0);
     (void)heal(true);
+}
+
+/* The daemon was killed when a rename was done on the first store and not on the second, of which it
+ * never asked which inode the file has. What was at the new name must not be taken for that file. */
+Test(heal, a_rename_that_was_under_way_when_the_daemon_was_killed) {
+    struct tree_options t = {.differences_max = 10, .out = stderr};
+    struct journal_frame made = {.kind = JOURNAL_BIND,
+                                 .number = 100,
+                                 .parent = JOURNAL_ROOT,
+                                 .time_s = 1,
+                                 .type = DT_REG,
+                                 .peers = 1,
+                                 .name = "new"},
+                         named = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "new"},
+                         moved = {.kind = JOURNAL_MOVE,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .parent2 = JOURNAL_ROOT,
+                                  .name = "new",
+                                  .name2 = "f"};
+    struct catchup_config config = {.from = store[0], .to = store[1], .to_slot = 1};
+    struct id volume = store_super(store[0])->volume_id;
+    struct catchup *c;
+    struct why why = {""};
+    struct stat st;
+    char p[300];
+
+    put(0, "f", "what it is renamed to");
+    put(1, "new", "what it is renamed to");
+    put(1, "f", "what it was, which is longer");
+    (void)snprintf(p, sizeof(p), "%s/f", path[0]);
+    cr_assert_eq(stat(p, &st), 0);
+    made.ino[0] = st.st_ino;
+    named.number = 100;
+    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
+    catchup_view(c)->slot = -1;
+    cr_assert_eq(catchup_add(c, &made), 0);
+    cr_assert_eq(catchup_add(c, &named), 0);
+    cr_assert_eq(catchup_add(c, &moved), 0);
+    cr_assert_eq(catchup_only(c, &moved, 1), 0);
+    cr_assert_eq(catchup_names(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_clear(c), 0);
+    catchup_free(c);
+    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
 }
