@@ -218,13 +218,17 @@ static int compare_trees(struct keeper *k, struct store *from, struct store *to,
 /* One step of following: what there is up to the last cut is stable; then the next round, when there is
  * something to do. What was renamed too fast to be found is dealt with in a later round: until then the
  * store's position stays where nothing was left over. */
-static int follow(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
-                  struct why *why) {
+static int follow(struct keeper *k, struct catchup *c, struct store *from, struct store *to,
+                  uint64_t *position, struct why *why) {
     int64_t until = clock_ms() + FOLLOW_MS;
     int err = 0;
 
     if (catchup_pending(c) == 0 && catchup_view(c)->marked_count == 0) {
         err = catchup_settle(c, why);
+        if (err == 0 && k->side_lost) {
+            err = store_side_whole(to);
+            k->side_lost = false;
+        }
         k->settled = err == 0 ? *position : k->settled;
     }
     err = err < 0 ? err : mirror_follows(k->m, k->i, k->settled);
@@ -329,7 +333,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     }
     k->settled = info.record.position;
     while (err == 0 && mirror_is_passive(k->m, k->i)) {
-        err = follow(k, c, from, &position, why);
+        err = follow(k, c, from, to, &position, why);
     }
     err = err < 0 ? err : last_names(k, c, from, &position, why);
     err = err < 0 ? err : last_bytes(k, c, from, &position, why);

@@ -90,11 +90,14 @@ static const char damaged[] = SIDE_FILE ".damaged";
 static int put_aside(const struct side *s) {
     scope_fd int fd = -1;
 
-    if (renameat(s->folder, SIDE_FILE, s->folder, damaged) == 0) {
-        return 0;
+    if (renameat(s->folder, SIDE_FILE, s->folder, damaged) < 0) {
+        fd =
+            errno == ENOENT ? openat(s->folder, damaged, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+        if (fd < 0) {
+            return -errno;
+        }
     }
-    fd = errno == ENOENT ? openat(s->folder, damaged, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
-    return fd < 0 ? -errno : 0;
+    return fsync(s->folder) < 0 && errno != EINVAL && errno != ENOSYS ? -errno : 0;
 }
 
 int side_begin_anew(struct side *s) {
@@ -112,7 +115,8 @@ int side_begin_anew(struct side *s) {
 }
 
 bool side_is_anew(const struct side *s) {
-    return s->fd < 0 || faccessat(s->folder, damaged, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return s->fd < 0 || faccessat(s->folder, damaged, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+           errno != ENOENT;
 }
 
 int side_is_whole(const struct side *s) {
