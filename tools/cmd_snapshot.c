@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "ctl/ctl.h"
+#include "format/snap.h"
 #include "tools/snapshots.h"
 
 enum {
@@ -279,6 +280,10 @@ int cmd_snapshot_create(const struct args *a) {
 
 /* --- list --- */
 
+static const char *made_by(const json_t *s) {
+    return json_is_true(json_object_get(s, "auto")) ? "auto" : "manual";
+}
+
 int cmd_snapshot_list(const struct args *a) {
     json_t *reply = NULL;
     struct why why = {""};
@@ -304,9 +309,8 @@ int cmd_snapshot_list(const struct args *a) {
 
         clock_text((uint64_t)number_of(s, "created"), when);
         (void)snprintf(name, sizeof(name), "%s@%s", a->word[0], text_of(s, "name"));
-        (void)snprintf(tags, sizeof(tags), "%s%s%s",
-                       json_is_true(json_object_get(s, "auto")) ? "auto" : "manual",
-                       *text_of(s, "tags") ? "," : "", text_of(s, "tags"));
+        (void)snprintf(tags, sizeof(tags), "%s%s%s", made_by(s), *text_of(s, "tags") ? "," : "",
+                       text_of(s, "tags"));
         (void)printf(a->no_header ? "%s\t%s\t%s\t%s\t%s\t%s%s%s\n"
                                   : "%-32s %-20s %8s %-5s %-12s %s%s%s\n",
                      name, when, size_text((uint64_t)number_of(s, "used"), a->exact, size),
@@ -438,7 +442,7 @@ static void keep(struct keeping *k, const json_t *s, bool automatic) {
     if (number_of(s, "created") >= k->since_s) {
         because(k, "within");
     }
-    if (k->tag && has_tag(text_of(s, "tags"), k->tag)) {
+    if (k->tag && (has_tag(text_of(s, "tags"), k->tag) || strcmp(made_by(s), k->tag) == 0)) {
         because(k, "tag");
     }
 }
@@ -463,12 +467,32 @@ static int keeping_of(const struct args *a, struct keeping *k, struct why *why) 
     if (a->keep_within && duration_of(a->keep_within) < 0) {
         return why_set(why, -HFE_USAGE, "--keep-within takes 90s, 15m, 2h, 3d or 8w");
     }
+    if (a->keep_tag && (!snap_name_ok(a->keep_tag) || strlen(a->keep_tag) >= SNAPSHOT_TAGS_BYTES)) {
+        return why_set(why, -HFE_USAGE, "--keep-tag takes one tag, and \"%s\" is none",
+                       a->keep_tag);
+    }
     return any > 0 || a->keep_within || a->keep_tag
                ? 0
                : why_set(why, -HFE_USAGE,
                          "what is to be kept? Say --keep-last, --keep-hourly, --keep-daily, "
                          "--keep-weekly, --keep-monthly or --keep-yearly, each with a number, "
                          "--keep-within or --keep-tag");
+}
+
+/* When the newest of those that are looked at was made; a clock that was wrong does not count. */
+static long long newest_of(const json_t *list, bool automatic) {
+    long long newest = 0, now = (long long)time(NULL);
+    const json_t *s;
+    size_t i;
+
+    json_array_foreach(list, i, s) {
+        long long created = number_of(s, "created");
+
+        if ((!automatic || json_is_true(json_object_get(s, "auto"))) && created > newest) {
+            newest = created;
+        }
+    }
+    return newest < now ? newest : now;
 }
 
 int cmd_prune(const struct args *a) {
@@ -491,9 +515,8 @@ int cmd_prune(const struct args *a) {
     }
     list = json_object_get(reply, "snapshots");
     count = json_array_size(list);
-    if (a->keep_within && count > 0) { /* as restic: of the newest */
-        k.since_s =
-            number_of(json_array_get(list, count - 1), "created") - duration_of(a->keep_within);
+    if (a->keep_within) {
+        k.since_s = newest_of(list, a->automatic) - duration_of(a->keep_within);
     }
     if (!a->no_header && !a->quiet) {
         (void)printf("%-32s %-20s %s\n", "NAME", "CREATED", "WHY-KEPT");

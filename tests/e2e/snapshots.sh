@@ -167,6 +167,9 @@ hf snapshot list crm | grep -q 'crm@tagged .* manual,release,2026 *whole' || die
 hf prune crm --keep-tag 2026 -n -H >"$lab/said"
 grep -q "tagged.*tag" "$lab/said" && grep -q "2nd.*would be" "$lab/said" || { cat "$lab/said"; die "kept by tag"; }
 hf prune crm --keep-within 8w -n -H | grep -q "would be" && die "kept within eight weeks"
+refused 2 "takes one tag" hf prune crm --keep-tag "" --yes
+refused 2 "takes one tag" hf prune crm --keep-tag release,2026 --yes
+hf prune crm --keep-tag manual -n -H | grep -q "would be" && die "all were made by hand"
 hf prune crm --keep-tag 202 -n -H | grep -q "tagged.*would be" || die "a part of a tag is none"
 hf snapshot destroy crm@tagged --yes
 hf prune crm --keep-last 1 --yes >"$lab/said"
