@@ -24,6 +24,12 @@ int thread_start(void *(*fn)(void *arg), void *arg) {
         (void)pthread_attr_setaffinity_np(&attr, sizeof(set), &set); /* else as the caller's */
     }
     err = pthread_create(&thread, &attr, fn, arg);
+    if (err == EINVAL) { /* that set is not allowed any more */
+        (void)pthread_attr_destroy(&attr);
+        (void)pthread_attr_init(&attr); /* did not fail before */
+        (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        err = pthread_create(&thread, &attr, fn, arg);
+    }
     (void)pthread_attr_destroy(&attr);
     return err == 0 ? 0 : -EAGAIN;
 }

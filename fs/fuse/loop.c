@@ -155,7 +155,7 @@ static void serve(struct queue *q, struct ring *ring) {
         if (n == -EINTR || n == -EAGAIN) {
             continue;
         }
-        if (n < 0 && ring) {
+        if (n < 0 && ring && !fuse_session_exited(f->session)) {
             ring_broke(f, ring, n);
         }
         if (n <= 0) {

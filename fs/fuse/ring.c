@@ -17,9 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/fiber.h"
 #include "fuse/front_int.h"
 
@@ -72,23 +70,21 @@ bool ring_is_registered(const struct ring *r) {
     return r->command == CMD_COMMIT_AND_FETCH;
 }
 
-/* New memory where the kernel was told. What was there stays mapped for those who work with it. */
+/* New memory where the kernel was told. What was there stays mapped for those who work with it. Needs no
+ * descriptor: there may be none left. */
 static int new_memory(struct ring *r) {
-    scope_fd int fd = memfd_create("ring", MFD_CLOEXEC);
-    uint8_t *memory, *told;
+    uint8_t *memory =
+        mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint8_t *told;
 
-    if (fd < 0 || ftruncate(fd, (off_t)r->bytes) < 0) {
-        return -errno;
-    }
-    memory = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED) {
         return -errno;
     }
     if (r->memory) {
         memcpy(memory, r->memory, sizeof(struct req_header));
     }
-    told = mmap(r->told, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (r->told ? MAP_FIXED : 0),
-                fd, 0);
+    told = r->told ? mremap(memory, 0, r->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, r->told)
+                   : mremap(memory, 0, r->bytes, MREMAP_MAYMOVE); /* size 0: mapped twice */
     if (told == MAP_FAILED) {
         int err = -errno;
 
