@@ -40,6 +40,14 @@ static int open_all(struct all *a, const char *keep, struct why *why) {
                          a->c->name, keep);
 }
 
+/* One whose catch-up was cut off has something of both histories. */
+static bool is_mixture(const struct store *st) {
+    struct super s = *store_super(st);
+    const struct super_member *m = super_member_of(&s, &s.store_id);
+
+    return store_lost_side(st) || (m && m->state == MEMBER_SYNCING);
+}
+
 /* Where a store's own changes go. */
 static int make_aside(struct store *st, struct why *why) {
     char path[64];
@@ -113,7 +121,12 @@ static int equalize(struct all *a, struct copy_stat *sum, struct why *why) {
         }
         aside = make_aside(a->store[i], why);
         options.aside = &aside;
+        options.anew = store_lost_side(a->store[i]) && (store_caps(a->store[i]) & STORE_LINK_BLIND);
         err = aside < 0 ? aside : heal_tree(a->store[a->keep], a->store[i], &options, &stat, why);
+        if (err == 0 && store_side_whole(a->store[i]) < 0) {
+            err = why_set(why, -EIO, "%s/%s cannot be written", store_path(a->store[i]),
+                          STORE_FOLDER);
+        }
         if (err < 0) {
             return err;
         }
@@ -130,6 +143,12 @@ int volume_resolve(const struct config *c, const char *keep, struct copy_stat *r
     bool split = false;
     int err = open_all(&a, keep, why);
 
+    if (err == 0 && is_mixture(a.store[a.keep])) {
+        err = why_set(why, -HFE_STALE,
+                      "store \"%s\" was being caught up when that was cut off, and is not whole: "
+                      "keep another",
+                      keep);
+    }
     for (unsigned i = 0; i < c->count && err == 0; i++) {
         for (unsigned k = 0; k < i; k++) {
             split = split || (a.store[i] && a.store[k] &&

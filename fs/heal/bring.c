@@ -199,9 +199,9 @@ static int last_bytes(struct keeper *k, struct catchup *c, struct store *from, u
 
 /* What the log does not tell: everything, or after a crash what was lost with its last second. */
 static int compare_trees(struct keeper *k, struct store *from, struct store *to, bool all,
-                         uint64_t since_s, struct copy_stat *stat, struct why *why) {
+                         bool anew, uint64_t since_s, struct copy_stat *stat, struct why *why) {
     struct heal_options options = {.live = true,
-                                   .anew = k->side_lost && (store_caps(to) & STORE_LINK_BLIND),
+                                   .anew = anew,
                                    .all_data = all,
                                    .since_s = since_s,
                                    .progress = on_progress,
@@ -279,6 +279,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
                                 .to = to,
                                 .untouched = before->state != MEMBER_SYNCING &&
                                              before->state != MEMBER_PASSIVE,
+                                .anew = k->side_lost && (store_caps(to) & STORE_LINK_BLIND),
                                 .live = true,
                                 .arg = k,
                                 .hold = on_hold,
@@ -317,7 +318,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     if (position == 0 || reach.broken) {
         uint64_t since = reach.since_s > CLOCK_SLACK_S ? reach.since_s - CLOCK_SLACK_S : 0;
 
-        err = compare_trees(k, from, to, position == 0, since, &walked, why);
+        err = compare_trees(k, from, to, position == 0, cc.anew, since, &walked, why);
         if (position == 0) {
             position = now;
             catchup_view(c)->left = true; /* from here on blocks are told exactly */

@@ -24,6 +24,7 @@ struct catchup_config {
     unsigned from_slot, to_slot; /* of the members, in the journal */
     /* `to` is as it was when it left, but for what the log says: no catch-up began on it before. */
     bool untouched;
+    bool anew;     /* heal_options.anew */
     bool compared; /* the trees were compared, and files of `to` written over, since it left */
     bool live;     /* the source is in use */
     void *arg;

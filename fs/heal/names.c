@@ -77,6 +77,7 @@ static int on_known(void *arg, int dir, const char *name, const struct stat *st,
 
 static int compare(struct catchup *c, int from, int to, bool top, bool all_data) {
     struct heal_options options = {.live = c->c.live,
+                                   .anew = c->c.anew,
                                    .all_data = all_data,
                                    .since_s = UINT64_MAX,
                                    .known = on_known,

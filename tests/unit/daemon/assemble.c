@@ -13,6 +13,7 @@
 
 #include "base/io.h"
 #include "daemon/assemble.h"
+#include "daemon/resolve.h"
 #include "daemon/volume.h"
 #include "heal/keeper.h"
 #include "mirror/mirror_int.h"
@@ -272,6 +273,7 @@ static void begin_catch_up(struct assembly *a) {
 }
 
 Test(assemble, a_store_whose_catch_up_was_cut_off_never_serves) {
+    struct copy_stat stat = {0};
     struct assembly a;
 
     run_once(&plain, "one");
@@ -281,6 +283,8 @@ Test(assemble, a_store_whose_catch_up_was_cut_off_never_serves) {
     cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
     begin_catch_up(&a);
     disassemble(&a); /* killed */
+    cr_assert_eq(volume_resolve(&config, config.store[1].label, &stat, &why), -HFE_STALE, "%s",
+                 why.text);
     hide(0, false);
     cr_assert_eq(mount_with(&degraded, &a), -HFE_STALE, "%s", why.text);
     cr_assert_eq(witness_remove(&config.id), 0);
