@@ -1,8 +1,6 @@
 /* Threads that nobody waits for, and the processors they run on. Any thread. */
 #pragma once
 
-#include <stdbool.h>
-
 #include "base/cleanup.h"
 
 /* Runs fn(arg) in a thread of its own, wherever the process may run: what the caller is bound to does

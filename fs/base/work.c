@@ -112,7 +112,6 @@ void workers_free(struct workers *w) {
 
 /* False if there is no thread to wait for: the caller must run the item itself. */
 static bool have_thread_locked(struct workers *w) {
-
     if (w->idle > w->queued || w->threads >= w->threads_max) {
         return true;
     }

@@ -158,10 +158,7 @@ static int recover_one(struct gather *g, unsigned from, unsigned to, const struc
     err = err < 0 ? err : catchup_only(c, t->under_way, t->count);
     err = err < 0 ? err : catchup_names(c, why);
     err = err < 0 ? err : catchup_data(c, why);
-    if (err == 0 && catchup_clear(c) < 0) { /* one of its files may have other names */
-        err =
-            why_set(why, -EIO, "%s/%s cannot be cleared", store_path(g->c[to].store), STORE_FOLDER);
-    }
+    err = err < 0 ? err : catchup_clear(c, why); /* one of its files may have other names */
     if (err == 0) {
         const struct copy_stat *s = catchup_stat(c);
 

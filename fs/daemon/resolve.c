@@ -121,12 +121,9 @@ static int equalize(struct all *a, struct copy_stat *sum, struct why *why) {
         }
         aside = make_aside(a->store[i], why);
         options.aside = &aside;
-        options.anew = store_lost_side(a->store[i]) && (store_caps(a->store[i]) & STORE_LINK_BLIND);
+        options.anew = store_links_unknown(a->store[i]);
         err = aside < 0 ? aside : heal_tree(a->store[a->keep], a->store[i], &options, &stat, why);
-        if (err == 0 && store_side_whole(a->store[i]) < 0) {
-            err = why_set(why, -EIO, "%s/%s cannot be written", store_path(a->store[i]),
-                          STORE_FOLDER);
-        }
+        err = err < 0 ? err : store_side_whole(a->store[i], why);
         if (err < 0) {
             return err;
         }

@@ -111,7 +111,7 @@ enum snap_flags {
     SNAP_FLAGS_ALL = 7,
 };
 
-enum { SNAP_REASON_BYTES = 192 };
+enum { SNAP_REASON_BYTES = 192 }; /* a sentence, with its final NUL */
 
 struct snap_entry {
     uint32_t epoch; /* whose log begins at its cut */

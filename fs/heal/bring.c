@@ -226,8 +226,8 @@ static int follow(struct keeper *k, struct catchup *c, struct store *from, struc
     if (catchup_pending(c) == 0 && catchup_view(c)->marked_count == 0) {
         err = catchup_settle(c, why);
         if (err == 0 && k->side_lost) {
-            err = store_side_whole(to);
-            k->side_lost = false;
+            err = store_side_whole(to, why);
+            k->side_lost = err < 0;
         }
         k->settled = err == 0 ? *position : k->settled;
     }
@@ -279,7 +279,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
                                 .to = to,
                                 .untouched = before->state != MEMBER_SYNCING &&
                                              before->state != MEMBER_PASSIVE,
-                                .anew = k->side_lost && (store_caps(to) & STORE_LINK_BLIND),
+                                .anew = store_links_unknown(to),
                                 .live = true,
                                 .arg = k,
                                 .hold = on_hold,
@@ -452,7 +452,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
     err = err == 0 && k->side_lost ? begin_side(k, info, to, &why) : err;
     err = err < 0 ? err : catch_up(k, from, to, position, &info->record, &why);
     if (err == 0 && k->side_lost) {
-        err = store_side_whole(to);
+        err = store_side_whole(to, &why);
     }
     if (from) {
         mirror_unuse(k->m, k->from);

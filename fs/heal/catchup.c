@@ -154,14 +154,21 @@ void catchup_next(struct catchup *c) {
     view_clear_marks(c->view);
 }
 
-int catchup_clear(struct catchup *c) {
-    return clear_stage(c->stage);
+int catchup_clear(struct catchup *c, struct why *why) {
+    int err = clear_stage(c->stage);
+
+    return err < 0 ? why_set(why, err, "%s/%s/%s cannot be cleared: %s", store_path(c->c.to),
+                             STORE_FOLDER, STORE_STAGE_FOLDER, error_words(err))
+                   : 0;
 }
 
 int catchup_finish(struct catchup *c, struct why *why) {
-    int err = catchup_clear(c);
+    int err = catchup_clear(c, why);
 
-    err = err < 0 ? err : store_sync(c->c.to);
+    if (err < 0) {
+        return err;
+    }
+    err = store_sync(c->c.to);
     return err < 0
                ? why_set(why, err, "%s cannot be synced: %s", store_path(c->c.to), error_words(err))
                : 0;

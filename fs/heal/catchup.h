@@ -70,7 +70,7 @@ void catchup_next(struct catchup *catchup);
 /* The same, and the catch-up goes on: with what comes next. After a round that left nothing pending. */
 int catchup_settle(struct catchup *catchup, struct why *why) must_check;
 /* What was replaced on the target is gone. */
-int catchup_clear(struct catchup *catchup) must_check;
+int catchup_clear(struct catchup *catchup, struct why *why) must_check;
 /* The same, and the target is stable on its disk. */
 int catchup_finish(struct catchup *catchup, struct why *why) must_check;
 const struct copy_stat *catchup_stat(const struct catchup *catchup);

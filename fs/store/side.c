@@ -30,23 +30,23 @@ int side_format(int folder, const struct head *head) {
     return io_replace(folder, SIDE_FILE, bytes, sizeof(bytes), 0600);
 }
 
-static int open_with(struct side init, int (*load)(struct side *s), const char *path,
-                     struct why *why, struct side **ret_side) {
+int side_open(int root, int folder, const struct head *head, uint32_t lacks, bool lost,
+              const char *path, struct why *why, struct side **ret_side) {
     struct side *s = calloc(1, sizeof(*s));
     int err;
 
     if (!s) {
         return why_set(why, -ENOMEM, "out of memory");
     }
-    *s = init;
-    s->fd = -1;
+    *s = (struct side){.root = root, .folder = folder, .head = *head, .lacks = lacks, .fd = -1};
     pthread_mutex_init(&s->mutex, NULL);
     pthread_mutex_init(&s->edit, NULL);
     pthread_mutex_init(&s->sync, NULL);
     s->record = malloc(SIDE_RECORD_BYTES_MAX);
     err = side_table_new(s) < 0 || !s->record ? -ENOMEM
-          : device_of(s->root, &s->dev)       ? (load ? load(s) : 0)
-                                              : -errno;
+          : !device_of(root, &s->dev)         ? -errno
+          : lost                              ? 0
+                                              : side_log_load(s);
     if (err < 0) {
         side_free(s);
         if (err != -HFE_CORRUPT && err != -HFE_FOREIGN) {
@@ -68,20 +68,6 @@ static int open_with(struct side init, int (*load)(struct side *s), const char *
     pthread_mutex_unlock(&registry);
     *ret_side = s;
     return 0;
-}
-
-int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
-              struct why *why, struct side **ret_side) {
-    struct side init = {.root = root, .folder = folder, .head = *head, .lacks = lacks};
-
-    return open_with(init, side_log_load, path, why, ret_side);
-}
-
-int side_open_lost(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
-                   struct why *why, struct side **ret_side) {
-    struct side init = {.root = root, .folder = folder, .head = *head, .lacks = lacks};
-
-    return open_with(init, NULL, path, why, ret_side);
 }
 
 static const char damaged[] = SIDE_FILE ".damaged";

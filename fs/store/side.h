@@ -27,13 +27,10 @@ struct side;
 int side_format(int folder, const struct head *head) must_check;
 
 /* Reads it. `lacks`: which of STORE_KEPT_ASIDE the store cannot do. `root`, `folder`: of the store, open as
- * long as this is; `path`: for messages. -HFE_CORRUPT if it is missing or damaged. */
-int side_open(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
-              struct why *why, struct side **ret_side) must_check;
-/* The same without reading it: nothing is kept, and changes that need to be told are -EIO until
- * side_begin_anew(). */
-int side_open_lost(int root, int folder, const struct head *head, uint32_t lacks, const char *path,
-                   struct why *why, struct side **ret_side) must_check;
+ * long as this is; `path`: for messages. -HFE_CORRUPT if it is missing or damaged. `lost`: it is, and is not
+ * read: nothing is kept, and changes that need to be told are -EIO until side_begin_anew(). */
+int side_open(int root, int folder, const struct head *head, uint32_t lacks, bool lost,
+              const char *path, struct why *why, struct side **ret_side) must_check;
 /* Puts an empty one in the place of a lost one, which becomes side.damaged: 1. Of one that is not lost
  * nothing changes: 0. */
 int side_begin_anew(struct side *side) must_check;

@@ -352,10 +352,11 @@ static int open_side(struct store *st, bool to_mend, struct why *why) {
             STORE_LINK_BLIND | STORE_LINK_ATTR | STORE_SYMLINK; /* probed before they were */
     }
     lacks = kept_aside(st->caps);
-    err = lacks ? side_open(st->root, st->folder, &head, lacks, st->path, why, &st->side) : 0;
+    err =
+        lacks ? side_open(st->root, st->folder, &head, lacks, false, st->path, why, &st->side) : 0;
     if (err == -HFE_CORRUPT && to_mend) {
         why->text[0] = '\0';
-        err = side_open_lost(st->root, st->folder, &head, lacks, st->path, why, &st->side);
+        err = side_open(st->root, st->folder, &head, lacks, true, st->path, why, &st->side);
     }
     if (err == 0 && lacks) {
         st->caps &= ~(uint32_t)STORE_EXCHANGE;
@@ -411,8 +412,17 @@ bool store_lost_side(const struct store *st) {
     return st->side && side_is_anew(st->side);
 }
 
-int store_side_whole(struct store *st) {
-    return st->side ? side_is_whole(st->side) : 0;
+bool store_links_unknown(const struct store *st) {
+    return store_lost_side(st) && (st->caps & STORE_LINK_BLIND);
+}
+
+int store_side_whole(struct store *st, struct why *why) {
+    int err = st->side ? side_is_whole(st->side) : 0;
+
+    return err < 0 ? why_set(why, err,
+                             "%s/%s cannot be written: %s; its side file does not count as whole",
+                             st->path, STORE_FOLDER, error_words(err))
+                   : 0;
 }
 
 void store_attach(struct store *st, struct obj_table *table, uint8_t index, unsigned dirfds_max) {

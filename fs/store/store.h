@@ -87,7 +87,9 @@ int store_open_to_mend(const char *path, struct why *why, struct store **ret_sto
 int store_begin_side(struct store *store) must_check;
 /* What its side file kept is not there, until store_side_whole(): it must be compared whole. */
 bool store_lost_side(const struct store *store);
-int store_side_whole(struct store *store) must_check;
+/* Then: may two names be one file there, and nobody sees it? Files are not written in place. */
+bool store_links_unknown(const struct store *store);
+int store_side_whole(struct store *store, struct why *why) must_check;
 /* Gives the store its number in the volume and the table its objects are in. */
 void store_attach(struct store *store, struct obj_table *table, uint8_t index, unsigned dirfds_max);
 /* Closes all that is open on it; only what is in memory goes on (open streams of folders). */

@@ -71,8 +71,7 @@ for name, what in last.items():
 P
     copied=$(hf events crm -H --since 20s | grep -o 'under way: .*' | tail -1 | grep -o '[0-9]* bytes' | cut -d' ' -f1)
     [ "${copied:-0}" -le 1100000 ] || die "recovery copied $copied bytes"
-    [ -z "$(ls -A "$lab/a/s/.holdfast/catchup" "$lab/b/s/.holdfast/catchup" 2>/dev/null | grep -v -e : -e '^$')" ] ||
-        die "cycle $cycle: the recovery left something behind"
+    nothing_in catchup || die "cycle $cycle: the recovery left something behind"
     hf umount crm
     same
     hf mount crm "$mnt" -o suid,dev

@@ -69,8 +69,10 @@ refused() {
     [ $rc = "$code" ] || { cat "$lab/said"; die "$* gave $rc, not $code"; }
     grep -qF -- "$words" "$lab/said" || { cat "$lab/said"; die "$* did not say \"$words\""; }
 }
-# nothing_parked: no file without a name is kept on a or b
-nothing_parked() { [ -z "$(ls -A "$lab/a/s/.holdfast/open" "$lab/b/s/.holdfast/open" | grep -v -e : -e '^$')" ]; }
+# nothing_in FOLDER: that folder of ours is empty, or not there, on a and b
+nothing_in() { [ -z "$(ls -A "$lab/a/s/.holdfast/$1" "$lab/b/s/.holdfast/$1" 2>/dev/null | grep -v -e : -e '^$')" ]; }
+# nothing_parked: no file without a name is kept there
+nothing_parked() { [ -d "$lab/a/s/.holdfast/open" ] && [ -d "$lab/b/s/.holdfast/open" ] && nothing_in open; }
 # same [OPTIONS]: unmounted, both stores are equal in everything
 same() { "$treecmp" "$@" "$lab/a/s" "$lab/b/s" || die "the stores differ"; }
 daemon_pid() { hf status crm --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pid"])'; }

@@ -162,14 +162,19 @@ refused 2 "is a number" hf prune crm --keep-last -1 --yes
 refused 2 "is a number" hf prune crm --keep-daily x --yes
 refused 2 "are no tags" hf snapshot create crm@x --tag "a b"
 refused 2 "takes 90s" hf prune crm --keep-within soon --yes
+hf snapshot create crm@scheduled --auto -q
+sleep 2.1
 hf snapshot create crm@tagged --tag release,2026 -q
+hf prune crm --auto --keep-within 1s -n -H | grep -q 'scheduled.*within' || die "the newest is not one that is looked at"
+hf snapshot destroy crm@scheduled --yes
 hf snapshot list crm | grep -q 'crm@tagged .* manual,release,2026 *whole' || die "tags: $(hf snapshot list crm)"
 hf prune crm --keep-tag 2026 -n -H >"$lab/said"
 grep -q "tagged.*tag" "$lab/said" && grep -q "2nd.*would be" "$lab/said" || { cat "$lab/said"; die "kept by tag"; }
-hf prune crm --keep-within 8w -n -H | grep -q "would be" && die "kept within eight weeks"
+all_kept() { hf prune crm "$1" "$2" -n -H >"$lab/said" && [ "$(grep -c "$3" "$lab/said")" = "$(hf snapshot list crm -H | wc -l)" ]; }
+all_kept --keep-within 8w within || { cat "$lab/said"; die "kept within eight weeks"; }
 refused 2 "takes one tag" hf prune crm --keep-tag "" --yes
 refused 2 "takes one tag" hf prune crm --keep-tag release,2026 --yes
-hf prune crm --keep-tag manual -n -H | grep -q "would be" && die "all were made by hand"
+all_kept --keep-tag manual tag || { cat "$lab/said"; die "all were made by hand"; }
 hf prune crm --keep-tag 202 -n -H | grep -q "tagged.*would be" || die "a part of a tag is none"
 hf snapshot destroy crm@tagged --yes
 hf prune crm --keep-last 1 --yes >"$lab/said"

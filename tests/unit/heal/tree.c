@@ -220,7 +220,7 @@ Test(heal, a_rename_that_was_under_way_when_the_daemon_was_killed) {
     cr_assert_eq(catchup_only(c, &moved, 1), 0);
     cr_assert_eq(catchup_names(c, &why), 0, "%s", why.text);
     cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_clear(c), 0);
+    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
     catchup_free(c);
     cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
 }

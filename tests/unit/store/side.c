@@ -394,7 +394,7 @@ Test(side, a_damaged_one_is_begun_anew_only_when_told) {
         cr_assert_eq(owner(st, "a"), 103);
         cr_assert_eq(owner(st, "b"), geteuid());
         cr_assert(store_lost_side(st), "it is not whole yet");
-        cr_assert_eq(store_side_whole(st), 0);
+        cr_assert_eq(store_side_whole(st, &why), 0);
         cr_assert(!store_lost_side(st));
         store_close(st);
         cr_assert_eq(io_remove_tree(AT_FDCWD, at("s")), 0);
