@@ -21,3 +21,9 @@ int snapshot_settle(const struct target *target, struct why *why) must_check;
 /* The folder in which the snapshot is seen, and the mount point. Says if it is broken. */
 int snapshot_view(const struct target *target, char ret_view[PATH_BYTES],
                   char ret_mount[PATH_BYTES], struct why *why) must_check;
+/* A path inside the volume, without a slash at its ends, "." or ".."; "" is all of it. The caller's to
+ * free; NULL: `why` says it. */
+char *restore_path(const char *word, struct why *why);
+/* Makes the paths of `args` (or everything) in `mount` what they are in `view`: all, or nothing. */
+int restore_in_place(const struct args *args, const struct target *target, const char *view,
+                     const char *mount, struct why *why) must_check;
