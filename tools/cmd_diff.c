@@ -45,30 +45,52 @@ static int note(struct moved ***last, const char *path, const struct stat *st) {
     return 0;
 }
 
-/* How many blocks of two files differ; or a negative errno. */
+/* How many blocks in a part of two files differ; or a negative errno. */
+static int64_t count_part(int a, int b, char *buf, size_t len, off_t at) {
+    char *second = buf + COMPARED_BYTES;
+    ssize_t n = io_pread(a, buf, len, at), m = io_pread(b, second, len, at);
+    int64_t blocks = 0;
+
+    if (n == -ENODATA || m == -ENODATA) { /* a bookmark: it says of each block whether it changed */
+        for (size_t k = 0; len > COMPARED_BLOCK && k < len && blocks >= 0; k += COMPARED_BLOCK) {
+            int64_t one = count_part(a, b, buf, COMPARED_BLOCK, at + (off_t)k);
+
+            blocks = one < 0 ? one : blocks + one;
+        }
+        return len > COMPARED_BLOCK ? blocks : 1;
+    }
+    if (n < 0 || m < 0) {
+        return n < 0 ? n : m;
+    }
+    for (ssize_t k = 0; k < n || k < m; k += COMPARED_BLOCK) {
+        ssize_t left = n - k < COMPARED_BLOCK ? n - k : COMPARED_BLOCK;
+        ssize_t right = m - k < COMPARED_BLOCK ? m - k : COMPARED_BLOCK;
+
+        blocks += left != right || memcmp(buf + k, second + k, (size_t)left) != 0;
+    }
+    return blocks;
+}
+
+static off_t longer_size(const struct pair *p) {
+    return p->st[0]->st_size > p->st[1]->st_size ? p->st[0]->st_size : p->st[1]->st_size;
+}
+
 static int64_t count_blocks(const struct pair *p) {
     scope_fd int a = openat(p->folder[0], p->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     scope_fd int b = openat(p->folder[1], p->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     scope_free char *buf = calloc(2, COMPARED_BYTES);
-    char *second = buf ? buf + COMPARED_BYTES : NULL;
     int64_t blocks = 0;
-    ssize_t n = 1, m = 1;
 
     if (a < 0 || b < 0 || !buf) {
         return -errno;
     }
-    for (off_t at = 0; n > 0 || m > 0; at += COMPARED_BYTES) {
-        n = io_pread(a, buf, COMPARED_BYTES, at);
-        m = io_pread(b, second, COMPARED_BYTES, at);
-        if (n < 0 || m < 0) {
-            return n < 0 ? n : m;
-        }
-        for (ssize_t k = 0; k < n || k < m; k += COMPARED_BLOCK) {
-            ssize_t left = n - k < COMPARED_BLOCK ? n - k : COMPARED_BLOCK;
-            ssize_t right = m - k < COMPARED_BLOCK ? m - k : COMPARED_BLOCK;
+    for (off_t at = 0; at < longer_size(p); at += COMPARED_BYTES) {
+        int64_t part = count_part(a, b, buf, COMPARED_BYTES, at);
 
-            blocks += left != right || memcmp(buf + k, second + k, (size_t)left) != 0;
+        if (part < 0) {
+            return part;
         }
+        blocks += part;
     }
     return blocks;
 }
@@ -103,9 +125,7 @@ static int compare(void *arg, const struct pair *p) {
             (void)printf("M  /%s", p->path);
             if (d->count && S_ISREG(a->st_mode)) {
                 (void)printf("  (%lld of %lld blocks)", (long long)blocks,
-                             ((long long)(a->st_size > b->st_size ? a->st_size : b->st_size) +
-                              COMPARED_BLOCK - 1) /
-                                 COMPARED_BLOCK);
+                             ((long long)longer_size(p) + COMPARED_BLOCK - 1) / COMPARED_BLOCK);
             }
             (void)printf("\n");
         }
@@ -179,7 +199,7 @@ int cmd_diff(const struct args *a) {
 
     for (int i = 0; i < a->count && err == 0; i++) {
         err = snapshot_parse(a->word[i], true, &t, &why);
-        err = err < 0 ? err : snapshot_view(&t, view[i], mount, &why);
+        err = err < 0 ? err : snapshot_view(&t, false, view[i], mount, &why);
     }
     err = err < 0 ? err : diff(a, view[0], a->count > 1 ? view[1] : mount, &why);
     return err < 0 ? fail(err, &why) : EXIT_OK;

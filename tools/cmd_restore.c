@@ -96,7 +96,7 @@ int cmd_restore(const struct args *a) {
     if (err == 0 && (a->to != NULL) == a->in_place) {
         err = why_set(&why, -HFE_USAGE, "where to? Say either --to DIR or --in-place");
     }
-    err = err < 0 ? err : snapshot_view(&t, view, mount, &why);
+    err = err < 0 ? err : snapshot_view(&t, true, view, mount, &why);
     if (err == 0 && a->in_place &&
         !confirmed(a, t.volume, "What is there now is replaced (a snapshot is made first).")) {
         return EXIT_UNSAFE;
@@ -168,7 +168,7 @@ int verify_snapshot(const struct args *a) {
     struct target t;
     int err = snapshot_parse(a->word[0], true, &t, &why);
 
-    err = err < 0 ? err : snapshot_view(&t, view, mount, &why);
+    err = err < 0 ? err : snapshot_view(&t, true, view, mount, &why);
     if (err == 0 && !(r.buf = malloc(READ_BYTES))) {
         err = why_set(&why, -ENOMEM, "out of memory");
     }

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "ctl/ctl.h"
 #include "format/snap.h"
+#include "snap/snap.h"
 #include "tools/snapshots.h"
 
 enum {
@@ -304,6 +305,7 @@ int cmd_snapshot_list(const struct args *a) {
     }
     json_array_foreach(json_object_get(reply, "snapshots"), i, s) {
         bool broken = json_is_true(json_object_get(s, "broken"));
+        bool bookmark = json_is_true(json_object_get(s, "bookmark"));
         char when[32], size[32], name[VOLUME_NAME_BYTES + SNAPSHOT_NAME_BYTES];
         char tags[8 + SNAPSHOT_TAGS_BYTES];
 
@@ -315,13 +317,16 @@ int cmd_snapshot_list(const struct args *a) {
                                   : "%-32s %-20s %8s %-5s %-12s %s%s%s\n",
                      name, when, size_text((uint64_t)number_of(s, "used"), a->exact, size),
                      json_is_true(json_object_get(s, "held")) ? "yes" : "-", tags,
-                     broken ? "BROKEN" : "whole", broken ? ": " : "", text_of(s, "reason"));
+                     broken     ? "BROKEN"
+                     : bookmark ? "bookmark"
+                                : "whole",
+                     broken ? ": " : "", text_of(s, "reason"));
     }
     json_decref(reply);
     return EXIT_OK;
 }
 
-/* --- destroy, rename, hold, release --- */
+/* --- destroy, bookmark, rename, hold, release --- */
 
 static int tell_about(const struct args *a, const char *verb, const char *key, json_t *value) {
     struct why why = {""};
@@ -341,7 +346,8 @@ static int tell_about(const struct args *a, const char *verb, const char *key, j
     return err < 0 ? fail(err, &why) : EXIT_OK;
 }
 
-int cmd_snapshot_destroy(const struct args *a) {
+/* What loses data is asked about. */
+static int tell_if_confirmed(const struct args *a, const char *verb) {
     const json_t *snapshot = NULL;
     json_t *reply = NULL;
     struct why why = {""};
@@ -356,8 +362,15 @@ int cmd_snapshot_destroy(const struct args *a) {
     }
     (void)snprintf(what, sizeof(what), "What only the snapshot \"%s\" still has is lost.",
                    t.snapshot);
-    return confirmed(a, t.volume, what) ? tell_about(a, "snapshot-destroy", NULL, NULL)
-                                        : EXIT_UNSAFE;
+    return confirmed(a, t.volume, what) ? tell_about(a, verb, NULL, NULL) : EXIT_UNSAFE;
+}
+
+int cmd_snapshot_destroy(const struct args *a) {
+    return tell_if_confirmed(a, "snapshot-destroy");
+}
+
+int cmd_snapshot_bookmark(const struct args *a) {
+    return tell_if_confirmed(a, "snapshot-bookmark");
 }
 
 int cmd_snapshot_rename(const struct args *a) {
@@ -425,6 +438,10 @@ static bool has_tag(const char *tags, const char *tag) {
 /* Newest first. Fills k->why; "" if nothing keeps it. */
 static void keep(struct keeping *k, const json_t *s, bool automatic) {
     k->why[0] = '\0';
+    if (json_is_true(json_object_get(s, "bookmark"))) {
+        because(k, "bookmark");
+        return;
+    }
     if (automatic && !json_is_true(json_object_get(s, "auto"))) {
         because(k, "made by hand");
         return;
@@ -488,7 +505,8 @@ static long long newest_of(const json_t *list, bool automatic) {
     json_array_foreach(list, i, s) {
         long long created = number_of(s, "created");
 
-        if ((!automatic || json_is_true(json_object_get(s, "auto"))) && created > newest) {
+        if (!json_is_true(json_object_get(s, "bookmark")) &&
+            (!automatic || json_is_true(json_object_get(s, "auto"))) && created > newest) {
             newest = created;
         }
     }
@@ -547,16 +565,25 @@ int cmd_prune(const struct args *a) {
 
 /* --- for what works through the mount --- */
 
-/* The folder in which the snapshot is seen, and the mount point. */
-int snapshot_view(const struct target *t, char ret_view[PATH_BYTES], char ret_mount[PATH_BYTES],
-                  struct why *why) {
+int snapshot_view(const struct target *t, bool content, char ret_view[PATH_BYTES],
+                  char ret_mount[PATH_BYTES], struct why *why) {
     const json_t *s = NULL;
     json_t *reply = NULL;
     int err = ask_snapshot(t, &reply, &s, why), n = 0;
+    bool bookmark = err == 0 && json_is_true(json_object_get(s, "bookmark"));
 
+    if (bookmark && content) {
+        err = why_set(why, -HFE_USAGE,
+                      "\"%s\" is a bookmark: it knows what changed since, and has no content; "
+                      "`holdfast snapshot list %s` shows what has",
+                      t->snapshot, t->volume);
+    }
     if (err == 0) {
-        n = snprintf(ret_view, PATH_BYTES, "%s/.holdfast/snapshots/%s%s", text_of(reply, "mount"),
-                     t->snapshot, json_is_true(json_object_get(s, "broken")) ? ".broken" : "");
+        n = snprintf(ret_view, PATH_BYTES, "%s/" SNAP_TOP_FOLDER "/" SNAP_VIEWS_FOLDER "/%s%s",
+                     text_of(reply, "mount"), t->snapshot,
+                     json_is_true(json_object_get(s, "broken")) ? SNAP_BROKEN_TAIL
+                     : bookmark                                 ? SNAP_BOOKMARK_TAIL
+                                                                : "");
         (void)snprintf(ret_mount, PATH_BYTES, "%s", text_of(reply, "mount"));
         if (json_is_true(json_object_get(s, "broken"))) {
             (void)fprintf(stderr, "holdfast: \"%s\" is broken: %s. What it still has is used\n",

@@ -49,6 +49,8 @@ const struct command commands[] = {
     {"snapshot rename", "NAME@SNAP NEW", "call it something else", 2, 2, cmd_snapshot_rename},
     {"snapshot hold", "NAME@SNAP", "it may not be destroyed", 1, 1, cmd_snapshot_hold},
     {"snapshot release", "NAME@SNAP", "it may be destroyed again", 1, 1, cmd_snapshot_release},
+    {"snapshot bookmark", "NAME@SNAP [--yes]", "only what changed since stays known", 1, 1,
+     cmd_snapshot_bookmark},
     {"prune",
      "NAME [--keep-last N] [--keep-hourly N] [--keep-daily N] [--keep-weekly N] [--keep-monthly N] "
      "[--keep-yearly N] [--keep-within TIME] [--keep-tag TAG] [--auto] [-n] [-H] [-q] [--yes]",
@@ -161,7 +163,7 @@ const char *size_text(uint64_t bytes, bool exact, char ret_text[32]) {
 static void usage(FILE *to) {
     (void)fprintf(to, "usage: holdfast COMMAND ...\n\n");
     for (unsigned i = 0; i < command_count; i++) {
-        (void)fprintf(to, "  %-17s %s\n", commands[i].name, commands[i].help);
+        (void)fprintf(to, "  %-18s %s\n", commands[i].name, commands[i].help);
     }
     (void)fprintf(to, "\n`holdfast COMMAND --help` says more; holdfast(8) says all.\n");
 }

@@ -151,5 +151,5 @@ bool pair_untouched(const struct pair *p) {
     const struct stat *a = p->st[0], *b = p->st[1];
 
     return clock_same(&a->st_ctim, &b->st_ctim) &&
-           snap_ino_same(a->st_ino) == snap_ino_same(b->st_ino) && snap_ino_same(a->st_ino) != 0;
+           snap_ino_same(a->st_ino) == snap_ino_same(b->st_ino);
 }

@@ -30,5 +30,6 @@ int pairs_walk_name(const int folder[2], const char *path, const char *name,
 
 /* Two objects of one type, no folders, whose attributes are the same: is what is in them, too? */
 bool pair_same_content(const struct pair *pair);
-/* Is it the same object, unchanged since? Nobody can set a ctime. */
+/* Is it the same object, unchanged since? Nobody can set a ctime. (Of what neither side still has,
+ * bookmarks or snapshots both, nobody knows the number: then the ctime alone says it.) */
 bool pair_untouched(const struct pair *pair);

@@ -18,8 +18,9 @@ int snapshot_create(const struct args *args, struct target *target, json_t **ret
                     struct why *why) must_check;
 /* Is it durable and whole? */
 int snapshot_settle(const struct target *target, struct why *why) must_check;
-/* The folder in which the snapshot is seen, and the mount point. Says if it is broken. */
-int snapshot_view(const struct target *target, char ret_view[PATH_BYTES],
+/* The folder in which the snapshot is seen, and the mount point. Says if it is broken. With `content`,
+ * -HFE_USAGE if it is a bookmark. */
+int snapshot_view(const struct target *target, bool content, char ret_view[PATH_BYTES],
                   char ret_mount[PATH_BYTES], struct why *why) must_check;
 /* A path inside the volume, without a slash at its ends, "." or ".."; "" is all of it. The caller's to
  * free; NULL: `why` says it. */

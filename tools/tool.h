@@ -66,6 +66,7 @@ int cmd_snapshot_list(const struct args *args);
 int cmd_snapshot_destroy(const struct args *args);
 int cmd_snapshot_rename(const struct args *args);
 int cmd_snapshot_hold(const struct args *args);
+int cmd_snapshot_bookmark(const struct args *args);
 int cmd_snapshot_release(const struct args *args);
 int cmd_prune(const struct args *args);
 int cmd_restore(const struct args *args);

@@ -433,6 +433,12 @@ static json_t *verb_snapshot_hold(const struct ctl_volume *v, const json_t *requ
     return snapshot_answer(snap_hold(v->snap, string_of(request, "name"), hold, &why), &why);
 }
 
+static json_t *verb_snapshot_bookmark(const struct ctl_volume *v, const json_t *request) {
+    struct why why = {""};
+
+    return snapshot_answer(snap_bookmark(v->snap, string_of(request, "name"), &why), &why);
+}
+
 static json_t *verb_snapshot_list(const struct ctl_volume *v, const json_t *request) {
     struct snap_info *list = NULL;
     int n = snap_list(v->snap, &list);
@@ -450,11 +456,11 @@ static json_t *verb_snapshot_list(const struct ctl_volume *v, const json_t *requ
         const struct snap_entry *e = &list[i].entry;
 
         (void)json_array_append_new(
-            all,
-            json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:b, s:s}", "name", e->name, "tags", e->tags,
-                      "created", (json_int_t)e->created_s, "used", (json_int_t)list[i].used_bytes,
-                      "held", e->flags & SNAP_HELD, "auto", e->flags & SNAP_AUTO, "broken",
-                      e->flags & SNAP_HARMED, "reason", e->reason));
+            all, json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:b, s:b, s:s}", "name", e->name, "tags",
+                           e->tags, "created", (json_int_t)e->created_s, "used",
+                           (json_int_t)list[i].used_bytes, "held", e->flags & SNAP_HELD, "auto",
+                           e->flags & SNAP_AUTO, "bookmark", e->flags & SNAP_BOOKMARK, "broken",
+                           e->flags & SNAP_HARMED, "reason", e->reason));
     }
     free(list);
     return json_pack("{s:i, s:s, s:o}", "schema", 1, "mount", v->mount_point, "snapshots", all);
@@ -477,6 +483,7 @@ static const struct {
              {"snapshot-destroy", verb_snapshot_destroy},
              {"snapshot-rename", verb_snapshot_rename},
              {"snapshot-hold", verb_snapshot_hold},
+             {"snapshot-bookmark", verb_snapshot_bookmark},
              {"snapshot-list", verb_snapshot_list}};
 
 json_t *ctl_answer(const struct ctl_volume *v, const json_t *request) {

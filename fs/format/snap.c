@@ -92,6 +92,7 @@ static const struct {
     [SNAP_SYNCED] = {BODY_NOTHING, 0},
     [SNAP_BROKEN] = {BODY_TEXT, 0},
     [SNAP_MERGED] = {BODY_NOTHING, 0},
+    [SNAP_DROPPED] = {BODY_RANGE, sizeof(struct disk_range)},
 };
 
 static void encode_attr(const struct snap_attr *a, uint8_t *to) {
@@ -163,7 +164,7 @@ static int decode_range(const uint8_t *from, struct snap_record *r) {
     }
     if (r->kind != SNAP_DATA) {
         return r->payload != 0 || r->where_off != 0 || r->sum != 0 ||
-                       (r->kind == SNAP_ZERO && r->where != 0)
+                       (r->kind != SNAP_FILE && r->where != 0)
                    ? -HFE_CORRUPT
                    : 0;
     }

@@ -43,8 +43,10 @@ enum snap_kind {
     SNAP_NOT = 13,    /* it was not */
     SNAP_SYNCED = 14, /* all up to record `id` is on the disks, with what it tells of */
     SNAP_BROKEN = 15, /* from here on something is missing; name: why, in words */
-    SNAP_MERGED = 16, /* epoch `id` is contained in this log, up to here, and is to go */
-    SNAP_LAST = SNAP_MERGED,
+    SNAP_MERGED = 16, /* epoch `id` is contained in this log, up to here, and is to go; of the log's
+                         own number: what it kept was given back */
+    SNAP_DROPPED = 17, /* the bytes it had at `off` changed, and are not kept */
+    SNAP_LAST = SNAP_DROPPED,
 };
 
 struct snap_attr {
@@ -62,7 +64,7 @@ struct snap_record {
     uint32_t parent, parent2;
     const char *name, *name2; /* not terminated */
     struct snap_attr attr;
-    /* of DATA, ZERO, FILE */
+    /* of DATA, ZERO, FILE, DROPPED */
     uint64_t off,
         len;        /* GONE, MOVE, SWAP: where is the inode number of what was at the first name */
     uint64_t where; /* DATA: the epoch whose log has the bytes; FILE: number of a kept file */
@@ -105,10 +107,11 @@ size_t snap_xattr_put(const struct snap_xattr *xattr, uint8_t *ret_bytes);
 /* --- the list --- */
 
 enum snap_flags {
-    SNAP_HELD = 1,   /* may not be destroyed */
-    SNAP_AUTO = 2,   /* made by the schedule */
-    SNAP_HARMED = 4, /* something of it is missing */
-    SNAP_FLAGS_ALL = 7,
+    SNAP_HELD = 1,     /* may not be destroyed */
+    SNAP_AUTO = 2,     /* made by the schedule */
+    SNAP_HARMED = 4,   /* something of it is missing */
+    SNAP_BOOKMARK = 8, /* what changed since is known, what it was need not be kept */
+    SNAP_FLAGS_ALL = 15,
 };
 
 enum { SNAP_REASON_BYTES = 192 }; /* a sentence, with its final NUL */

@@ -16,6 +16,7 @@ enum {
     FEW_NAMES = 64,   /* so few are done while all names are held */
     FOLLOW_MS = 2000, /* a passive store takes a step after this long, if anything changed */
     FOLLOW_NODES_MAX = 500000, /* objects that are remembered from one step to the next */
+    STALE_TRIES = 3,           /* so often the journal alone did not do: everything is compared */
 };
 
 /* Is there no use in going on? */
@@ -238,6 +239,7 @@ static int follow(struct keeper *k, struct catchup *c, struct store *from, struc
     if (catchup_view(c)->node_count > FOLLOW_NODES_MAX) {
         return why_set(why, -HFE_STALE, "too much has changed to remember: it begins anew");
     }
+    k->stale = 0;
     phase(k, "following", 0);
     while (clock_ms() < until || mirror_position(k->m) <= *position) {
         if (on_step(k, catchup_stat(c))) {
@@ -338,6 +340,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     }
     err = err < 0 ? err : last_names(k, c, from, &position, why);
     err = err < 0 ? err : last_bytes(k, c, from, &position, why);
+    err = err < 0 ? err : catchup_links(c, why);
     phase(k, "syncing", 0);
     err = err < 0 ? err : catchup_finish(c, why);
     if (err == 0) {
@@ -398,7 +401,7 @@ static int open_back(struct keeper *k, const struct mirror_member_info *info,
         store_close(store);
         return err;
     }
-    *ret_position = store_lost_side(store) ? 0 : *ret_position;
+    *ret_position = store_lost_side(store) || k->stale >= STALE_TRIES ? 0 : *ret_position;
     *ret_store = store;
     return 0;
 }
@@ -458,6 +461,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
         mirror_unuse(k->m, k->from);
     }
     err = err < 0 ? err : mirror_sync_done(k->m, k->i);
+    k->stale = err == -HFE_STALE && !mirror_sync_spoiled(k->m, k->i) ? k->stale + 1 : 0;
     k->anew = err == -HFE_STALE || err == -ESTALE || (err == -ECANCELED && !keeper_stopping(k));
     k->progress.started_s = 0;
     k->progress.phase = NULL;

@@ -90,15 +90,39 @@ struct view *catchup_view(struct catchup *c) {
     return c->view;
 }
 
+/* Does the frame tell of an object that was made since the log begins? It may be bound again, as the
+ * kernel forgets it, or in the next epoch. */
+static bool is_of_new(const struct catchup *c, const struct journal_frame *f) {
+    const struct view_node *node = view_find(c->view, f->number);
+    const struct view_name *at =
+        f->kind == JOURNAL_BIND && !node ? view_name_at(c->view, f->parent, f->name) : NULL;
+
+    if (f->kind != JOURNAL_BIND && f->kind != JOURNAL_PEER) {
+        return false;
+    }
+    if (at && !at->node && at->ever) {
+        return true; /* nobody knows what came to that name */
+    }
+    node = at ? at->node : node;
+    return (f->kind == JOURNAL_BIND && f->time_s == 1) || (node && node->born);
+}
+
 int catchup_add(void *arg, const struct journal_frame *frame) {
     struct catchup *c = arg;
     struct journal_frame f = *frame;
 
-    if (c->c.compared) { /* its files are not what they were */
+    /* The target's files are not what they were; or it may have lost with its power what was made, and
+     * that inode may be any file by now. */
+    if (c->c.compared || (c->c.live && is_of_new(c, &f))) {
         f.peers &= ~(1u << c->c.to_slot);
         if (f.kind == JOURNAL_PEER && f.slot == c->c.to_slot) {
             return 0;
         }
+    }
+    /* Whoever left and came back may have other files there; but of the target that comes back now, it is
+     * what they were that is asked for. */
+    if (f.kind == JOURNAL_LEAVE && (f.slot != c->c.to_slot || !c->c.live)) {
+        view_forget_inodes(c->view, f.slot);
     }
     return view_add(c->view, &f);
 }

@@ -69,6 +69,9 @@ void catchup_receives(struct catchup *catchup, bool settled);
 void catchup_next(struct catchup *catchup);
 /* The same, and the catch-up goes on: with what comes next. After a round that left nothing pending. */
 int catchup_settle(struct catchup *catchup, struct why *why) must_check;
+/* Once all is equal: has each file as many names on both sides? -HFE_STALE if not: names that the log
+ * did not speak of became files of their own. */
+int catchup_links(struct catchup *catchup, struct why *why) must_check;
 /* What was replaced on the target is gone. */
 int catchup_clear(struct catchup *catchup, struct why *why) must_check;
 /* The same, and the target is stable on its disk. */

@@ -33,6 +33,7 @@ struct keeper {
     /* of a catch-up */
     unsigned from;
     struct mirror_progress progress;
+    unsigned stale;   /* how often in a row the journal did not make it equal */
     bool alone;       /* all names are held */
     uint64_t settled; /* a passive store: nothing was left over up to this position */
     int64_t started_ms;

@@ -175,6 +175,7 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
         who_is(c, node, st.st_ino);
         node->at = n;
         copied_whole(node);
+        err = view_place(c->view, node, n->parent, n->text);
     }
     c->stat.objects_changed += err == 0;
     return err;
@@ -196,10 +197,9 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
     struct spot other;
     int err = 0;
 
-    /* A folder that was made since is none that the target has; and what the log knows as another
-     * object must stay that. */
-    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node) &&
-        !(S_ISDIR(s->st_mode) && all_told(c, node))) {
+    /* What the log knows as another object must stay that. A new folder may be there, with files in it
+     * that are known. */
+    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node)) {
         if (S_ISDIR(s->st_mode)) {
             err = compare_folder(c, from, to, n->text);
             if (err == 0 && node) {
@@ -215,6 +215,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
                 who_is(c, node, t->st_ino);
                 node->at = n;
                 copied_whole(node);
+                err = view_place(c->view, node, n->parent, n->text);
             }
             return err;
         }

@@ -21,6 +21,7 @@ struct todo {
 struct first_name {
     uint64_t from_ino; /* key */
     uint64_t to_ino;
+    nlink_t names; /* that it has on the source */
     char *folder;
     char name[NAME_BYTES];
     UT_hash_handle hh;
@@ -154,6 +155,7 @@ static int remember_link(struct walk *w, const struct stat *a, int to, const cha
     }
     l->from_ino = a->st_ino;
     l->to_ino = b.st_ino;
+    l->names = a->st_nlink;
     (void)snprintf(l->name, sizeof(l->name), "%s", name); /* a name fits */
     HASH_ADD(hh, w->links, from_ino, sizeof(l->from_ino), l);
     return 0;
@@ -352,6 +354,20 @@ static int visit_folder(struct walk *w, const char *path) {
     return err;
 }
 
+/* A folder was made equal, and files in it have names elsewhere, too: are they the same files there? */
+static void count_torn(struct walk *w) {
+    struct first_name *l, *next;
+
+    HASH_ITER(hh, w->links, l, next) {
+        scope_fd int folder = open_folder(w->to_root, l->folder);
+        struct stat st;
+
+        if (folder >= 0 && at_stat(folder, l->name, -1, &st) == 0 && st.st_nlink != l->names) {
+            w->stat->links_torn++;
+        }
+    }
+}
+
 static void free_walk(struct walk *w) {
     struct first_name *l, *next;
     struct claim *c, *next_claim;
@@ -389,6 +405,9 @@ static int run(struct walk *w) {
                            w->name);
         }
         free(t);
+    }
+    if (!w->top) {
+        count_torn(w);
     }
     free_walk(w);
     return err;

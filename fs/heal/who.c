@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "heal/catchup_int.h"
@@ -117,6 +118,31 @@ static bool is_in_doubt(const struct catchup *c, int side, const struct view_nod
     return c->only && name->marked && !name->times_only && (side == TO || node->type != DT_DIR);
 }
 
+/* Is the name one of the node's on the source, now? */
+static bool is_on_source(struct catchup *c, const struct view_node *node,
+                         const struct view_name *name) {
+    unsigned slot = c->c.from_slot;
+    int fd = node->peers >> slot & 1 ? who_open(c, FROM, name->parent) : -ENOENT;
+    struct stat st;
+
+    return fd >= 0 && at_stat(fd, name->text, -1, &st) == 0 && st.st_ino == node->ino[slot];
+}
+
+/* Whose inode on this side nobody asked for: is it at this place of it? It is where the log says, if
+ * the log is right just now. After a killed daemon it is for both sides, but for what was under way;
+ * and both have it at the same places, also where the log does not say who is there (a further name
+ * of a file). */
+static bool is_proven(struct catchup *c, int side, const struct view_node *node,
+                      const struct view_name *name) {
+    if (is_in_doubt(c, side, node, name)) {
+        return false;
+    }
+    if (side == FROM) {
+        return name->node == node && (c->exact || !c->c.live);
+    }
+    return c->only && (name->node == node || is_on_source(c, node, name));
+}
+
 /* Is the node at this place of it? The newest place is tried first. Where inodes say nothing, the
  * newest place on the source and the first on the target are believed, if the log proves them. */
 static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned place,
@@ -127,11 +153,7 @@ static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned 
     if (IFTODT(st->st_mode) != node->type) {
         return false;
     }
-    /* Bound while nobody asked this store: where the log says it is, if the log is right just now.
-     * After a killed daemon it is for both, but for what was under way. */
-    if (stable && !(node->peers >> slot & 1) && node->place[place]->node == node &&
-        (side == FROM ? c->exact || !c->c.live : c->only) &&
-        !is_in_doubt(c, side, node, node->place[place])) {
+    if (stable && !(node->peers >> slot & 1) && is_proven(c, side, node, node->place[place])) {
         node->ino[slot] = st->st_ino;
         node->peers |= 1u << slot;
         index_node(c, side, node);
@@ -173,7 +195,7 @@ void who_look_at_target(struct catchup *c) {
         int fd;
 
         c->indexed = node;
-        if (c->c.untouched && !c->started && node->trusted && !(node->peers >> c->c.to_slot & 1)) {
+        if (c->c.untouched && node->trusted && !(node->peers >> c->c.to_slot & 1)) {
             fd = who_open(c, TO, node->place[0]->parent);
             if (fd >= 0 && at_stat(fd, node->place[0]->text, -1, &st) == 0 &&
                 IFTODT(st.st_mode) == node->type) {
@@ -186,7 +208,38 @@ void who_look_at_target(struct catchup *c) {
         index_node(c, FROM, node);
         index_node(c, TO, node);
     }
-    c->started = true;
+}
+
+static bool has_all_names(struct catchup *c, struct view_node *node) {
+    enum { TRIES = 30, PAUSE_MS = 100 }; /* one is just made, or a file that was replaced lingers */
+
+    for (int i = 0; i < TRIES; i++) {
+        struct spot from, to;
+        struct stat a, b;
+
+        if (who_find(c, FROM, node, &from, &a) < 0 || who_find(c, TO, node, &to, &b) < 0 ||
+            a.st_nlink == b.st_nlink) {
+            return true; /* or it moves, and both sides with it */
+        }
+        (void)poll(NULL, 0, PAUSE_MS);
+    }
+    return false;
+}
+
+int catchup_links(struct catchup *c, struct why *why) {
+    bool whole = true;
+
+    if (!(store_caps(c->c.from) & store_caps(c->c.to) & STORE_STABLE_INO)) {
+        return 0; /* their names were compared (mend_links()) */
+    }
+    for (struct view_node *n = c->view->nodes; n && whole; n = n->next) {
+        whole = n->type == DT_DIR || has_all_names(c, n);
+        who_trim_folders(c, OPEN_FOLDERS);
+    }
+    return whole && c->stat.links_torn == 0
+               ? 0
+               : why_set(why, -HFE_STALE,
+                         "which names are one file could not be told from the change journal");
 }
 
 void who_free(struct catchup *c) {

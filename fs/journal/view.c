@@ -186,6 +186,7 @@ static struct view_name *name_of(struct view *v, uint64_t parent, const char *te
 /* --- frames --- */
 
 static void mark_name(struct view *v, struct view_name *n) {
+    n->ever = true;
     if (!n->marked && !v->no_names) {
         n->marked = true;
         n->marked_next = NULL;
@@ -250,7 +251,7 @@ static struct view_node *new_node(struct view *v, const struct journal_frame *f,
     n->born = f->time_s == 1;
     n->tail = UINT64_MAX;
     n->trusted =
-        !n->born && !at->marked &&
+        !n->born && !at->ever &&
         (f->parent == JOURNAL_ROOT || f->parent == JOURNAL_SNAPS || (folder && folder->trusted));
     *v->nodes_end = n;
     v->nodes_end = &n->next;
@@ -369,7 +370,7 @@ int view_add(struct view *v, const struct journal_frame *f) {
         return 0;
     case JOURNAL_PEER:
         n = view_find(v, f->number);
-        if (n && !(n->peers >> f->slot & 1)) {
+        if (n) { /* the last one counts: a catch-up may have made it more than once */
             n->ino[f->slot] = f->ino[0];
             n->peers |= 1u << f->slot;
         }
@@ -394,6 +395,12 @@ int view_place(struct view *v, struct view_node *node, uint64_t parent, const ch
     struct view_name *n = name_of(v, parent, text);
 
     return n ? add_place(node, n) : -ENOMEM;
+}
+
+void view_forget_inodes(struct view *v, unsigned slot) {
+    for (struct view_node *n = v->nodes; n; n = n->next) {
+        n->peers &= ~(1u << slot);
+    }
 }
 
 bool view_is_somewhere(const struct view_node *node) {

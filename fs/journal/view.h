@@ -20,7 +20,8 @@ struct view_name {
     struct view_name *bucket_next;
     uint64_t parent;        /* number of the folder, resolved (view_find gives its node) */
     struct view_node *node; /* who is there now, as far as the log tells; NULL: unknown */
-    bool marked;            /* may differ */
+    bool marked;            /* may differ, */
+    bool ever;              /* or did so in an earlier round */
     bool done;              /* for the view's owner: made equal in this round; */
     bool times_only;        /* or known to be, but for its times */
     bool again;             /* it could not be found, as things move: once more in the next round */
@@ -88,5 +89,7 @@ int view_place(struct view *view, struct view_node *node, uint64_t parent,
                const char *text) must_check;
 /* A NAME, MOVE, DATA or ATTR frame that was added before: only its marks are set once more. */
 int view_mark_again(struct view *view, const struct journal_frame *frame) must_check;
+/* Nothing is known any more of inodes on this member. */
+void view_forget_inodes(struct view *view, unsigned slot);
 /* Forgets all marks, but those that are to be dealt with again, and keeps who is where. */
 void view_clear_marks(struct view *view);

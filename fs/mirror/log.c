@@ -50,8 +50,10 @@ static void fill_inodes(struct mirror *m, struct obj *obj, const struct obj_wher
         if (!is_online(m, i) || !(m->member[i].caps & STORE_STABLE_INO)) {
             continue;
         }
-        /* What is new is compared as a whole where its inode is not known: not worth asking for. */
-        if (ino == 0 && !f->time_s && v->ops->lookup(v, where->parent, where->name, &e) == 0) {
+        /* A new file is compared as a whole where its inode is not known: not worth asking for. But in a
+         * folder that nobody knows again, files would lose that some of their names are elsewhere. */
+        if (ino == 0 && (!f->time_s || obj->type == DT_DIR) &&
+            v->ops->lookup(v, where->parent, where->name, &e) == 0) {
             ino = e.attr.st_ino; /* a store that fails shows at the change itself */
         }
         if (ino != 0) {
@@ -159,6 +161,9 @@ static void tell_names(struct mirror *m, const struct change *c, struct journal_
     if (c->other) {
         log_bind(m, c->other);
     }
+    if (c->victim) {
+        log_bind(m, c->victim);
+    }
     for (int k = 0; k < 2 && c->name[k].dir; k++) {
         log_bind(m, c->name[k].dir);
     }
@@ -219,6 +224,19 @@ void log_name(struct mirror *m, struct obj *dir, const char *name) {
     f.parent = number_of(m, dir);
     name_copy(f.name, name);
     (void)journal_append(m->journal, NULL, &f);
+}
+
+void log_linked(struct mirror *m, const struct obj *obj) {
+    if (obj->born_epoch != journal_epoch(m->journal)) {
+        return; /* its BIND told them */
+    }
+    for (unsigned i = 0; i < m->count; i++) {
+        uint64_t ino = obj_ino_on(m->objs, obj, (uint8_t)i);
+
+        if (ino != 0 && (m->member[i].caps & STORE_STABLE_INO)) {
+            mirror_tell_peer(m, i, number_of(m, obj), ino);
+        }
+    }
 }
 
 void log_born(struct mirror *m, struct obj *obj) {

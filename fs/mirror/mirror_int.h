@@ -180,6 +180,7 @@ struct change {
     const char *what; /* for messages: "write" */
     enum change_tells tells;
     struct obj *obj, *other; /* other: what an exchange moves the other way */
+    struct obj *victim; /* the folder that is to go: it stays known if it is refused. Or NULL */
     uint64_t off, len;
     int (*apply)(struct change *c, struct vol *v, unsigned i);
     /* Takes it back on store i, which took it, because store c->failed could not. NULL: the names
@@ -247,6 +248,9 @@ void log_name(struct mirror *m, struct obj *dir, const char *name);
 void log_takes_part(struct mirror *m, uint32_t caps);
 /* The object was just made. */
 void log_born(struct mirror *m, struct obj *obj);
+/* It got a further name, and is bound to its inodes on the ONLINE stores: of what is new, the journal
+ * learns them now. By them the names are found to be one file. */
+void log_linked(struct mirror *m, const struct obj *obj);
 /* All frames so far are durable on the ONLINE stores. Before an fsync that they cover. */
 int log_make_durable(struct mirror *m, uint64_t position) must_check;
 

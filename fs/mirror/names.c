@@ -104,7 +104,8 @@ static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const
         struct vol_entry e;
         int err;
 
-        if (i == obj->from || !is_online(m, i) || !(m->member[i].caps & STORE_STABLE_INO)) {
+        if ((i == obj->from && !(obj->flags & OBJ_STRANGE)) || !is_online(m, i) ||
+            !(m->member[i].caps & STORE_STABLE_INO)) {
             continue;
         }
         err = (int)RETRY_OWN(v->ops->lookup(v, dir, name, &e));
@@ -114,6 +115,36 @@ static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const
             atomic_fetch_and(&obj->flags, (uint16_t)~OBJ_BOUND); /* at its next lookup */
         }
     }
+}
+
+/* A file with several names may be known by its inode on another store alone: the one that was asked
+ * has come back since. Then it is asked as that one knows it. */
+static void ask_elsewhere(struct mirror *m, struct obj *dir, const char *name, struct stat *key,
+                          uint8_t *from) {
+    if (S_ISDIR(key->st_mode) || key->st_nlink < 2 || obj_knows_ino(m->objs, *from, key->st_ino)) {
+        return;
+    }
+    for (unsigned i = 0; i < m->count; i++) {
+        struct vol *v = m->member[i].vol;
+        struct vol_entry e;
+
+        if (i != *from && is_online(m, i) && (m->member[i].caps & STORE_STABLE_INO) &&
+            v->ops->lookup(v, dir, name, &e) == 0 &&
+            obj_knows_ino(m->objs, (uint8_t)i, e.attr.st_ino)) {
+            *from = (uint8_t)i;
+            key->st_ino = e.attr.st_ino;
+            return;
+        }
+    }
+}
+
+/* The object of what store `from` has there. */
+static int enter_found(struct mirror *m, struct obj *dir, const char *name, uint8_t from,
+                       const struct stat *attr, bool count, struct obj **ret_obj) {
+    struct stat key = *attr;
+
+    ask_elsewhere(m, dir, name, &key, &from);
+    return obj_enter(m->objs, dir, name, from, &key, count, ret_obj);
 }
 
 int mirror_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_entry *ret_entry) {
@@ -130,7 +161,7 @@ int mirror_lookup(struct vol *v, struct obj *dir, const char *name, struct vol_e
     hold_name(m, &hold, dir, name);
     err = look(m, dir, name, &attr, &from);
     if (err == 0) {
-        err = obj_enter(m->objs, dir, name, from, &attr, true, &ret_entry->obj);
+        err = enter_found(m, dir, name, from, &attr, true, &ret_entry->obj);
     }
     if (err == 0) {
         bind_links(m, ret_entry->obj, dir, name, &attr);
@@ -224,6 +255,9 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
         return err; /* it exists, but we have no memory to tell: the next lookup finds it */
     }
     bind_links(m, mc->entry.obj, mc->dir, mc->name, &mc->entry.attr);
+    if (mc->obj) {
+        log_linked(m, mc->obj);
+    }
     present(m, mc->entry.obj, &mc->entry.attr);
     *ret_entry = mc->entry;
     times_later(m, mc->dir);
@@ -485,12 +519,14 @@ int mirror_rmdir(struct vol *v, struct obj *dir, const char *name) {
     }
     change_enter(m);
     rwlock_write(&m->names);
+    nc.c.victim = obj_find(m->objs, dir, name);
     err = look(m, dir, name, &attr, &from);
     err = err < 0 ? err : run_name_change(m, &nc);
     if (err == 0) {
         obj_name_gone(m->objs, dir, name, &attr);
         times_later(m, dir);
     }
+    obj_unpin(m->objs, nc.c.victim);
     rwlock_write_done(&m->names);
     gate_leave(&m->gate);
     return err;
@@ -502,7 +538,7 @@ static int find(struct mirror *m, struct obj *dir, const char *name, struct obj 
     uint8_t from;
     int err = look(m, dir, name, ret_attr, &from);
 
-    return err < 0 ? err : obj_enter(m->objs, dir, name, from, ret_attr, false, ret_obj);
+    return err < 0 ? err : enter_found(m, dir, name, from, ret_attr, false, ret_obj);
 }
 
 /* The file that is about to be replaced may be open, or about to be opened by somebody who has just
@@ -586,6 +622,7 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
     }
     nc->c.obj = source;
     nc->c.other = exchange ? target : NULL;
+    nc->c.victim = target && !exchange && target->type == DT_DIR ? target : NULL;
     err = err < 0 ? err : run_name_change(m, nc);
     if (err < 0) {
         if (parked) {

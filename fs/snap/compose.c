@@ -168,14 +168,16 @@ static int add_names(void *arg, struct snap_node *b) {
     for (const struct snap_name *n = b->names[SNAP_LIVE]; n && err == 0; n = n->next) {
         const struct snap_node *parent = c->map[n->parent->id];
         struct snap_record r = name_record(SNAP_LINK, m, parent, n);
+        bool needed = true;
 
         if (unchanged(c, n)) {
             continue;
         }
         if (parent->id == SNAP_KEPT) {
-            err = refer(c, snap_kept_number(n->text), !m->made);
+            needed = !m->made && !(c->told->drops && !snap_is_anchor(n->text));
+            err = refer(c, snap_kept_number(n->text), needed);
         }
-        if (err == 0 && (parent->id != SNAP_KEPT || !m->made)) {
+        if (err == 0 && needed) {
             err = emit(c, &r);
         }
     }
@@ -198,7 +200,7 @@ static int add_parts(struct composing *c, struct snap_node *m, const struct snap
         part.len = to - from;
         err = c->told->extent ? c->told->extent(c->told->arg, m, &part) : 0;
         err = err < 0 ? err : table_add_extent(c->a, m, &part);
-        if (err == 0 && e->kind == SNAP_FILE) {
+        if (err == 0 && part.kind == SNAP_FILE) {
             err = refer(c, e->where, true);
         }
         from = to;
@@ -221,6 +223,10 @@ static int add_content(void *arg, struct snap_node *b) {
         struct snap_record r = {.kind = SNAP_ATTR, .id = m->id, .attr = *b->attr, .name = ""};
 
         err = emit(c, &r);
+    }
+    if (err == 0 && c->told->drops && m->type == DT_REG && !m->names[SNAP_LIVE] && m->attr) {
+        size = (uint64_t)m->attr->st.st_size; /* no name is left by which its bytes were found */
+        err = add_parts(c, m, &(struct snap_extent){.kind = SNAP_DROPPED}, size);
     }
     return err;
 }

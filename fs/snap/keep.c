@@ -123,9 +123,11 @@ static int keep_data(struct snap *s, struct obj *obj, struct vol_handle h, struc
     return err;
 }
 
-static int keep_zeros(struct snap *s, struct snap_node *node, uint64_t from, uint64_t to) {
+/* Zeros, or bytes that are not kept. */
+static int keep_run_of(struct snap *s, enum snap_kind kind, struct snap_node *node, uint64_t from,
+                       uint64_t to) {
     struct snap_record r = {
-        .kind = SNAP_ZERO, .id = node->id, .off = from, .len = to - from, .name = ""};
+        .kind = kind, .id = node->id, .off = from, .len = to - from, .name = ""};
     int err;
 
     pthread_mutex_lock(&s->mutex);
@@ -183,13 +185,13 @@ static int keep_run(struct snap *s, struct obj *obj, struct vol_handle h, struct
         uint64_t end;
 
         if (data == -ENXIO || (data >= 0 && (uint64_t)data >= to)) {
-            return keep_zeros(s, node, from, to);
+            return keep_run_of(s, SNAP_ZERO, node, from, to);
         }
         if (data < 0 || hole < 0) {
             return data < 0 ? (int)data : (int)hole;
         }
         if ((uint64_t)data > from) {
-            err = keep_zeros(s, node, from, (uint64_t)data);
+            err = keep_run_of(s, SNAP_ZERO, node, from, (uint64_t)data);
             from = (uint64_t)data;
         }
         end = (uint64_t)hole < to ? (uint64_t)hole : to;
@@ -228,6 +230,10 @@ int keep_bytes(struct snap *s, struct obj *obj, struct snap_node *node, uint64_t
     }
     range_lock(&s->ranges, &hold, obj, from, to);
     while (err == 0 && find_gap(s, node, from, to, &a, &b)) {
+        if (atomic_load(&s->drops)) {
+            err = keep_run_of(s, SNAP_DROPPED, node, a, b);
+            continue;
+        }
         if (!vol_have(h)) {
             err = s->next->ops->open(s->next, obj, O_RDONLY, &cred_self, &h);
         }

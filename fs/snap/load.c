@@ -1,5 +1,4 @@
-/* What is on the stores: the list, the logs, and what was under way when the daemon was killed. */
-#include <dirent.h>
+/* What is on the stores: the logs, and what was under way when the daemon was killed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,8 +6,6 @@
 
 #include "base/fiber.h"
 #include "snap/snap_int.h"
-
-static const char list_name[] = "list", list_new[] = "list.new";
 
 /* A change of names that may or may not have been done. */
 struct open_deed {
@@ -130,6 +127,7 @@ static int replay_one(struct replay *p, const struct snap_record *r) {
     case SNAP_NOT:
         return outcome(p, r);
     case SNAP_SYNCED:
+        p->l->settled = p->l->settled || r->id == 0;
         forget_deeds(p, r->id);
         return 0;
     case SNAP_BROKEN:
@@ -145,6 +143,9 @@ static int replay_one(struct replay *p, const struct snap_record *r) {
     default:
         break;
     }
+    p->l->dropped = p->l->dropped || r->kind == SNAP_DROPPED;
+    p->l->kept = p->l->kept || r->kind == SNAP_DATA || r->kind == SNAP_FILE ||
+                 (r->kind == SNAP_MOVE && r->parent2 == SNAP_KEPT);
     if (is_deed(r->kind) && is_not(p, r->seq)) {
         return 0;
     }
@@ -404,36 +405,6 @@ static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
     return err;
 }
 
-bool harm_entries_locked(struct snap *s, uint32_t epoch, const char *reason) {
-    bool news = false;
-
-    for (uint32_t i = 0; i < s->entry_count; i++) {
-        struct snap_entry *e = &s->entries[i];
-
-        if (e->epoch <= epoch && !(e->flags & SNAP_HARMED)) {
-            e->flags |= SNAP_HARMED;
-            (void)snprintf(e->reason, sizeof(e->reason), "%s", reason);
-            news = true;
-        }
-    }
-    return news;
-}
-
-void snap_harm(struct snap *s, uint32_t epoch, const char *reason) {
-    bool news;
-
-    pthread_mutex_lock(&s->mutex);
-    news = harm_entries_locked(s, epoch, reason);
-    pthread_mutex_unlock(&s->mutex);
-    if (news) {
-        event_post(s->config.events, EVENT_ERROR,
-                   "snapshots are broken: %s. What is whole in them is found in "
-                   ".holdfast/snapshots/NAME" SNAP_BROKEN_TAIL,
-                   reason);
-        atomic_store(&s->list_changed, true);
-    }
-}
-
 /* The log that goes on. */
 static int load_current(struct snap *s, uint32_t epoch) {
     struct loaded l;
@@ -467,6 +438,7 @@ static int load_current(struct snap *s, uint32_t epoch) {
         snap_harm(s, epoch, l.reason[0] ? l.reason : "the log of changes is damaged");
     }
     s->table = l.table;
+    s->full = l.kept;
     (void)log_switch_locked(s, f, l.end, l.seq); /* there was none before */
     return 0;
 }
@@ -508,7 +480,7 @@ static int find_logs(struct snap *s) {
 }
 
 static uint64_t anchor_number(const char *name) {
-    return name[0] == 'a' ? snap_kept_number(name) : 0;
+    return snap_is_anchor(name) ? snap_kept_number(name) : 0;
 }
 
 /* No number of a kept file is given again. */
@@ -544,86 +516,7 @@ static int find_anchors(struct snap *s) {
     return err;
 }
 
-/* --- the list --- */
-
-static int read_list(struct snap *s) {
-    struct snap_file f;
-    struct stat st;
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    int err = snap_file_open(s, s->folder, list_name, O_RDONLY, &f);
-
-    if (err < 0) {
-        return err == -ENOENT ? 0 : err;
-    }
-    err = s->next->ops->getattr(s->next, f.obj, f.h, &st);
-    if (err == 0 && (uint64_t)st.st_size > SNAP_LIST_BYTES(SNAPSHOTS_MAX)) {
-        err = -HFE_CORRUPT;
-    }
-    err = err < 0 ? err : snap_read(s, f.obj, f.h, 0, (size_t)st.st_size, &bytes, &n);
-    err = err < 0 ? err : snap_list_decode(bytes, n, &s->config.volume, s->entries, SNAPSHOTS_MAX);
-    free(bytes);
-    snap_file_close(s, &f);
-    s->entry_count = err > 0 ? (uint32_t)err : 0;
-    return err < 0 ? err : 0;
-}
-
-static int save_list(struct snap *s) {
-    struct snap_file f = {.obj = NULL};
-    uint8_t *bytes;
-    size_t size;
-    int err;
-
-    pthread_mutex_lock(&s->mutex);
-    size = SNAP_LIST_BYTES(s->entry_count);
-    bytes = malloc(size);
-    if (bytes) {
-        snap_list_encode(&s->config.volume, s->entries, s->entry_count, bytes);
-    }
-    atomic_store(&s->list_changed, false);
-    pthread_mutex_unlock(&s->mutex);
-    if (!bytes) {
-        return -ENOMEM;
-    }
-    err = s->next->ops->unlink(s->next, s->folder, list_new);
-    err = err == 0 || err == -ENOENT ? snap_file_create(s, s->folder, list_new, &f) : err;
-    err = err < 0 ? err : snap_write(s, &f, bytes, size, 0);
-    err = err < 0 ? err : s->next->ops->fsync(s->next, f.obj, f.h, false);
-    snap_file_close(s, &f);
-    err =
-        err < 0 ? err : s->next->ops->rename(s->next, s->folder, list_new, s->folder, list_name, 0);
-    err = err < 0 ? err : snap_sync_folder(s, s->folder);
-    fiber_orphan(bytes);
-    if (err < 0) {
-        atomic_store(&s->list_changed, true);
-    }
-    return err;
-}
-
-int list_save(struct snap *s) {
-    struct vol_attr cut = {.set = VOL_SET_SIZE, .cred = &cred_self};
-    int err = save_list(s);
-
-    if (err == -ENOSPC &&
-        s->log.file) { /* the room that was made ahead for the log is given back */
-        struct stat st;
-
-        gate_enter(&s->gate);
-        rwlock_write(&s->log.io);
-        if (s->log.file) {
-            pthread_mutex_lock(&s->mutex);
-            cut.size = (off_t)s->log.written;
-            s->log.room_end = s->log.written;
-            pthread_mutex_unlock(&s->mutex);
-            err = s->next->ops->setattr(s->next, s->log.file->file.obj, s->log.file->file.h, &cut,
-                                        &st);
-        }
-        rwlock_write_done(&s->log.io);
-        gate_leave(&s->gate);
-        err = err < 0 ? err : save_list(s);
-    }
-    return err;
-}
+/* --- epochs and their names --- */
 
 struct epoch *find_epoch(struct snap *s, uint32_t number) {
     for (uint32_t i = 0; i < s->epoch_count; i++) {
@@ -634,6 +527,20 @@ struct epoch *find_epoch(struct snap *s, uint32_t number) {
     return NULL;
 }
 
+/* Was what it kept given back? Its log says so at its beginning; one that cannot be read was not. */
+static bool is_emptied(struct snap *s, uint32_t epoch) {
+    struct log_reader reader;
+    struct snap_record r;
+    bool emptied;
+
+    if (log_open(s, epoch, &reader) < 0) {
+        return false;
+    }
+    emptied = log_next(&reader, &r) > 0 && r.kind == SNAP_MERGED && r.id == epoch;
+    log_close(&reader);
+    return emptied;
+}
+
 static void name_epochs(struct snap *s) {
     for (uint32_t i = 0; i < s->entry_count; i++) {
         struct snap_entry *e = &s->entries[i];
@@ -641,6 +548,8 @@ static void name_epochs(struct snap *s) {
 
         if (epoch) {
             epoch->named = true;
+            epoch->bookmark = (e->flags & SNAP_BOOKMARK) != 0;
+            epoch->emptied = epoch->bookmark && is_emptied(s, e->epoch);
         } else if (!(e->flags & SNAP_HARMED)) {
             e->flags |= SNAP_HARMED;
             (void)snprintf(e->reason, sizeof(e->reason), "its log (%u.log) is missing", e->epoch);
@@ -652,11 +561,17 @@ static void name_epochs(struct snap *s) {
 
 /* Without a list, all epochs get names. */
 static void name_unknown(struct snap *s) {
+    struct loaded l;
+
     s->entry_count = 0;
     for (uint32_t i = 0; i < s->epoch_count && i < SNAPSHOTS_MAX; i++) {
         struct snap_entry *e = &s->entries[s->entry_count++];
 
         *e = (struct snap_entry){.epoch = s->epochs[i].number};
+        if (load_table(s, e->epoch, &l) == 0) { /* else whoever looks at it says so */
+            e->flags = l.dropped ? SNAP_BOOKMARK : 0;
+            snap_table_free(l.table);
+        }
         (void)snprintf(e->name, sizeof(e->name), "recovered-%u", e->epoch);
     }
     event_post(s->config.events, EVENT_ERROR,
@@ -702,6 +617,9 @@ static int check_anchors(struct snap *s) {
          n = n->in) {
         struct vol_entry e;
 
+        if (!snap_is_anchor(n->text)) {
+            continue; /* it had no name at the cut: the snapshot does not need it */
+        }
         err = s->next->ops->lookup(s->next, s->kept, n->text, &e);
         if (err == 0) {
             snap_forget(s, e.obj);
@@ -763,7 +681,7 @@ static int drop_unused_log(struct snap *s) {
     }
     snap_table_free(l.table);
     if (l.seq > 0) {
-        if (s->config.cut_off && s->epoch_count > 1) {
+        if (s->config.cut_off && s->epoch_count > 1 && !l.settled) {
             snap_harm(s, s->epochs[s->epoch_count - 2].number,
                       "the power was cut while a further one was being made");
         }
@@ -783,7 +701,7 @@ int load_all(struct snap *s, struct why *why) {
     if (err < 0) {
         return why_set(why, err, "the folder of snapshots cannot be read: %s", error_words(err));
     }
-    err = read_list(s);
+    err = list_read(s);
     if (err == -HFE_FEATURE) {
         return why_set(why, err, "its snapshots were written by a newer Holdfast: use that one");
     }
@@ -793,7 +711,10 @@ int load_all(struct snap *s, struct why *why) {
         return why_set(why, err, "the list of snapshots cannot be read: %s", error_words(err));
     }
     name_epochs(s);
+    atomic_store(&s->drops, snap_only_bookmarks(s));
     note_last(s);
+    (void)s->next->ops->unlink(s->next, s->folder,
+                               SNAP_LOG_NEW); /* if there is one: it is made anew */
     err = drop_unused_log(s);
     err = err < 0 ? err : load_chain(s);
     if (s->next_kept < kept_number(s->epoch, 1)) {

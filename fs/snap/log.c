@@ -11,23 +11,32 @@ enum {
     TABLE_BYTES_MAX = 1 << 30, /* in memory, of what changed since a snapshot */
 };
 
+int log_put_head(struct snap *s, const struct snap_file *file, uint32_t epoch) {
+    uint8_t *head = malloc(SNAP_HEAD_BYTES);
+    int err = -ENOMEM;
+
+    if (head) {
+        snap_head_encode(&s->config.volume, epoch, head);
+        err = snap_write(s, file, head, SNAP_HEAD_BYTES, 0);
+    }
+    fiber_orphan(head);
+    return err;
+}
+
 int log_create(struct snap *s, uint32_t epoch, struct log_file **ret_file) {
     struct log_file *f = calloc(1, sizeof(*f));
-    uint8_t *head = malloc(SNAP_HEAD_BYTES);
     char name[NAME_BYTES];
-    int err = f && head ? 0 : -ENOMEM;
+    int err = f ? 0 : -ENOMEM;
 
     snap_log_name(epoch, name);
     err = err < 0 ? err : snap_file_create(s, s->folder, name, &f->file);
     if (err == 0) {
-        snap_head_encode(&s->config.volume, epoch, head);
-        err = snap_write(s, &f->file, head, SNAP_HEAD_BYTES, 0);
+        err = log_put_head(s, &f->file, epoch);
         if (err < 0) {
             snap_file_close(s, &f->file);
             (void)s->next->ops->unlink(s->next, s->folder, name); /* an empty log does no harm */
         }
     }
-    fiber_orphan(head);
     if (err < 0) {
         free(f);
         return err;

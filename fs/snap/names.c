@@ -80,7 +80,9 @@ static int keep_object(struct snap *s, struct end *e) {
     }
     err = place_of(s, e->obj, &p);
 
-    if (err == 0 && p.made) { /* of what was made since, each name stands for itself */
+    /* Of what was made since, each name stands for itself. A name in a folder that was made since, of
+     * which nothing was told, is one of those, though the file may be known by its anchor alone. */
+    if (err == 0 && (p.made || (e->folder.made && !known))) {
         return keep_made_name(s, e->folder.node, e->name, e->obj->type, &e->node);
     }
     err = err < 0 ? err : keep_attr(s, e->obj, &p);
@@ -107,6 +109,21 @@ static struct deed deed_at(enum snap_kind kind, const struct end *e) {
 
 /* --- new names --- */
 
+/* Then nothing is told: whoever looks at the log after a crash could not tell what was there from what
+ * was made. */
+static bool is_taken(struct snap *s, const struct end *e) {
+    struct vol_entry there;
+
+    if (live_name(s, e)) {
+        return true;
+    }
+    if (s->next->ops->lookup(s->next, e->dir, e->name, &there) < 0) {
+        return false;
+    }
+    snap_forget(s, there.obj);
+    return true;
+}
+
 /* Tells that something is about to be made at `e`. Where it cannot be told, the snapshot is broken,
  * and the change goes on. */
 static bool begin_made(struct snap *s, struct end *e, uint8_t type, struct deed *d) {
@@ -116,8 +133,8 @@ static bool begin_made(struct snap *s, struct end *e, uint8_t type, struct deed 
         return false;
     }
     err = err < 0 ? err : keep_folder(s, e);
-    if (err == 0 && live_name(s, e)) {
-        return false; /* there is something: that will be the answer */
+    if (err == 0 && is_taken(s, e)) {
+        return false; /* that will be the answer */
     }
     if (err == 0) {
         *d = deed_at(SNAP_MADE, e);
@@ -235,7 +252,7 @@ static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct de
         *ret_unknown = true; /* then the link cannot be made, either */
         return false;
     }
-    if (err == 0 && live_name(s, e)) {
+    if (err == 0 && is_taken(s, e)) {
         return false;
     }
     if (err == 0) {
@@ -297,7 +314,12 @@ static bool has_other_name(struct snap *s, const struct end *e) {
     return other;
 }
 
-/* The deed of removing the name. With *ret_kept, the file is to be moved there instead. */
+/* Then its last name may go, and it is no more. */
+static int keep_all_bytes(struct snap *s, const struct end *e) {
+    return e->node->type == DT_REG ? keep_bytes(s, e->obj, e->node, 0, INT64_MAX) : 0;
+}
+
+/* The deed of removing the name. With *ret_keep, the file is to be moved there instead. */
 static int begin_gone(struct snap *s, struct end *e, struct deed *d, char kept[NAME_BYTES],
                       bool *ret_keep) {
     int err = keep_folder(s, e);
@@ -307,8 +329,16 @@ static int begin_gone(struct snap *s, struct end *e, struct deed *d, char kept[N
         return err;
     }
     do {
-        *ret_keep = !e->node->made && e->node->type != DT_DIR && !has_other_name(s, e);
+        bool last = !e->node->made && e->node->type != DT_DIR && !has_other_name(s, e);
+        bool bare = last && atomic_load(&s->drops);
+
+        err = bare ? keep_all_bytes(s, e) : 0;
+        if (err < 0) {
+            return err;
+        }
+        *ret_keep = last && !bare;
         *d = deed_at(*ret_keep ? SNAP_MOVE : SNAP_GONE, e);
+        d->bare = bare;
         d->r.where = obj_number(e->obj);
         if (*ret_keep) {
             snap_kept_name(snap_new_kept(s), kept);
@@ -416,12 +446,16 @@ static int keep_target(struct moving *m) {
     if (e->node->made || e->node->type == DT_DIR || has_other_name(s, e)) {
         return 0;
     }
+    if (atomic_load(&s->drops)) {
+        m->bare = true;
+        return keep_all_bytes(s, e);
+    }
     snap_kept_name(snap_new_kept(s), m->kept);
     err = keep_link(s, e->obj, e->node, m->kept);
     m->linked = err == 0;
     if (err < 0 && !s->broken && e->node->type == DT_REG) {
         m->bare = true;
-        err = keep_bytes(s, e->obj, e->node, 0, INT64_MAX);
+        err = keep_all_bytes(s, e);
     }
     return err;
 }

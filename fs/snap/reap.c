@@ -1,6 +1,8 @@
 /* Giving back what destroyed snapshots took. An epoch without a name becomes part of the one before:
  * what that one lacks is appended to its log, between two MERGED records, and the log goes. The
- * oldest epoch is needed by nobody. */
+ * oldest epoch is needed by nobody. Of what a bookmark kept, only what changed is needed, once no
+ * snapshot is older: its epoch becomes part of an empty one, as it were, and that log replaces its
+ * own. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -67,12 +69,17 @@ static int unlink_log(struct snap *s, uint32_t epoch) {
     return err == -ENOENT ? 0 : err;
 }
 
+/* Views of this epoch's snapshot and of older ones find what it kept in another place now. */
+static void changed_locked(struct snap *s, uint32_t epoch) {
+    s->merged = epoch;
+    s->merges++;
+    atomic_fetch_add(&s->generation, 1);
+}
+
 static void forget_epoch(struct snap *s, uint32_t i) {
     pthread_mutex_lock(&s->mutex);
-    if (i > 0) { /* views of the older ones find what it kept in another place now */
-        s->merged = s->epochs[i].number;
-        s->merges++;
-        atomic_fetch_add(&s->generation, 1);
+    if (i > 0) {
+        changed_locked(s, s->epochs[i].number);
     }
     s->epoch_count--;
     memmove(&s->epochs[i], &s->epochs[i + 1], (s->epoch_count - i) * sizeof(s->epochs[0]));
@@ -81,9 +88,15 @@ static void forget_epoch(struct snap *s, uint32_t i) {
 
 /* --- the oldest --- */
 
-/* A file that has names of users, too, is found by its kept name in later epochs. */
-static void spare(struct numbers *n, const struct snap_table *later) {
-    const struct snap_node *kept = snap_node(later, SNAP_KEPT);
+static bool is_named(const struct snap_table *t, const char *name) {
+    const struct snap_node *kept = snap_node(t, SNAP_KEPT);
+
+    return snap_name(t, SNAP_OLD, kept, name, strlen(name)) ||
+           snap_name(t, SNAP_LIVE, kept, name, strlen(name));
+}
+
+/* A file that has names of users, too, is found by its kept name in this epoch. */
+static void spare(struct numbers *n, const struct snap_table *t) {
     size_t left = 0;
 
     for (size_t i = 0; i < n->n; i++) {
@@ -91,8 +104,7 @@ static void spare(struct numbers *n, const struct snap_table *later) {
 
         snap_anchor_name(n->list[i], name);
         snap_kept_name(n->list[i], plain);
-        if (!snap_name(later, SNAP_OLD, kept, name, strlen(name)) &&
-            !snap_name(later, SNAP_OLD, kept, plain, strlen(plain))) {
+        if (!is_named(t, name) && !is_named(t, plain)) {
             n->list[left++] = n->list[i];
         }
     }
@@ -108,12 +120,12 @@ static bool any_anchor(struct snap *s) {
     return any;
 }
 
-/* `later`: the index of the first epoch that is later. The current one is asked at the very moment
+/* What epochs from this index on need. The current one is asked at the very moment
  * (unlink_anchor()). */
-static int spare_needed(struct snap *s, struct numbers *n, uint32_t later) {
+static int spare_needed(struct snap *s, struct numbers *n, uint32_t from) {
     int err = 0;
 
-    for (uint32_t i = later; n->n > 0 && any_anchor(s) && i < s->epoch_count && err == 0; i++) {
+    for (uint32_t i = from; n->n > 0 && any_anchor(s) && i < s->epoch_count && err == 0; i++) {
         struct loaded l;
 
         if (s->epochs[i].number == s->epoch) {
@@ -166,6 +178,8 @@ static int drop_oldest(struct snap *s) {
 struct merging {
     struct snap *s;
     uint32_t into, from;
+    uint32_t last;        /* the latest epoch that `into` contains then */
+    bool drops;           /* only bookmarks need `into` */
     struct snap_file out; /* the log that grows */
     uint64_t end;         /* with what is in buf */
     uint32_t seq;
@@ -216,6 +230,10 @@ static int put_extent(void *arg, const struct snap_node *node, struct snap_exten
     size_t n = 0;
     int err;
 
+    if (m->drops) {
+        e->kind = r.kind = SNAP_DROPPED;
+        return put(m, &r, NULL);
+    }
     if (e->kind != SNAP_DATA) {
         r.where = e->where;
         return put(m, &r, NULL);
@@ -252,8 +270,11 @@ static int put_extent(void *arg, const struct snap_node *node, struct snap_exten
 }
 
 static int put_bound(struct merging *m, bool begin) {
-    struct snap_record r = {
-        .kind = SNAP_MERGED, .type = begin, .id = m->from, .name = "", .name2 = ""};
+    struct snap_record r = {.kind = SNAP_MERGED,
+                            .type = begin,
+                            .id = begin ? m->from : m->last,
+                            .name = "",
+                            .name2 = ""};
 
     return put(m, &r, NULL);
 }
@@ -265,8 +286,11 @@ static void add_unneeded(void *arg, uint64_t number) {
 }
 
 static int append(struct merging *m, struct snap_table *a, struct snap_table *b) {
-    const struct snap_compose told = {
-        .record = put_record, .extent = put_extent, .unneeded = add_unneeded, .arg = m};
+    const struct snap_compose told = {.record = put_record,
+                                      .extent = put_extent,
+                                      .unneeded = m->drops ? NULL : add_unneeded, /* sweep() */
+                                      .drops = m->drops,
+                                      .arg = m};
     struct vol_attr cut = {.set = VOL_SET_SIZE, .size = (off_t)m->end, .cred = &cred_self};
     struct snap *s = m->s;
     struct stat st;
@@ -283,7 +307,11 @@ static int append(struct merging *m, struct snap_table *a, struct snap_table *b)
 }
 
 static int merge(struct snap *s, uint32_t i) {
-    struct merging m = {.s = s, .into = s->epochs[i - 1].number, .from = s->epochs[i].number};
+    struct merging m = {.s = s,
+                        .into = s->epochs[i - 1].number,
+                        .from = s->epochs[i].number,
+                        .last = s->epochs[i].number,
+                        .drops = s->epochs[i - 1].emptied};
     struct loaded a = {.table = NULL}, b = {.table = NULL};
     char name[NAME_BYTES];
     int err = load_table(s, m.into, &a);
@@ -317,10 +345,77 @@ static int merge(struct snap *s, uint32_t i) {
     err = err < 0 ? err : spare_needed(s, &m.unneeded, i + 1);
     if (err == 0) {
         forget_epoch(s, i);
+        s->swept = s->swept && !m.drops;
         err = unlink_all(s, &m.unneeded);
         err = err < 0 ? err : unlink_log(s, m.from);
     }
     free(m.unneeded.list);
+    return err == -EAGAIN ? 0 : err;
+}
+
+/* --- bookmarks --- */
+
+/* All that was kept before the epoch at `next`, and is named by none: bookmarks do not need it. */
+static int sweep(struct snap *s, uint32_t next) {
+    struct numbers numbers = {.list = NULL};
+    int err = kept_before(s, s->epochs[next].number, &numbers);
+
+    err = err < 0 ? err : spare_needed(s, &numbers, 0);
+    err = err < 0 ? err : unlink_all(s, &numbers);
+    s->swept = err == 0;
+    free(numbers.list);
+    return err;
+}
+
+static int create_log(struct snap *s, uint32_t epoch, struct snap_file *ret_file) {
+    int err = s->next->ops->unlink(s->next, s->folder, SNAP_LOG_NEW);
+
+    err = err == 0 || err == -ENOENT ? snap_file_create(s, s->folder, SNAP_LOG_NEW, ret_file) : err;
+    return err < 0 ? err : log_put_head(s, ret_file, epoch);
+}
+
+/* What it kept goes afterwards, by a sweep. */
+static int replace_log(struct snap *s, uint32_t i) {
+    char name[NAME_BYTES];
+    int err;
+
+    snap_log_name(s->epochs[i].number, name);
+    err = s->next->ops->rename(s->next, s->folder, SNAP_LOG_NEW, s->folder, name, 0);
+    if (err < 0) {
+        return err;
+    }
+    pthread_mutex_lock(&s->mutex);
+    s->epochs[i].emptied = true;
+    changed_locked(s, s->epochs[i].number);
+    pthread_mutex_unlock(&s->mutex);
+    s->swept = false;
+    return snap_sync_folder(s, s->folder);
+}
+
+static int empty(struct snap *s, uint32_t i) {
+    uint32_t number = s->epochs[i].number;
+    struct merging m = {.s = s,
+                        .into = number,
+                        .from = number,
+                        .last = number,
+                        .drops = true,
+                        .end = SNAP_HEAD_BYTES};
+    struct snap_table *none = snap_table_new();
+    struct loaded l = {.table = NULL};
+    int err = none ? load_table(s, number, &l) : -ENOMEM;
+
+    if (err == -HFE_CORRUPT || (err == 0 && l.harmed)) { /* it is left as it is */
+        snap_harm(s, number, l.harmed ? l.reason : "its log cannot be read");
+        s->epochs[i].stays = true;
+        err = -EAGAIN;
+    }
+    m.last = l.merged > number ? l.merged : number;
+    err = err < 0 ? err : create_log(s, number, &m.out);
+    err = err < 0 ? err : append(&m, none, l.table);
+    snap_file_close(s, &m.out);
+    snap_table_free(none);
+    snap_table_free(l.table);
+    err = err < 0 ? err : replace_log(s, i);
     return err == -EAGAIN ? 0 : err;
 }
 
@@ -336,7 +431,8 @@ static bool any_named(const struct snap *s) {
 }
 
 static int reap_one(struct snap *s, bool *ret_more) {
-    uint32_t i = 0;
+    bool needed = false;         /* what was kept, by a snapshot that is older */
+    uint32_t i = 0, emptied = 0; /* epochs are at the front */
 
     *ret_more = false;
     if (s->epoch_count == 0 || atomic_load(&s->waiting) > 0) {
@@ -349,14 +445,25 @@ static int reap_one(struct snap *s, bool *ret_more) {
             return err;
         }
     }
-    while (i < s->epoch_count && (s->epochs[i].named || (s->epochs[i].stays && i > 0))) {
-        i++;
-    }
-    if (i == s->epoch_count || s->epochs[i].number == s->epoch) {
-        return 0; /* the current one goes on */
-    }
     *ret_more = true;
-    return i == 0 ? drop_oldest(s) : merge(s, i);
+    for (; i < s->epoch_count && s->epochs[i].number != s->epoch; i++) {
+        const struct epoch *e = &s->epochs[i];
+
+        needed = needed || (e->named && !e->bookmark);
+        if (!e->named && (i == 0 || !e->stays)) {
+            return i == 0 ? drop_oldest(s) : merge(s, i);
+        }
+        if (e->named && !needed && !e->emptied && !e->stays) {
+            return empty(s, i);
+        }
+        emptied += e->emptied && emptied == i; /* a broken one before it stays as it is */
+    }
+    if (emptied > 0 && emptied < s->epoch_count && !s->swept) {
+        return sweep(s, emptied);
+    }
+    /* The current one goes on. What it kept while it was a snapshot's, a bookmark does not need. */
+    *ret_more = s->full && atomic_load(&s->drops) && snap_keeps(s);
+    return *ret_more ? snap_cut_unnamed(s) : 0;
 }
 
 bool snap_reap(struct snap *s) {

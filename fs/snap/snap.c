@@ -199,19 +199,34 @@ static int no_such(struct why *why, const char *name) {
                    name);
 }
 
-static int bad_name(struct why *why, const char *name) {
-    return why_set(why, -HFE_USAGE,
-                   "\"%s\" is no name for a snapshot: letters, digits and _ . : @ + -, at most %d, "
-                   "the first one a letter or digit",
-                   name, SNAPSHOT_NAME_BYTES - 1);
+static int is_held(struct why *why, const char *name) {
+    return why_set(why, -HFE_IN_USE, "\"%s\" is held: `holdfast snapshot release` it first", name);
+}
+
+static bool ends_with(const char *name, const char *tail) {
+    size_t n = strlen(name), k = strlen(tail);
+
+    return n >= k && strcmp(name + n - k, tail) == 0;
+}
+
+static int may_be_called(struct snap *s, const char *name, struct why *why) {
+    if (!snap_name_ok(name) || ends_with(name, SNAP_BROKEN_TAIL) ||
+        ends_with(name, SNAP_BOOKMARK_TAIL)) {
+        return why_set(why, -HFE_USAGE,
+                       "\"%s\" is no name for a snapshot: letters, digits and _ . : @ + -, at most "
+                       "%d, the first one a letter or digit, and neither " SNAP_BROKEN_TAIL
+                       " nor " SNAP_BOOKMARK_TAIL " at the end",
+                       name, SNAPSHOT_NAME_BYTES - 1);
+    }
+    return find_entry(s, name) ? why_set(why, -EEXIST, "there is a snapshot \"%s\" already", name)
+                               : 0;
 }
 
 static int may_create(struct snap *s, const char *name, struct why *why) {
-    if (!snap_name_ok(name) || strlen(name) + strlen(SNAP_BROKEN_TAIL) >= SNAPSHOT_NAME_BYTES) {
-        return bad_name(why, name);
-    }
-    if (find_entry(s, name)) {
-        return why_set(why, -EEXIST, "there is a snapshot \"%s\" already", name);
+    int err = may_be_called(s, name, why);
+
+    if (err < 0) {
+        return err;
     }
     if (s->entry_count == SNAPSHOTS_MAX) {
         return why_set(why, -ENOSPC, "there are %d snapshots, more are not possible: destroy some",
@@ -220,9 +235,9 @@ static int may_create(struct snap *s, const char *name, struct why *why) {
     return check_room(s, why);
 }
 
-/* The instant: from here on, changes belong to the next epoch, whose snapshot is `entry` (NULL: there
- * is none any more). */
-static int cut(struct snap *s, struct log_file *file, struct snap_table *table,
+/* The instant: from here on, changes belong to the epoch `number` (0: to none; nothing is kept any
+ * more), whose snapshot is `entry` (NULL: there is none). */
+static int cut(struct snap *s, uint32_t number, struct log_file *file, struct snap_table *table,
                const struct snap_entry *entry, struct log_rest *ret_rest, uint64_t *ret_us) {
     int64_t start = clock_us();
     struct snap_table *old;
@@ -235,14 +250,18 @@ static int cut(struct snap *s, struct log_file *file, struct snap_table *table,
     *ret_rest = log_switch_locked(s, file, SNAP_HEAD_BYTES, 0);
     old = s->table;
     s->table = table;
-    if (entry) {
-        s->epochs[s->epoch_count++] = (struct epoch){.number = entry->epoch, .named = true};
-        s->entries[s->entry_count++] = *entry;
-        s->next_kept = kept_number(entry->epoch, 1);
-        s->unsettled = true;
+    if (number != 0) {
+        s->epochs[s->epoch_count++] = (struct epoch){.number = number, .named = entry != NULL};
+        s->next_kept = kept_number(number, 1);
+        s->full = entry != NULL;
         atomic_store(&s->broken, false);
     }
-    atomic_store(&s->epoch, entry ? entry->epoch : 0);
+    if (entry) {
+        s->entries[s->entry_count++] = *entry;
+        s->unsettled = true;
+        atomic_store(&s->drops, false);
+    }
+    atomic_store(&s->epoch, number);
     atomic_fetch_add(&s->generation, 1);
     pthread_mutex_unlock(&s->mutex);
     *ret_us = (uint64_t)(clock_us() - start);
@@ -266,6 +285,27 @@ static struct snap_entry *unsettled(struct snap *s) {
     return s->unsettled ? &s->entries[s->entry_count - 1] : NULL;
 }
 
+/* All from before the cut is on the disks, and that is told: it holds whether a snapshot is left of
+ * it or not. */
+static int finish_epoch(struct snap *s, struct log_rest *rest) {
+    struct snap_record r = {.kind = SNAP_SYNCED, .name = "", .name2 = ""};
+    int err = log_finish(s, rest);
+
+    if (err < 0) {
+        snap_break_alone(s, err, "the end of an older snapshot could not be written");
+    }
+    err = s->next->ops->sync(s->next);
+    gate_enter(&s->gate);
+    pthread_mutex_lock(&s->mutex);
+    if (err == 0 && s->table) {
+        err = log_tell_locked(s, &r, NULL);
+        s->checked_end = s->log.end; /* it is nothing that was kept */
+    }
+    pthread_mutex_unlock(&s->mutex);
+    gate_leave(&s->gate);
+    return err < 0 ? err : log_sync(s);
+}
+
 /* What the cut promised is made true on the disks, and the name is noted. Under admin. */
 static int settle(struct snap *s, struct why *why) {
     const struct snap_entry *e = unsettled(s);
@@ -275,11 +315,7 @@ static int settle(struct snap *s, struct why *why) {
         return 0;
     }
     s->unsettled = false;
-    err = log_finish(s, &s->rest);
-    if (err < 0) {
-        (void)snap_break(s, err, "the end of an older snapshot could not be written");
-    }
-    err = s->next->ops->sync(s->next);
+    err = finish_epoch(s, &s->rest);
     saved = err < 0 ? err : list_save(s);
     if (saved < 0) {
         (void)why_set(why, saved, "snapshot \"%s\" could not be written to the stores: %s", e->name,
@@ -323,33 +359,53 @@ static void admin_begin(struct snap *s) {
     }
 }
 
-static int create(struct snap *s, const char *name, const char *tags, uint32_t flags,
-                  uint64_t *ret_cut_us, struct why *why) {
+/* With `entry`, that of its snapshot. */
+static int begin_epoch(struct snap *s, struct snap_entry *entry, struct log_rest *ret_rest,
+                       uint64_t *ret_us) {
     uint32_t number = ++s->last_epoch; /* none is given twice: objects remember theirs */
     struct snap_table *table = snap_table_new();
-    struct snap_entry entry = {.epoch = number, .flags = flags, .created_s = clock_real_s()};
     struct log_file *file = NULL;
-    char log_name[NAME_BYTES];
+    char name[NAME_BYTES];
     int err = table ? grow_epochs(s) : -ENOMEM;
 
-    snap_log_name(number, log_name);
     err = err < 0 ? err : log_create(s, number, &file);
+    if (entry) {
+        entry->epoch = number;
+    }
+    err = err < 0 ? err : cut(s, number, file, table, entry, ret_rest, ret_us);
     if (err < 0) {
         snap_table_free(table);
-        return why_set(why, err, "the snapshot cannot be made: %s", error_words(err));
+        if (file) {
+            log_put(s, file);
+            snap_log_name(number, name);
+            (void)s->next->ops->unlink(s->next, s->folder, name); /* an empty one does no harm */
+        }
     }
+    return err;
+}
+
+static int create(struct snap *s, const char *name, const char *tags, uint32_t flags,
+                  uint64_t *ret_cut_us, struct why *why) {
+    struct snap_entry entry = {.flags = flags, .created_s = clock_real_s()};
+    int err;
+
     (void)snprintf(entry.name, sizeof(entry.name), "%s", name); /* both fit */
     (void)snprintf(entry.tags, sizeof(entry.tags), "%s", tags);
-    err = cut(s, file, table, &entry, &s->rest, ret_cut_us);
-    if (err < 0) {
-        snap_table_free(table);
-        log_put(s, file);
-        (void)s->next->ops->unlink(s->next, s->folder, log_name); /* an empty one does no harm */
-        return why_set(why, err,
-                       "changes that are under way do not end (a store hangs?): no snapshot was "
-                       "made; `holdfast status` says more");
-    }
-    return 0;
+    err = begin_epoch(s, &entry, &s->rest, ret_cut_us);
+    return err == -ETIMEDOUT
+               ? why_set(why, err,
+                         "changes that are under way do not end (a store hangs?): no snapshot was "
+                         "made; `holdfast status` says more")
+           : err < 0 ? why_set(why, err, "the snapshot cannot be made: %s", error_words(err))
+                     : 0;
+}
+
+int snap_cut_unnamed(struct snap *s) {
+    struct log_rest rest;
+    uint64_t us;
+    int err = begin_epoch(s, NULL, &rest, &us);
+
+    return err < 0 ? err : finish_epoch(s, &rest);
 }
 
 int snap_create(struct snap *s, const char *name, const char *tags, uint32_t flags,
@@ -373,14 +429,12 @@ int snap_create(struct snap *s, const char *name, const char *tags, uint32_t fla
 
 /* Was anything kept since the last time? */
 static bool has_grown(struct snap *s) {
-    uint64_t end;
     bool grown;
 
     pthread_mutex_lock(&s->mutex);
-    end = s->log.end;
+    grown = s->log.end != s->checked_end;
+    s->checked_end = s->log.end;
     pthread_mutex_unlock(&s->mutex);
-    grown = end != s->checked_end;
-    s->checked_end = end;
     return grown;
 }
 
@@ -413,7 +467,7 @@ void snap_tick(struct snap *s) {
 int snap_keep_nothing(struct snap *s) {
     struct log_rest rest;
     uint64_t us;
-    int err = cut(s, NULL, NULL, NULL, &rest, &us);
+    int err = cut(s, 0, NULL, NULL, NULL, &rest, &us);
 
     if (err < 0) {
         return err;
@@ -433,8 +487,7 @@ int snap_destroy(struct snap *s, const char *name, struct why *why) {
     if (!e) {
         err = no_such(why, name);
     } else if (e->flags & SNAP_HELD) {
-        err =
-            why_set(why, -HFE_IN_USE, "\"%s\" is held: `holdfast snapshot release` it first", name);
+        err = is_held(why, name);
     }
     if (err == 0) {
         gone = *e;
@@ -487,13 +540,8 @@ int snap_rename(struct snap *s, const char *name, const char *new_name, struct w
 
     admin_begin(s);
     e = find_entry(s, name);
-    if (!e) {
-        err = no_such(why, name);
-    } else if (!snap_name_ok(new_name)) {
-        err = bad_name(why, new_name);
-    } else if (find_entry(s, new_name)) {
-        err = why_set(why, -EEXIST, "there is a snapshot \"%s\" already", new_name);
-    } else {
+    err = e ? may_be_called(s, new_name, why) : no_such(why, name);
+    if (err == 0) {
         to = *e;
         memset(to.name, 0, sizeof(to.name));
         memcpy(to.name, new_name, strlen(new_name));
@@ -520,6 +568,35 @@ int snap_hold(struct snap *s, const char *name, bool hold, struct why *why) {
     return err;
 }
 
+int snap_bookmark(struct snap *s, const char *name, struct why *why) {
+    struct snap_entry *e, to;
+    struct epoch *epoch;
+    int err;
+
+    admin_begin(s);
+    e = find_entry(s, name);
+    if (!e) {
+        err = no_such(why, name);
+    } else if (e->flags & SNAP_HELD) {
+        err = is_held(why, name);
+    } else if (e->flags & SNAP_HARMED) {
+        err = why_set(why, -HFE_UNSAFE,
+                      "\"%s\" is broken: not all that changed since is known, so it would be no "
+                      "bookmark; make one of another snapshot",
+                      name);
+    } else {
+        to = *e;
+        to.flags |= SNAP_BOOKMARK;
+        err = change_entry(s, e, &to, why);
+        epoch = find_epoch(s, to.epoch);
+        if (err == 0 && epoch) {
+            epoch->bookmark = true;
+        }
+    }
+    rwlock_write_done(&s->admin);
+    return err;
+}
+
 static uint64_t bytes_of(struct snap *s, struct obj *folder, const char *name, bool blocks) {
     struct vol_entry e;
     uint64_t bytes;
@@ -533,7 +610,7 @@ static uint64_t bytes_of(struct snap *s, struct obj *folder, const char *name, b
 }
 
 static uint64_t plain_number(const char *name) {
-    return name[0] == 'a' ? 0 : snap_kept_number(name); /* the others are users' files, too */
+    return snap_is_anchor(name) ? 0 : snap_kept_number(name); /* those are users' files, too */
 }
 
 /* What each keeps: its log (by size, as blocks would count the room that is made ahead), and its kept
@@ -565,13 +642,16 @@ static int count_used(struct snap *s, struct snap_info *list, uint32_t count) {
 void snap_summary(struct snap *s, struct snap_summary *ret) {
     *ret = (struct snap_summary){.count = 0};
     pthread_mutex_lock(&s->mutex);
-    ret->count = s->entry_count;
     for (uint32_t i = 0; i < s->entry_count; i++) {
         const struct snap_entry *e = &s->entries[i];
 
         ret->broken += (e->flags & SNAP_HARMED) != 0;
-        ret->newest_s = e->created_s;
         ret->scheduled_s = e->flags & SNAP_AUTO ? e->created_s : ret->scheduled_s;
+        if (e->flags & SNAP_BOOKMARK) {
+            continue;
+        }
+        ret->count++;
+        ret->newest_s = e->created_s;
         (void)snprintf(ret->newest, sizeof(ret->newest), "%s", e->name); /* fits */
     }
     pthread_mutex_unlock(&s->mutex);

@@ -13,7 +13,8 @@
  *
  * Users see snapshots in the folder .holdfast/snapshots of the volume's root: read only, with the
  * permissions of that time. A view looks through what the snapshot's epoch and all later ones kept,
- * and at last at the live tree.
+ * and at last at the live tree. A bookmark is seen there, too, without the bytes that changed since: it
+ * says what changed.
  *
  *     snap_new -> operations, snap_*() from any thread; snap_tick() and snap_reap() now and then
  *     -> snap_stop -> vol_free
@@ -26,6 +27,11 @@
 #include "format/snap.h"
 #include "vol/gate.h"
 #include "vol/vol.h"
+
+#define SNAP_TOP_FOLDER    ".holdfast" /* in the volume's root */
+#define SNAP_VIEWS_FOLDER  "snapshots" /* in that */
+#define SNAP_BROKEN_TAIL   ".broken"   /* to the name of a snapshot of which something is missing */
+#define SNAP_BOOKMARK_TAIL ".bookmark" /* to that of a bookmark */
 
 struct snap;
 
@@ -65,6 +71,10 @@ int snap_destroy(struct snap *snap, const char *name, struct why *why) must_chec
 int snap_rename(struct snap *snap, const char *name, const char *new_name,
                 struct why *why) must_check;
 int snap_hold(struct snap *snap, const char *name, bool hold, struct why *why) must_check;
+/* From now on it is a bookmark: what changes since its cut stays known (names, attributes, which bytes),
+ * and those bytes need not be kept; reading them fails with ENODATA. Their space comes back once no
+ * snapshot is older. -ENOENT, -HFE_IN_USE (held), -HFE_UNSAFE (broken). */
+int snap_bookmark(struct snap *snap, const char *name, struct why *why) must_check;
 
 /* One of the list, as it is shown. */
 struct snap_info {

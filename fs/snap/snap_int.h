@@ -11,9 +11,7 @@
 #include "snap/snap.h"
 #include "snap/table.h"
 
-#define SNAP_TOP_FOLDER   ".holdfast" /* in the volume's root */
-#define SNAP_VIEWS_FOLDER "snapshots" /* in that */
-#define SNAP_BROKEN_TAIL  ".broken"   /* to the name of a snapshot of which something is missing */
+#define SNAP_LOG_NEW "log.new" /* that is to replace one */
 
 enum {
     BLOCK_BYTES = 4096, /* what is kept is rounded to that: pages of databases are 4 to 16 KiB */
@@ -72,8 +70,10 @@ struct anchor {
 /* One log on the stores. */
 struct epoch {
     uint32_t number;
-    bool named; /* a snapshot begins with it */
-    bool stays; /* it cannot be merged */
+    bool named;    /* a snapshot begins with it, */
+    bool bookmark; /* or a bookmark */
+    bool emptied;  /* of what it kept, only what changed is there */
+    bool stays;    /* it cannot be merged, or emptied */
 };
 
 struct view;
@@ -96,11 +96,14 @@ struct snap {
     struct rwlock admin; /* creating, destroying, reaping: one at a time */
     /* guarded by admin */
     bool unsettled;       /* the newest snapshot */
+    bool full;            /* the current epoch may have kept what only snapshots need */
+    bool swept;           /* nothing is kept that only bookmarks would need */
     uint32_t last_epoch;  /* the highest number that was ever given */
     struct log_rest rest; /* of the log before it, if so */
     /* atomic */
     _Atomic uint32_t epoch;      /* the current one; 0: nothing needs to be kept */
     _Atomic bool broken;         /* nothing is kept any more in this epoch */
+    _Atomic bool drops;          /* only bookmarks are left: no bytes are kept, only what changes */
     _Atomic bool list_changed;   /* and is to be saved */
     _Atomic uint64_t generation; /* of the chain of epochs: views look their way up anew */
     _Atomic uint64_t linkings;   /* names of ours that came or went, among the kept files */
@@ -115,11 +118,11 @@ struct snap {
     uint32_t entry_count;
     struct epoch *epochs; /* oldest first; the last one is the current */
     uint32_t epoch_count;
-    uint32_t merged;   /* the epoch that became part of an older one last, */
-    uint64_t merges;   /* and how often that was */
-    int64_t synced_ms; /* of the thread that ticks */
-    int64_t told_ms;
+    uint32_t merged;      /* the epoch that became part of an older one last, */
+    uint64_t merges;      /* and how often that was */
     uint64_t checked_end; /* of the log, when room was looked for */
+    int64_t synced_ms;    /* of the thread that ticks */
+    int64_t told_ms;
     uint32_t synced_seq;
     bool reap_failed; /* of the one that reaps */
     /* views */
@@ -177,6 +180,7 @@ int snap_get_xattrs(struct snap *s, struct obj *obj, uint8_t **ret_items,
 /* --- log.c --- */
 
 int log_create(struct snap *s, uint32_t epoch, struct log_file **ret_file) must_check;
+int log_put_head(struct snap *s, const struct snap_file *file, uint32_t epoch) must_check;
 void log_put(struct snap *s, struct log_file *file); /* accepts NULL */
 /* The record is done to the table, and added to the log; a `payload` goes with it. Under mutex. */
 int log_tell_locked(struct snap *s, struct snap_record *r, const void *payload) must_check;
@@ -217,6 +221,9 @@ struct loaded {
     uint32_t seq;    /* of its last record */
     uint32_t merged; /* the last epoch that it says is contained in it; 0 */
     bool harmed;     /* something of it is missing: a part cannot be read, or it says so */
+    bool settled;    /* all from before its cut is on the disks */
+    bool kept;       /* it kept what only a snapshot needs, */
+    bool dropped;    /* or did not */
     char reason[NAME_BYTES];
 };
 /* -HFE_CORRUPT (nothing of it can be read), -ENOENT, -ENOMEM, ... */
@@ -225,18 +232,29 @@ int load_table(struct snap *s, uint32_t epoch, struct loaded *ret) must_check;
 int load_all(struct snap *s, struct why *why) must_check;
 /* NULL if no log has this number. */
 struct epoch *find_epoch(struct snap *s, uint32_t number);
+
+/* --- list.c --- */
+
+/* -HFE_CORRUPT, -HFE_FOREIGN, -HFE_FEATURE; there may be none. */
+int list_read(struct snap *s) must_check;
+/* Writes it, durably. */
+int list_save(struct snap *s) must_check;
+/* Is there no snapshot but bookmarks? */
+bool snap_only_bookmarks(const struct snap *s);
+/* What follows an entry's name among the views. */
+const char *snap_tail(const struct snap_entry *entry);
 /* Marks the snapshots up to this epoch's; false if they all were. Under s->mutex. */
 bool harm_entries_locked(struct snap *s, uint32_t epoch, const char *reason);
 /* The snapshots up to this epoch's are broken. */
 void snap_harm(struct snap *s, uint32_t epoch, const char *reason);
-/* Writes the list, durably. */
-int list_save(struct snap *s) must_check;
 
 /* --- snap.c --- */
 
 void snap_free(struct snap *s);
 /* No snapshot is left: nothing needs to be kept. -ETIMEDOUT. */
 int snap_keep_nothing(struct snap *s) must_check;
+/* An epoch begins, and no snapshot with it. -ETIMEDOUT. */
+int snap_cut_unnamed(struct snap *s) must_check;
 
 /* --- place.c --- */
 

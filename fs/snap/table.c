@@ -456,7 +456,7 @@ static int (*const apply[SNAP_LAST + 1])(struct snap_table *, const struct snap_
     [SNAP_SWAP] = apply_swap,      [SNAP_ATTR] = apply_attr,      [SNAP_DATA] = apply_extent,
     [SNAP_ZERO] = apply_extent,    [SNAP_FILE] = apply_extent,    [SNAP_DONE] = apply_nothing,
     [SNAP_NOT] = apply_nothing,    [SNAP_SYNCED] = apply_nothing, [SNAP_BROKEN] = apply_nothing,
-    [SNAP_MERGED] = apply_nothing,
+    [SNAP_MERGED] = apply_nothing, [SNAP_DROPPED] = apply_extent,
 };
 
 int snap_table_apply(struct snap_table *t, const struct snap_record *r) {
@@ -504,7 +504,7 @@ uint64_t snap_kept_number(const char *name) {
     unsigned long long number;
     char *end;
 
-    name += name[0] == 'a'; /* it has other names, too */
+    name += snap_is_anchor(name);
     if (name[0] < '1' || name[0] > '9') {
         return 0;
     }

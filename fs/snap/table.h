@@ -13,7 +13,8 @@
  * the end; one that is LIVE and not OLD showed nothing at the cut.
  *
  * Two special nodes: the root (SNAP_ROOT), and the folder of kept files (SNAP_KEPT), which has no
- * name. A file that loses its last name is moved there, so an old file always has a LIVE name.
+ * name. A file that loses its last name is moved there, so an old file always has a LIVE name; but
+ * where only bookmarks need it, it is no more, and its bytes are DROPPED.
  *
  * Tables are composed: of the epochs A, then B, snap_table_compose() makes what is known of both as one.
  * That is how a snapshot is destroyed (its epoch becomes part of the one before), and how a view of
@@ -63,7 +64,7 @@ struct snap_node {
 /* Bytes that are kept. No two of a node overlap. */
 struct snap_extent {
     uint64_t off, len;
-    enum snap_kind kind; /* DATA, ZERO, FILE */
+    enum snap_kind kind; /* DATA, ZERO, FILE, DROPPED */
     uint64_t where;      /* DATA: epoch; FILE: number */
     /* of DATA: the bytes as they were written, of which this is a part */
     uint64_t whole_off, whole_len, whole_where, sum;
@@ -107,6 +108,9 @@ struct snap_compose {
     int (*extent)(void *arg, const struct snap_node *node, struct snap_extent *extent);
     /* A kept file that nobody needs any more, when all is done. */
     void (*unneeded)(void *arg, uint64_t number);
+    /* Only bookmarks need the earlier epoch: kept files are not needed, nor bytes; extent() makes DROPPED
+     * of them. */
+    bool drops;
     void *arg;
 };
 /* `a` becomes what is known of both epochs; `b`, the later one, stays as it is. After an error `a`
@@ -116,3 +120,7 @@ int snap_table_compose(struct snap_table *a, struct snap_table *b,
 
 /* The number of a kept file by its name; 0: it is none. */
 uint64_t snap_kept_number(const char *name);
+/* Is that the name of a file that has others, too, or had? */
+static inline bool snap_is_anchor(const char *kept) {
+    return kept[0] == 'a';
+}

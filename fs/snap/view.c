@@ -400,8 +400,7 @@ int view_top(struct snap *s, struct vol_entry *ret_entry) {
 static bool entry_named(const struct snap_entry *e, const char *name) {
     size_t n = strlen(e->name);
 
-    return strncmp(e->name, name, n) == 0 &&
-           strcmp(name + n, e->flags & SNAP_HARMED ? SNAP_BROKEN_TAIL : "") == 0;
+    return strncmp(e->name, name, n) == 0 && strcmp(name + n, snap_tail(e)) == 0;
 }
 
 static int list_lookup(struct snap *s, struct obj *dir, const char *name,
@@ -554,8 +553,9 @@ ssize_t view_readlink(struct snap *s, struct obj *obj, char *buf, size_t size) {
     if (err < 0) {
         return err;
     }
-    /* Where a symlink points to never changes. */
-    err = n->ref.live ? s->next->ops->readlink(s->next, n->ref.live, buf, size) : -EIO;
+    /* Where a symlink points to never changes; bookmarks do not keep it. */
+    err = n->ref.live ? s->next->ops->readlink(s->next, n->ref.live, buf, size) : -ENODATA;
+    err = err == -ENOENT || err == -ESTALE ? -ENODATA : err; /* it went while it was known */
     view_leave(s);
     return err;
 }

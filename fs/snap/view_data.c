@@ -215,6 +215,9 @@ static int read_stretch(struct snap *s, struct vfile *f, const struct vref *ref,
         memset(to, 0, st->to - st->from);
         return 0;
     }
+    if (st->kept && st->extent.kind == SNAP_DROPPED) {
+        return -ENODATA; /* a bookmark knows that they changed, and no more */
+    }
     if (st->kept && st->extent.kind == SNAP_DATA) {
         return read_data(s, f, st, to);
     }
@@ -511,8 +514,7 @@ static int list_snapshots(struct snap *s, struct vstream *d) {
         const struct snap_entry *e = &s->entries[i];
         char name[NAME_BYTES];
 
-        (void)snprintf(name, sizeof(name), "%s%s", e->name,
-                       e->flags & SNAP_HARMED ? SNAP_BROKEN_TAIL : "");
+        (void)snprintf(name, sizeof(name), "%s%s", e->name, snap_tail(e));
         err = put_entry(d, name, view_number(e->epoch, 0), DT_DIR);
     }
     pthread_mutex_unlock(&s->mutex);

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 
 struct copy_stat {
+    uint64_t links_torn; /* files with several names that have fewer on the target */
     uint64_t objects_compared, objects_changed, bytes_copied, bytes_compared;
     /* Called between two chunks of a file, unless NULL. False: stop, with -EINTR; the object is then
      * as after an error. */

@@ -412,6 +412,15 @@ int obj_enter(struct obj_table *t, struct obj *parent, const char *name, uint8_t
     return err;
 }
 
+bool obj_knows_ino(struct obj_table *t, uint8_t from, uint64_t store_ino) {
+    bool knows;
+
+    pthread_mutex_lock(&t->mutex);
+    knows = by_ino_locked(t, store_ino, from) != NULL;
+    pthread_mutex_unlock(&t->mutex);
+    return knows;
+}
+
 int obj_bind(struct obj_table *t, struct obj *obj, uint8_t from, uint64_t store_ino) {
     struct obj_bind *b = malloc(sizeof(*b)),
                     **bucket = &t->binds[ino_hash(store_ino, from) % BIND_BUCKETS];
@@ -420,6 +429,11 @@ int obj_bind(struct obj_table *t, struct obj *obj, uint8_t from, uint64_t store_
         return -ENOMEM;
     }
     pthread_mutex_lock(&t->mutex);
+    if (by_ino_locked(t, store_ino, from) == obj) {
+        pthread_mutex_unlock(&t->mutex);
+        free(b);
+        return 0;
+    }
     *b = (struct obj_bind){.obj = obj,
                            .store_ino = store_ino,
                            .from = from,

@@ -87,7 +87,9 @@ uint64_t obj_number(const struct obj *obj);
  * asked. Counts one nlookup for the caller if `count`, else one pin. -ENOMEM. */
 int obj_enter(struct obj_table *table, struct obj *parent, const char *name, uint8_t from,
               const struct stat *st, bool count, struct obj **ret_obj) must_check;
-/* Ties an object to its inode on a further store. Done for objects with several names, so that all
+/* Is there an object that is this inode on this store? */
+bool obj_knows_ino(struct obj_table *table, uint8_t from, uint64_t store_ino);
+/* Ties an object to its inode on a further store, once. Done for objects with several names, so that all
  * of them are still one object when they are first looked up after a failover. */
 int obj_bind(struct obj_table *table, struct obj *obj, uint8_t from, uint64_t store_ino) must_check;
 /* Store `from` was away and came back, or is another one: what was known of its inodes holds no

@@ -4,7 +4,8 @@
  *     model [--seed N] [--steps N] [--stores N] [--faults] [--lesser] [--snapshots] [--kills]
  *
  * With --snapshots, the tree is remembered at random moments, when a snapshot is made, and each is
- * compared with it, before and after older and newer ones are destroyed, and after remounts. With
+ * compared with it, before and after older and newer ones are destroyed, and after remounts. Some become
+ * bookmarks: of those, what cannot be read any more must say so. With
  * --kills the chain dies in the middle of a random change, as with kill -9.
  *
  * With --faults one store of three fails now and then in ways that must not show: device errors
@@ -58,8 +59,10 @@ enum { SNAPSHOTS = 8 };
 static struct {
     char name[16];
     struct vol *tree; /* as it was; NULL: this place is free */
+    bool bookmark;
 } taken[SNAPSHOTS];
 static unsigned taken_last;
+static bool dropped; /* of what is compared, bytes that changed since may not be there */
 
 static unsigned rnd(unsigned below) {
     random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -419,6 +422,22 @@ static bool count_names(void *arg, const char *name, uint64_t ino, uint8_t type,
     return true;
 }
 
+/* Each block is what it was, or says that it changed. */
+static void compare_blocks(struct obj *real, struct vol_handle h, const char *want, ssize_t size) {
+    static char block[BLOCK_BYTES];
+
+    for (ssize_t at = 0; at < size; at += BLOCK_BYTES) {
+        ssize_t n = REAL(read, real, h, block, BLOCK_BYTES, at);
+        ssize_t left = size - at < BLOCK_BYTES ? size - at : BLOCK_BYTES;
+
+        if (n != -ENODATA) {
+            same("final read of a block", n, left);
+            same("final bytes differ in the block at",
+                 memcmp(block, want + at, (size_t)left) == 0 ? 0 : at + 1, 0);
+        }
+    }
+}
+
 /* Every name of the model is on the mirror with the same content, and no other. */
 static void compare_folder(struct obj *real, struct vol *tree, struct obj *model, int depth) {
     unsigned on_mem = 0, on_real = 0;
@@ -447,12 +466,17 @@ static void compare_folder(struct obj *real, struct vol *tree, struct obj *model
         } else if (S_ISREG(b.attr.st_mode)) {
             static char x[FILE_MAX + 70000], z[FILE_MAX + 70000];
             struct vol_handle p, q;
-            ssize_t n;
+            ssize_t n, m;
 
             same("final open", REAL(open, a.obj, O_RDONLY, &rig_cred, &p),
                  tree->ops->open(tree, b.obj, O_RDONLY, &rig_cred, &q));
             n = REAL(read, a.obj, p, x, sizeof(x), 0);
-            same("final read", n, tree->ops->read(tree, b.obj, q, z, sizeof(z), 0));
+            m = tree->ops->read(tree, b.obj, q, z, sizeof(z), 0);
+            if (dropped && n == -ENODATA) {
+                compare_blocks(a.obj, p, z, m);
+            } else {
+                same("final read", n, m);
+            }
             for (ssize_t k = 0; k < n; k++) {
                 same("final bytes differ at", x[k] == z[k] ? 0 : k + 1, 0);
             }
@@ -460,8 +484,10 @@ static void compare_folder(struct obj *real, struct vol *tree, struct obj *model
         } else if (S_ISLNK(b.attr.st_mode)) {
             ssize_t n = REAL(readlink, a.obj, v, sizeof(v));
 
-            same("final symlink", n, tree->ops->readlink(tree, b.obj, w, sizeof(w)));
-            same("where it points to", memcmp(v, w, (size_t)n), 0);
+            if (!dropped || n != -ENODATA) {
+                same("final symlink", n, tree->ops->readlink(tree, b.obj, w, sizeof(w)));
+                same("where it points to", memcmp(v, w, (size_t)n), 0);
+            }
         }
         if (S_ISREG(b.attr.st_mode) || S_ISDIR(b.attr.st_mode)) {
             ssize_t n = REAL(getxattr, a.obj, "user.k", v, sizeof(v));
@@ -496,10 +522,15 @@ static struct obj *snapshot_folder(const char *name) {
 }
 
 static void compare_snapshot(unsigned i) {
-    struct obj *root = snapshot_folder(taken[i].name);
+    char name[sizeof(taken[i].name) + 16];
+    struct obj *root;
 
-    (void)snprintf(where, sizeof(where), " %s:", taken[i].name);
+    (void)snprintf(name, sizeof(name), "%s%s", taken[i].name, taken[i].bookmark ? ".bookmark" : "");
+    (void)snprintf(where, sizeof(where), " %s:", name);
+    root = snapshot_folder(name);
+    dropped = taken[i].bookmark;
     compare_folder(root, taken[i].tree, obj_root(vol_mem_objects(taken[i].tree)), 0);
+    dropped = false;
     REAL(forget, root, 1);
     where[0] = '\0';
 }
@@ -526,9 +557,28 @@ static void op_snapshot(void) {
         return;
     }
     (void)snprintf(taken[i].name, sizeof(taken[i].name), "s%u", taken_last++);
+    taken[i].bookmark = false;
     err = snap_create(snap_of(rig.top), taken[i].name, "", 0, &us, &why);
     same(why.text, err, 0);
     same("copy", vol_mem_copy(mem, &taken[i].tree), 0);
+}
+
+/* The oldest first, mostly: then there are bookmarks that no snapshot is older than. */
+static void op_bookmark(void) {
+    unsigned oldest = SNAPSHOTS;
+    struct why why = {""};
+
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        if (taken[i].tree && !taken[i].bookmark &&
+            (oldest == SNAPSHOTS || rnd(8) == 0 ||
+             atoi(taken[i].name + 1) < atoi(taken[oldest].name + 1))) {
+            oldest = i;
+        }
+    }
+    if (oldest < SNAPSHOTS) {
+        same("bookmark", snap_bookmark(snap_of(rig.top), taken[oldest].name, &why), 0);
+        taken[oldest].bookmark = true;
+    }
 }
 
 static void op_look_at_snapshot(void) {
@@ -616,6 +666,9 @@ static void op_kill(void) {
     vol_fault_set(rig.gate,
                   &(struct fault_plan){.op = FAULT_CHANGES, .err = -EIO, .after = rnd(200)});
     dying = true;
+    if (rnd(3) == 0) {
+        op_reap(); /* it may die in that, too */
+    }
 }
 
 static void after_death(void) {
@@ -633,8 +686,8 @@ static void after_death(void) {
     begin_anew();
 }
 
-static void (*const snapshot_ops[])(void) = {op_snapshot, op_snapshot, op_snapshot,
-                                             op_reap,     op_remount,  op_look_at_snapshot};
+static void (*const snapshot_ops[])(void) = {
+    op_snapshot, op_snapshot, op_snapshot, op_bookmark, op_reap, op_remount, op_look_at_snapshot};
 
 static void finish(void) {
     struct mirror_status s;

@@ -129,7 +129,8 @@ void rig_up_lesser(struct rig *r, unsigned stores, uint32_t lacks) {
 }
 
 void rig_snapshots(struct rig *r) {
-    struct snap_config c = {.objs = r->objs, .volume = r->super.volume_id, .events = r->events};
+    struct snap_config c = {
+        .objs = r->objs, .volume = r->super.volume_id, .events = r->events, .cut_off = r->cut_off};
     struct why why = {""};
     int err = vol_fault_new(r->vol, &r->gate);
 

@@ -17,6 +17,7 @@ struct rig {
     struct vol *gate; /* a fault volume between the mirror and the snapshots; NULL without them */
     struct vol *top;  /* what is on top of the chain */
     bool snapshots;
+    bool cut_off; /* the next mount of it is told that the power was cut */
     struct obj_table *objs;
     struct obj *root;
     struct events *events;

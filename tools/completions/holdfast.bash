@@ -10,7 +10,7 @@ _holdfast() {
         return
     fi
     if [ "${COMP_WORDS[1]}" = snapshot ] && [ "$COMP_CWORD" = 2 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "create list destroy rename hold release" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "create list destroy bookmark rename hold release" -- "$cur")
         return
     fi
     case $prev in

@@ -2,7 +2,7 @@
 set -l commands create import dissolve mount umount status list check events resolve doctor store replace resync verify snapshot prune diff restore
 complete -c holdfast -n "not __fish_seen_subcommand_from $commands" -f -a "$commands"
 complete -c holdfast -n "__fish_seen_subcommand_from store" -f -a 'list add remove set probe online offline'
-complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -f -a 'create list destroy rename hold release'
+complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -f -a 'create list destroy bookmark rename hold release'
 complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -l freeze -r
 complete -c holdfast -n "__fish_seen_subcommand_from snapshot" -l tag -r
 complete -c holdfast -n "__fish_seen_subcommand_from prune" -l keep-last -r

@@ -12,7 +12,7 @@
 
 static const struct id volume = {{1, 2, 3, 4, 5, 6, 7, 8}};
 
-enum { SAMPLES = 11 };
+enum { SAMPLES = 12 };
 
 #define NAMED(text)  .name = (text), .name_bytes = sizeof(text) - 1
 #define NAMED2(text) .name2 = (text), .name2_bytes = sizeof(text) - 1
@@ -62,6 +62,7 @@ static struct snap_record sample(unsigned i, uint8_t list[64]) {
          .where = 1234567,
          NAMED("a"),
          NAMED2("b")},
+        {.kind = SNAP_DROPPED, .id = 4, .off = 12288, .len = 4096},
     };
     struct snap_record r = all[i];
 
@@ -91,17 +92,18 @@ static size_t encode_all(uint8_t *bytes) {
 
 Test(snap_format, golden_files) {
     static uint8_t bytes[4096];
-    struct snap_entry e[2] = {{.epoch = 3, .created_s = 5, .name = "one"},
+    struct snap_entry e[3] = {{.epoch = 3, .created_s = 5, .name = "one"},
                               {.epoch = 9,
                                .flags = SNAP_HELD | SNAP_HARMED,
                                .created_s = 1795385920,
                                .name = "2026-11-22T0530Z",
                                .tags = "nightly,before-upgrade",
-                               .reason = "no room"}};
+                               .reason = "no room"},
+                              {.epoch = 10, .flags = SNAP_BOOKMARK, .name = "mark"}};
 
     golden_compare("snap.bin", bytes, encode_all(bytes));
-    snap_list_encode(&volume, e, 2, bytes);
-    golden_compare("snap-list.bin", bytes, SNAP_LIST_BYTES(2));
+    snap_list_encode(&volume, e, 3, bytes);
+    golden_compare("snap-list.bin", bytes, SNAP_LIST_BYTES(3));
 }
 
 Test(snap_format, what_is_written_is_read) {

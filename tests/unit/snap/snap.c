@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "rig.h"
 
 static struct rig rig;
@@ -103,6 +104,11 @@ static void script(void) {
     struct vol_handle h;
     struct stat st;
 
+    (void)OP(make, rig.root, "x", &new, &e); /* there is one */
+    obj = find("d/b");
+    if (obj) {
+        (void)OP(link, obj, rig.root, "y", &e);
+    }
     overwrite("d/a", "XXXX", 3);
     (void)OP(rename, d, "a", d, "a2", 0);
     (void)OP(rename, d, "b", d, "c", 0);
@@ -301,18 +307,21 @@ Test(snap, damaged_bytes_are_an_error_and_not_an_answer) {
     cr_assert_str_eq(content("a"), "Xome bytes to be overwritten");
 }
 
-Test(snap, a_file_without_a_name_keeps_its_bytes_for_each_snapshot) {
+/* A file that is open and loses its name between the snapshots one and two is written afterwards. */
+static void write_without_a_name(void) {
     struct vol_handle h;
-    struct obj *a;
+    struct obj *a = file("", "a", "first");
 
-    up();
-    a = file("", "a", "first");
     snapshot("one");
     cr_assert_eq(OP(open, a, O_RDWR, &rig_cred, &h), 0);
     cr_assert_eq(OP(unlink, rig.root, "a"), 0);
     snapshot("two");
-    cr_assert_eq(OP(write, a, h, "later", 5, 0, &rig_cred), 5);
-    cr_assert_eq(OP(close, a, h), 0);
+    write_and_close(a, h);
+}
+
+Test(snap, a_file_without_a_name_keeps_its_bytes_for_each_snapshot) {
+    up();
+    write_without_a_name();
     cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
     cr_assert_str_eq(content(".holdfast/snapshots/two/a"), "(none)");
 }
@@ -335,8 +344,8 @@ Test(snap, what_was_not_settled_is_gone_after_a_crash) {
     cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
 }
 
-/* How many kept files there are, on a store. */
-static unsigned kept(void) {
+/* How many kept files there are, on a store; with those that have other names, too. */
+static unsigned count_kept(bool anchors) {
     char path[256];
     struct dirent *e;
     unsigned n = 0;
@@ -346,18 +355,26 @@ static unsigned kept(void) {
     d = opendir(path);
     cr_assert(d);
     while ((e = readdir(d))) {
-        n += e->d_name[0] != '.';
+        n += e->d_name[0] != '.' && (anchors || e->d_name[0] != 'a');
     }
     cr_assert_eq(closedir(d), 0);
     return n;
+}
+
+static unsigned kept(void) {
+    return count_kept(true);
+}
+
+static void reap(void) {
+    while (snap_reap(snap_of(rig.top))) {
+    }
 }
 
 static void destroy(const char *name) {
     struct why why = {""};
 
     cr_assert_eq(snap_destroy(snap_of(rig.top), name, &why), 0, "%s", why.text);
-    while (snap_reap(snap_of(rig.top))) {
-    }
+    reap();
 }
 
 Test(snap, kept_files_go_with_the_last_snapshot_that_needs_them) {
@@ -467,4 +484,241 @@ Test(snap, does_not_break_where_there_are_no_links) {
     overwrite("a", "new", 0);
     cr_assert_str_eq(content("a"), "new a file");
     cr_assert_str_eq(content(".holdfast/snapshots/s/a"), "the a file");
+}
+
+static void bookmark(const char *name) {
+    struct why why = {""};
+
+    cr_assert_eq(snap_bookmark(snap_of(rig.top), name, &why), 0, "%s", why.text);
+    reap();
+}
+
+/* Bytes on a store, of all logs and kept files. */
+static long long kept_bytes(void) {
+    char command[300];
+    long long bytes = 0;
+    FILE *p;
+
+    (void)snprintf(
+        command, sizeof(command),
+        "find %s/.holdfast/snap -type f -printf '%%s\\n' | awk '{n += $1} END {print n}'",
+        rig.path[0]);
+    p = popen(command, "re");
+    cr_assert(p);
+    cr_assert_eq(fscanf(p, "%lld", &bytes), 1);
+    cr_assert_eq(pclose(p), 0);
+    return bytes;
+}
+
+/* What became of the tree that before() makes, as the bookmark "s" has it after script(). */
+static void check_bookmark(bool emptied) {
+    static const char *const gone[] = {"d/a", "d/e", "d/f", "d/l1", "l2", "x"};
+    static const char *const same[][2] = {{"d/b", "the b file"}, {"y", "the y file"}};
+    char path[300], value[16];
+    struct stat st;
+
+    for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++) {
+        (void)snprintf(path, sizeof(path), ".holdfast/snapshots/s.bookmark/%s", gone[i]);
+        cr_assert_str_eq(emptied || content(path)[0] == '(' ? content(path) : "(error)", "(error)",
+                         "%s", path);
+        cr_assert_eq(OP(getattr, find(path), VOL_NO_HANDLE, &st), 0);
+        cr_assert_eq(st.st_size, i < 3 || i == 5 ? 10 : 9, "%s: %lld", path, (long long)st.st_size);
+    }
+    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+        (void)snprintf(path, sizeof(path), ".holdfast/snapshots/s.bookmark/%s", same[i][0]);
+        cr_assert_str_eq(content(path), same[i][1], "%s", path);
+    }
+    cr_assert_eq(OP(getxattr, find(".holdfast/snapshots/s.bookmark/x"), "user.k", value, 16), 6);
+    cr_assert_not(find(".holdfast/snapshots/s.bookmark/moved"));
+    cr_assert_str_eq(listing(".holdfast/snapshots/s.bookmark"), ". .. d empty g l2 x y ");
+    cr_assert_str_eq(listing(".holdfast/snapshots/s.bookmark/d"), ". .. a b c e f l1 ");
+}
+
+/* Also when it became one while it was the newest: then nothing is kept in the first place. */
+Test(snap, a_bookmark_knows_what_changed_and_keeps_none_of_it) {
+    for (int newest = 0; newest < 2; newest++) {
+        up();
+        before();
+        (void)file("g", "large", "");
+        overwrite("g/large", "end", 100000);
+        snapshot("s");
+        if (newest) {
+            bookmark("s");
+        }
+        script();
+        for (off_t at = 0; at < 100000; at += 4096) {
+            overwrite("g/large", "changed", at);
+        }
+        cr_assert_eq(OP(unlink, find("g"), "large"), 0);
+        snapshot("next");
+        if (!newest) {
+            cr_assert_gt(kept_bytes(), 100000);
+            bookmark("s");
+        }
+        reap();
+        check_bookmark(true);
+        cr_assert_lt(kept_bytes(), 20000);
+        rig_again(&rig);
+        check_bookmark(true);
+        overwrite("d/a2", "later", 0); /* of what is newer, the snapshot after it keeps all */
+        check_bookmark(true);
+        cr_assert_str_eq(content(".holdfast/snapshots/next/g/deep/a2"), "theXXXXile");
+        destroy("s");
+        cr_assert_str_eq(content(".holdfast/snapshots/next/g/deep/a2"), "theXXXXile");
+        down();
+    }
+    up();
+}
+
+Test(snap, a_bookmark_keeps_what_an_older_snapshot_needs) {
+    up();
+    (void)file("", "a", "first");
+    (void)file("", "b", "gone later");
+    snapshot("old");
+    snapshot("mark");
+    overwrite("a", "FIRST", 0);
+    cr_assert_eq(OP(unlink, rig.root, "b"), 0);
+    snapshot("new");
+    bookmark("mark");
+    cr_assert_str_eq(content(".holdfast/snapshots/old/a"), "first");
+    cr_assert_str_eq(content(".holdfast/snapshots/old/b"), "gone later");
+    cr_assert_eq(kept(), 1);
+    destroy("old");
+    cr_assert_eq(kept(), 0);
+    cr_assert_str_eq(content(".holdfast/snapshots/mark.bookmark/a"), "(error)");
+    cr_assert_str_eq(content(".holdfast/snapshots/new/a"), "FIRST");
+    destroy("new"); /* becomes part of the bookmark's epoch */
+    overwrite("a", "third", 0);
+    cr_assert_str_eq(content(".holdfast/snapshots/mark.bookmark/b"), "(error)");
+    rig_again(&rig);
+    cr_assert_str_eq(content(".holdfast/snapshots/mark.bookmark/b"), "(error)");
+    cr_assert_not(find(".holdfast/snapshots/mark"));
+}
+
+/* Emptying dies after any change; it is begun again. */
+Test(snap, a_bookmark_is_whole_when_the_daemon_dies_after_any_change, .timeout = 250) {
+    bool all = false;
+
+    for (unsigned n = 0; !all; n++) {
+        struct why why = {""};
+
+        up();
+        before();
+        snapshot("s");
+        script();
+        snapshot("next");
+        cr_assert_eq(snap_bookmark(snap_of(rig.top), "s", &why), 0, "%s", why.text);
+        vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_CHANGES, .err = -EIO, .after = n});
+        reap();
+        all = vol_fault_hits(rig.gate) == 0;
+        vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_NONE});
+        rig_again(&rig);
+        cr_assert_not(harmed(), "after %u changes", n);
+        check_bookmark(false);
+        reap();
+        check_bookmark(true);
+        cr_assert_not(harmed(), "after %u changes", n);
+        cr_assert_str_eq(content(".holdfast/snapshots/next/g/deep/e"), "new");
+        cr_assert_eq(count_kept(false), 0, "after %u changes", n);
+        down();
+    }
+    up();
+}
+
+/* What it kept until now goes, though no other snapshot is made. */
+Test(snap, a_bookmark_of_the_newest_gives_back_at_once) {
+    struct why why = {""};
+
+    up();
+    (void)file("", "a", "first");
+    (void)file("", "b", "second");
+    (void)file("", "c", "third");
+    snapshot("s");
+    cr_assert_eq(OP(unlink, rig.root, "a"), 0);
+    cr_assert_eq(kept(), 1);
+    bookmark("s");
+    cr_assert_eq(kept(), 0);
+    cr_assert_eq(OP(unlink, rig.root, "b"), 0);
+    rig_again(&rig);
+    reap();
+    overwrite("c", "T", 0);
+    cr_assert_str_eq(content(".holdfast/snapshots/s.bookmark/a"), "(error)");
+    cr_assert_str_eq(content(".holdfast/snapshots/s.bookmark/b"), "(error)");
+    cr_assert_str_eq(content(".holdfast/snapshots/s.bookmark/c"), "(error)");
+    cr_assert_eq(kept(), 0);
+    rig.cut_off =
+        true; /* the newest epoch is nobody's, and that is no reason to break the bookmark */
+    cr_assert_eq(snap_settle(snap_of(rig.top), NULL, &why), 0);
+    rig_again(&rig);
+    cr_assert_not(harmed());
+    cr_assert_str_eq(content(".holdfast/snapshots/s.bookmark/a"), "(error)");
+}
+
+/* Destroyed while it was the newest: a power cut is no harm to the others. */
+Test(snap, a_power_cut_after_the_newest_was_destroyed_breaks_nothing) {
+    up();
+    (void)file("", "a", "first");
+    snapshot("one");
+    overwrite("a", "F", 0);
+    snapshot("two");
+    overwrite("a", "G", 0);
+    destroy("two");
+    overwrite("a", "H", 0);
+    cr_assert_eq(snap_settle(snap_of(rig.top), NULL, NULL), 0);
+    rig.cut_off = true;
+    rig_again(&rig);
+    cr_assert_not(harmed());
+    cr_assert_str_eq(content(".holdfast/snapshots/one/a"), "first");
+}
+
+/* A file that was open without a name is kept for nobody. */
+Test(snap, a_power_cut_after_a_kept_file_went_breaks_nothing) {
+    up();
+    write_without_a_name();
+    destroy("one");
+    rig.cut_off = true;
+    rig_again(&rig);
+    cr_assert_not(harmed());
+}
+
+/* The log of an epoch that was merged could not be removed; then the one that contains it is emptied. */
+Test(snap, an_emptied_epoch_remembers_what_it_contains) {
+    struct why why = {""};
+
+    up();
+    before();
+    snapshot("s");
+    script();
+    snapshot("two");
+    overwrite("y", "Y", 0);
+    snapshot("three");
+    cr_assert_eq(snap_destroy(snap_of(rig.top), "two", &why), 0, "%s", why.text);
+    vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_UNLINK, .err = -EIO, .times = 1});
+    reap();
+    vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_NONE});
+    bookmark("s");
+    rig_again(&rig);
+    reap();
+    cr_assert_not(harmed());
+    cr_assert_eq(count_kept(false), 0);
+    cr_assert_str_eq(content(".holdfast/snapshots/s.bookmark/d/e"), "(error)");
+}
+
+Test(snap, a_bookmark_is_asked_for_with_care) {
+    struct why why = {""};
+    uint64_t us;
+
+    up();
+    snapshot("s");
+    cr_assert_eq(snap_bookmark(snap_of(rig.top), "none", &why), -ENOENT);
+    cr_assert_eq(snap_hold(snap_of(rig.top), "s", true, &why), 0);
+    cr_assert_eq(snap_bookmark(snap_of(rig.top), "s", &why), -HFE_IN_USE);
+    cr_assert_eq(snap_hold(snap_of(rig.top), "s", false, &why), 0);
+    bookmark("s");
+    cr_assert_eq(snap_create(snap_of(rig.top), "t.bookmark", "", 0, &us, &why), -HFE_USAGE);
+    cr_assert_eq(snap_rename(snap_of(rig.top), "s", "s.broken", &why), -HFE_USAGE);
+    destroy("s");
+    (void)file("", "a", "nothing needs to be kept");
+    overwrite("a", "X", 0);
+    cr_assert_eq(kept(), 0);
 }
