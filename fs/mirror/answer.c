@@ -168,7 +168,7 @@ struct outcome {
     int leader;    /* the first store that took it, or -1 */
     int answer;    /* of the leader, or why nobody took it */
     uint32_t bad;  /* bit per store that gave a device error */
-    uint32_t full; /* bit per store that has no room, and is dropped if another has */
+    uint32_t full; /* bit per store that has no room, and is dropped if others took it */
     int bad_err;
     bool masked; /* a store never could */
 };
@@ -181,6 +181,16 @@ static bool is_full(struct mirror *m, unsigned i) {
 
     return RETRY_OWN(v->ops->statfs(v, &fs)) == 0 &&
            (fs.f_bavail * fs.f_frsize < LITTLE || (fs.f_files > 0 && fs.f_favail < FEW_FILES));
+}
+
+bool drops_full(struct mirror *m, struct change *c, unsigned i, int err) {
+    if (!m->policy.drop_full || (err != -ENOSPC && err != -EDQUOT) || !c->allocates) {
+        return false;
+    }
+    if (!(c->full >> i & 1) && is_full(m, i)) {
+        c->full |= 1u << i;
+    }
+    return c->full >> i & 1;
 }
 
 /* One store's result. False: stop here. */
@@ -208,8 +218,7 @@ static bool account(struct mirror *m, struct change *c, struct outcome *o, unsig
         }
         break;
     case ANSWER_LIMIT:
-        if (m->policy.drop_full && (err == -ENOSPC || err == -EDQUOT) && c->allocates &&
-            is_full(m, i)) {
+        if (drops_full(m, c, i, err)) {
             o->full |= 1u << i;
             return true;
         }

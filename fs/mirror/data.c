@@ -301,18 +301,31 @@ static void follow_refused(struct mirror *m, struct data_change *d) {
 }
 
 /* All stores were written at once, and one had a limit: the others get their old bytes back. 0 if
- * no store had one. */
+ * no store had one, or only such as go for it. */
 static int take_back_ahead(struct mirror *m, struct data_change *d) {
     bool broken = false;
-    int failed = -1;
+    int failed = -1, full = -1;
+    unsigned took = 0;
 
     for (unsigned i = 0; i < m->count; i++) {
-        enum answer_class class = answer_class(d->ahead[i] < 0 ? (int)d->ahead[i] : 0);
+        int err = d->ahead[i] < 0 ? (int)d->ahead[i] : 0;
+        enum answer_class class = answer_class(err);
 
-        if (is_online(m, i) && class != ANSWER_OK && class != ANSWER_DEVICE) {
+        if (!is_online(m, i)) {
+            continue;
+        }
+        if (class == ANSWER_OK) {
+            took++;
+        } else if (class == ANSWER_DEVICE) {
+            broken = true;
+        } else if (drops_full(m, &d->c, i, err)) {
+            full = (int)i;
+        } else {
             failed = (int)i;
         }
-        broken = broken || (is_online(m, i) && class == ANSWER_DEVICE);
+    }
+    if (failed < 0 && took < m->min_stores) {
+        failed = full;
     }
     if (failed >= 0 && broken) {
         m->unequal = true; /* that store may have taken a part, and is not blamed for now */

@@ -197,9 +197,13 @@ struct change {
     int refused;   /* the store whose refusal was the answer, or -1 */
     bool fill;     /* apply() should keep attributes: the first that succeeds, or the reader */
     uint32_t took; /* bit per store that has it */
+    uint32_t full; /* bit per store that was seen to have no room */
 };
 /* The caller holds the gate and the locks. The answer; c->took says which stores have it. */
 int mirror_change(struct mirror *m, struct change *c) must_check;
+/* Store i gave that error for want of room, and goes for it (on-full=drop) if enough others took the
+ * change. The same answer each time within one change. */
+bool drops_full(struct mirror *m, struct change *c, unsigned i, int err);
 
 /* A call again, while it fails for want of our own resources. */
 #define RETRY_OWN(call)                                                                            \

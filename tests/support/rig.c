@@ -81,8 +81,11 @@ static struct store *open_store(struct rig *r, unsigned i, struct super *s, bool
 }
 
 static void mount_rig(struct rig *r, bool format) {
-    struct mirror_config mc = {
-        .count = r->count, .dirfds_max = 32, .write_witness = write_witness, .witness_arg = r};
+    struct mirror_config mc = {.count = r->count,
+                               .dirfds_max = 32,
+                               .policy = r->policy,
+                               .write_witness = write_witness,
+                               .witness_arg = r};
     struct why why = {""};
 
     mc.events = r->events;

@@ -9,7 +9,8 @@
 struct rig {
     char dir[64];
     unsigned count;
-    uint32_t lacks; /* of the last store */
+    uint32_t lacks;              /* of the last store */
+    struct mirror_policy policy; /* from the next mount on */
     char path[STORES_MAX][128];
     struct store *store[STORES_MAX];
     struct vol *fault[STORES_MAX];

@@ -158,9 +158,14 @@ static int f_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64
     return NEXT(readdir, dir, h, pos, fill, arg);
 }
 static int f_statfs(struct vol *v, struct statvfs *st) {
-    int err = due(v, FAULT_STATFS);
+    int err;
 
-    return err < 0 ? err : v->next->ops->statfs(v->next, st);
+    MAYBE_FAIL(FAULT_STATFS);
+    err = v->next->ops->statfs(v->next, st);
+    if (fault_of(v)->plan.no_room) {
+        st->f_bavail = 0;
+    }
+    return err;
 }
 
 static void f_free(struct vol *v) {

@@ -36,6 +36,7 @@ struct fault_plan {
     unsigned after;   /* so many calls of this operation go well first */
     unsigned times;   /* then so many fail; 0: all from then on */
     size_t short_by;  /* FAULT_WRITE with err 0: so many bytes fewer are taken */
+    bool no_room;     /* statfs says so */
     void (*at)(void); /* is called once, before the first one fails */
 };
 

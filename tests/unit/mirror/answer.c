@@ -352,6 +352,54 @@ Test(mirror, a_large_write_that_comes_out_shorter_on_one_store_is_made_even) {
     free(buf);
 }
 
+/* Large writes go to all stores at once, small ones to one after the other. */
+static void drop_the_full_one(unsigned full, size_t size) {
+    struct fault_plan no_room = {.op = FAULT_WRITE, .err = -ENOSPC, .no_room = true};
+    char *buf = calloc(1, size);
+    struct vol_handle h;
+    struct vol_entry e;
+    struct obj *f;
+
+    rig.policy.drop_full = true;
+    rig_again(&rig);
+    f = rig_file(&rig, rig.root, "f", "old");
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    vol_fault_set(rig.fault[full], &(struct fault_plan){.op = FAULT_WRITE, .err = -ENOSPC});
+    cr_assert_eq(OP(write, f, h, buf, size, 0, &rig_cred), -ENOSPC, "a limit, with room left");
+    cr_assert_eq(state_of(full), MEMBER_ONLINE);
+    vol_fault_set(rig.fault[full], &no_room);
+    vol_fault_set(rig.fault[!full], &no_room);
+    cr_assert_eq(OP(write, f, h, buf, size, 0, &rig_cred), -ENOSPC, "both are full");
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(OP(close, f, h), 0);
+
+    rig_again(&rig);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+    cr_assert_eq(OP(lookup, rig.root, "f", &e), 0);
+    f = e.obj;
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    vol_fault_set(rig.fault[full], &no_room);
+    cr_assert_eq(OP(write, f, h, buf, size, 0, &rig_cred), (ssize_t)size);
+    cr_assert_eq(state_of(full), MEMBER_FAULTED);
+    cr_assert_eq(state_of(!full), MEMBER_ONLINE);
+    cr_assert_eq(OP(close, f, h), 0);
+    free(buf);
+}
+
+Test(mirror, a_full_store_is_dropped_by_a_large_write) {
+    drop_the_full_one(1, 1 << 20);
+}
+Test(mirror, a_full_reader_is_dropped_by_a_large_write) {
+    drop_the_full_one(0, 1 << 20);
+}
+Test(mirror, a_full_store_is_dropped_by_a_small_write) {
+    drop_the_full_one(1, 100);
+}
+Test(mirror, a_full_reader_is_dropped_by_a_small_write) {
+    drop_the_full_one(0, 100);
+}
+
 Test(mirror, setuid_goes_when_somebody_else_writes) {
     static const struct cred other = {.uid = 1234, .gid = 1234};
     struct obj *f = rig_file(&rig, rig.root, "f", "x");
