@@ -25,6 +25,7 @@ struct moved {
 
 struct diff {
     int top[2];
+    uint64_t cut_s; /* when the older side was cut */
     struct moved *by_number;
     struct moved *gone, *added; /* in the order of the walk */
     struct moved **last_gone, **last_added;
@@ -96,7 +97,7 @@ static int64_t count_blocks(const struct pair *p) {
 }
 
 /* A ctime changes without the file, too; then the bytes say it. */
-static bool differs(const struct pair *p) {
+static bool differs(const struct diff *d, const struct pair *p) {
     const struct stat *a = p->st[0], *b = p->st[1];
     bool folder = S_ISDIR(a->st_mode);
 
@@ -105,7 +106,7 @@ static bool differs(const struct pair *p) {
                : !copy_same_stat(a, b)) {
         return true;
     }
-    return !pair_untouched(p) &&
+    return !pair_untouched(p, d->cut_s) &&
            !(folder ? copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name)
                     : pair_same_content(p));
 }
@@ -116,7 +117,7 @@ static int compare(void *arg, const struct pair *p) {
     int err = 0;
 
     if (a && b && ((a->st_mode ^ b->st_mode) & S_IFMT) == 0) {
-        if (differs(p)) {
+        if (differs(d, p)) {
             int64_t blocks = d->count && S_ISREG(a->st_mode) ? count_blocks(p) : 0;
 
             if (blocks < 0) {
@@ -168,10 +169,11 @@ static void show_moved(struct diff *d) {
     }
 }
 
-static int diff(const struct args *a, const char *from, const char *to, struct why *why) {
+static int diff(const struct args *a, const char *from, const char *to, uint64_t cut_s,
+                struct why *why) {
     scope_fd int first = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scope_fd int second = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct diff d = {.top = {first, second}, .count = a->verbose};
+    struct diff d = {.top = {first, second}, .cut_s = cut_s, .count = a->verbose};
     const struct pairs_walk walk = {.each = compare, .arg = &d};
     scope_free char *path = NULL;
     int err;
@@ -192,15 +194,18 @@ static int diff(const struct args *a, const char *from, const char *to, struct w
 }
 
 int cmd_diff(const struct args *a) {
-    char view[2][PATH_BYTES], mount[PATH_BYTES];
+    struct snapshot_view view[2];
     struct why why = {""};
     struct target t;
+    uint64_t cut_s = UINT64_MAX;
     int err = 0;
 
     for (int i = 0; i < a->count && err == 0; i++) {
         err = snapshot_parse(a->word[i], true, &t, &why);
-        err = err < 0 ? err : snapshot_view(&t, false, view[i], mount, &why);
+        err = err < 0 ? err : snapshot_find_view(&t, false, &view[i], &why);
+        cut_s = err == 0 && view[i].cut_s < cut_s ? view[i].cut_s : cut_s;
     }
-    err = err < 0 ? err : diff(a, view[0], a->count > 1 ? view[1] : mount, &why);
+    err = err < 0 ? err
+                  : diff(a, view[0].path, a->count > 1 ? view[1].path : view[0].mount, cut_s, &why);
     return err < 0 ? fail(err, &why) : EXIT_OK;
 }

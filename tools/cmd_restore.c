@@ -88,7 +88,7 @@ static int restore_to(const struct args *a, const char *view, struct why *why) {
 }
 
 int cmd_restore(const struct args *a) {
-    char view[PATH_BYTES], mount[PATH_BYTES];
+    struct snapshot_view view;
     struct why why = {""};
     struct target t;
     int err = snapshot_parse(a->word[0], true, &t, &why);
@@ -96,13 +96,13 @@ int cmd_restore(const struct args *a) {
     if (err == 0 && (a->to != NULL) == a->in_place) {
         err = why_set(&why, -HFE_USAGE, "where to? Say either --to DIR or --in-place");
     }
-    err = err < 0 ? err : snapshot_view(&t, true, view, mount, &why);
+    err = err < 0 ? err : snapshot_find_view(&t, true, &view, &why);
     if (err == 0 && a->in_place &&
         !confirmed(a, t.volume, "What is there now is replaced (a snapshot is made first).")) {
         return EXIT_UNSAFE;
     }
     if (err == 0) {
-        err = a->to ? restore_to(a, view, &why) : restore_in_place(a, &t, view, mount, &why);
+        err = a->to ? restore_to(a, view.path, &why) : restore_in_place(a, &t, &view, &why);
     }
     return err < 0 ? fail(err, &why) : EXIT_OK;
 }
@@ -162,13 +162,14 @@ static void read_all(struct reading *r, int folder, const char *name, const char
 }
 
 int verify_snapshot(const struct args *a) {
-    char view[PATH_BYTES], mount[PATH_BYTES], size[32];
+    struct snapshot_view view;
+    char size[32];
     struct reading r = {.buf = NULL};
     struct why why = {""};
     struct target t;
     int err = snapshot_parse(a->word[0], true, &t, &why);
 
-    err = err < 0 ? err : snapshot_view(&t, true, view, mount, &why);
+    err = err < 0 ? err : snapshot_find_view(&t, true, &view, &why);
     if (err == 0 && !(r.buf = malloc(READ_BYTES))) {
         err = why_set(&why, -ENOMEM, "out of memory");
     }
@@ -176,7 +177,7 @@ int verify_snapshot(const struct args *a) {
         return fail(err, &why);
     }
     (void)io_raise_file_limit();
-    read_all(&r, AT_FDCWD, view, view);
+    read_all(&r, AT_FDCWD, view.path, view.path);
     free(r.buf);
     (void)printf("%s@%s: %s read, %llu files cannot be\n", t.volume, t.snapshot,
                  size_text(r.bytes, a->exact, size), (unsigned long long)r.bad);

@@ -565,8 +565,8 @@ int cmd_prune(const struct args *a) {
 
 /* --- for what works through the mount --- */
 
-int snapshot_view(const struct target *t, bool content, char ret_view[PATH_BYTES],
-                  char ret_mount[PATH_BYTES], struct why *why) {
+int snapshot_find_view(const struct target *t, bool content, struct snapshot_view *ret,
+                       struct why *why) {
     const json_t *s = NULL;
     json_t *reply = NULL;
     int err = ask_snapshot(t, &reply, &s, why), n = 0;
@@ -579,12 +579,13 @@ int snapshot_view(const struct target *t, bool content, char ret_view[PATH_BYTES
                       t->snapshot, t->volume);
     }
     if (err == 0) {
-        n = snprintf(ret_view, PATH_BYTES, "%s/" SNAP_TOP_FOLDER "/" SNAP_VIEWS_FOLDER "/%s%s",
+        n = snprintf(ret->path, PATH_BYTES, "%s/" SNAP_TOP_FOLDER "/" SNAP_VIEWS_FOLDER "/%s%s",
                      text_of(reply, "mount"), t->snapshot,
                      json_is_true(json_object_get(s, "broken")) ? SNAP_BROKEN_TAIL
                      : bookmark                                 ? SNAP_BOOKMARK_TAIL
                                                                 : "");
-        (void)snprintf(ret_mount, PATH_BYTES, "%s", text_of(reply, "mount"));
+        (void)snprintf(ret->mount, PATH_BYTES, "%s", text_of(reply, "mount"));
+        ret->cut_s = (uint64_t)number_of(s, "created");
         if (json_is_true(json_object_get(s, "broken"))) {
             (void)fprintf(stderr, "holdfast: \"%s\" is broken: %s. What it still has is used\n",
                           t->snapshot, text_of(s, "reason"));

@@ -51,6 +51,7 @@ struct touched {
 
 struct restoring {
     int top[2];                 /* the snapshot, and the volume */
+    uint64_t cut_s;             /* when the snapshot was made */
     int stage;                  /* the folder for both, in the volume's root */
     const char *stage_name;     /* its name */
     bool stage_stays;           /* it holds what could not be put back */
@@ -238,7 +239,7 @@ static int is_same(struct restoring *r, const struct pair *p) {
     if (l) {
         return 1;
     }
-    if (!pair_untouched(p) && !pair_same_content(p)) {
+    if (!pair_untouched(p, r->cut_s) && !pair_same_content(p)) {
         return 0;
     }
     err = a->st_nlink > 1 ? note_linked(r, a->st_ino, b->st_ino, p->path) : 0;
@@ -269,9 +270,12 @@ static int plan_attrs(void *arg, const struct pair *p) {
     struct restoring *r = arg;
     struct touched *touched;
     struct stat a, b;
+    struct pair now = *p;
     struct step *s;
     char staged[32];
 
+    now.st[0] = &a;
+    now.st[1] = &b;
     HASH_FIND(hh, r->touched, p->path, strlen(p->path), touched);
     if (fstatat(p->folder[0], p->name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
         fstatat(p->folder[1], p->name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -279,7 +283,7 @@ static int plan_attrs(void *arg, const struct pair *p) {
     }
     if (!touched && a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid &&
         clock_same(&a.st_mtim, &b.st_mtim) &&
-        (clock_same(&a.st_ctim, &b.st_ctim) ||
+        (pair_untouched(&now, r->cut_s) ||
          copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name))) {
         return 0;
     }
@@ -639,16 +643,17 @@ static int restore_top(struct restoring *r, char *const *path, int n, const stru
     return err;
 }
 
-int restore_in_place(const struct args *a, const struct target *t, const char *view,
-                     const char *mount, struct why *why) {
-    scope_fd int from = open(view, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    scope_fd int to = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct restoring r = {.top = {from, to}, .stage = -1, .why = why};
+int restore_in_place(const struct args *a, const struct target *t, const struct snapshot_view *view,
+                     struct why *why) {
+    scope_fd int from = open(view->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    scope_fd int to = open(view->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct restoring r = {.top = {from, to}, .cut_s = view->cut_s, .stage = -1, .why = why};
     int n = a->count > 1 ? a->count - 1 : 1, err = 0;
     char **path = calloc((size_t)n, sizeof(*path));
 
     if (from < 0 || to < 0 || !path) {
-        err = why_set(why, -errno, "%s: %s", from < 0 ? view : mount, error_words(-errno));
+        err = why_set(why, -errno, "%s: %s", from < 0 ? view->path : view->mount,
+                      error_words(-errno));
     }
     for (int i = 0; i < n && err == 0; i++) {
         path[i] = restore_path(a->count > 1 ? a->word[i + 1] : "", why);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
@@ -30,6 +31,9 @@ int pairs_walk_name(const int folder[2], const char *path, const char *name,
 
 /* Two objects of one type, no folders, whose attributes are the same: is what is in them, too? */
 bool pair_same_content(const struct pair *pair);
-/* Is it the same object, unchanged since? Nobody can set a ctime. (Of what neither side still has,
- * bookmarks or snapshots both, nobody knows the number: then the ctime alone says it.) */
-bool pair_untouched(const struct pair *pair);
+/* Is it the same object, unchanged since the older side was cut at `cut_s`? Nobody can set a ctime; but
+ * one is as coarse as the timer's tick (Linux before 6.13), or as a second, so what changed shortly
+ * before the cut may have changed right after it, too, and is never said to be untouched. (Of what
+ * neither side still has, bookmarks or snapshots both, nobody knows the number: then the ctime alone
+ * says it.) */
+bool pair_untouched(const struct pair *pair, uint64_t cut_s);

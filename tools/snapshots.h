@@ -18,13 +18,18 @@ int snapshot_create(const struct args *args, struct target *target, json_t **ret
                     struct why *why) must_check;
 /* Is it durable and whole? */
 int snapshot_settle(const struct target *target, struct why *why) must_check;
-/* The folder in which the snapshot is seen, and the mount point. Says if it is broken. With `content`,
- * -HFE_USAGE if it is a bookmark. */
-int snapshot_view(const struct target *target, bool content, char ret_view[PATH_BYTES],
-                  char ret_mount[PATH_BYTES], struct why *why) must_check;
+struct snapshot_view {
+    char path[PATH_BYTES];  /* the folder in which the snapshot is seen */
+    char mount[PATH_BYTES]; /* the mount point */
+    uint64_t cut_s;         /* when it was made; seconds, of the daemon's real clock */
+};
+
+/* Where it is seen. Says if it is broken. With `content`, -HFE_USAGE if it is a bookmark. */
+int snapshot_find_view(const struct target *target, bool content, struct snapshot_view *ret,
+                       struct why *why) must_check;
 /* A path inside the volume, without a slash at its ends, "." or ".."; "" is all of it. The caller's to
  * free; NULL: `why` says it. */
 char *restore_path(const char *word, struct why *why);
-/* Makes the paths of `args` (or everything) in `mount` what they are in `view`: all, or nothing. */
-int restore_in_place(const struct args *args, const struct target *target, const char *view,
-                     const char *mount, struct why *why) must_check;
+/* Makes the paths of `args` (or everything) in the volume what they are in `view`: all, or nothing. */
+int restore_in_place(const struct args *args, const struct target *target,
+                     const struct snapshot_view *view, struct why *why) must_check;

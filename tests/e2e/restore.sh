@@ -45,3 +45,21 @@ done
 echo "stopped $stopped of 5 times"
 [ $stopped -gt 0 ] || die "it was always faster"
 hf umount crm
+
+# Times as coarse as a second: what was changed right before the cut and again right after it looks untouched.
+disk c 64M mkfs.ext4 -I 128
+disk d 64M mkfs.ext4 -I 128
+hf create coarse "$lab/c/s" "$lab/d/s" -q
+hf mount coarse "$mnt"
+echo old >"$mnt/old"
+sleep 3
+python3 -c 'import time; time.sleep(1 - time.time() % 1)'
+echo before >"$mnt/f"
+hf snapshot create coarse@s -q
+echo behind >"$mnt/f"
+hf snapshot create coarse@s2 -q
+[ "$(hf diff coarse@s | grep -v '/$')" = "M  /f" ] || die "diff says $(hf diff coarse@s)"
+[ "$(hf diff coarse@s2 coarse@s | grep -v '/$')" = "M  /f" ] || die "diff between two says $(hf diff coarse@s2 coarse@s)"
+hf restore coarse@s --in-place --yes -q /f
+[ "$(cat "$mnt/f")" = before ] || die "restored: $(cat "$mnt/f")"
+hf umount coarse
