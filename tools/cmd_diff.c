@@ -193,19 +193,28 @@ static int diff(const struct args *a, const char *from, const char *to, uint64_t
     return err;
 }
 
+/* Which ctimes say that nothing changed; of two bookmarks all, for there are no bytes to compare. */
+static uint64_t cut_of(const struct snapshot_view *view, int n) {
+    if (n < 2) {
+        return view[0].cut_s;
+    }
+    return view[0].bookmark && view[1].bookmark ? UINT64_MAX
+           : view[0].cut_s < view[1].cut_s      ? view[0].cut_s
+                                                : view[1].cut_s;
+}
+
 int cmd_diff(const struct args *a) {
     struct snapshot_view view[2];
     struct why why = {""};
     struct target t;
-    uint64_t cut_s = UINT64_MAX;
     int err = 0;
 
     for (int i = 0; i < a->count && err == 0; i++) {
         err = snapshot_parse(a->word[i], true, &t, &why);
         err = err < 0 ? err : snapshot_find_view(&t, false, &view[i], &why);
-        cut_s = err == 0 && view[i].cut_s < cut_s ? view[i].cut_s : cut_s;
     }
     err = err < 0 ? err
-                  : diff(a, view[0].path, a->count > 1 ? view[1].path : view[0].mount, cut_s, &why);
+                  : diff(a, view[0].path, a->count > 1 ? view[1].path : view[0].mount,
+                         cut_of(view, a->count), &why);
     return err < 0 ? fail(err, &why) : EXIT_OK;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "ctl/ctl.h"
 #include "format/snap.h"
 #include "snap/snap.h"
@@ -285,6 +286,36 @@ static const char *made_by(const json_t *s) {
     return json_is_true(json_object_get(s, "auto")) ? "auto" : "manual";
 }
 
+static bool view_path(const json_t *list, const json_t *snapshot, char ret_path[PATH_BYTES]) {
+    return snprintf(ret_path, PATH_BYTES, "%s/" SNAP_TOP_FOLDER "/" SNAP_VIEWS_FOLDER "/%s%s",
+                    text_of(list, "mount"), text_of(snapshot, "name"),
+                    json_is_true(json_object_get(snapshot, "broken"))     ? SNAP_BROKEN_TAIL
+                    : json_is_true(json_object_get(snapshot, "bookmark")) ? SNAP_BOOKMARK_TAIL
+                                                                          : "") < PATH_BYTES;
+}
+
+/* Adds what each shows, as "refers". A bookmark, and one that goes meanwhile, have none. */
+static void add_refers(json_t *reply) {
+    char view[PATH_BYTES];
+    uint64_t bytes;
+    json_t *s;
+    size_t i;
+
+    (void)io_raise_file_limit();
+    json_array_foreach(json_object_get(reply, "snapshots"), i, s) {
+        if (!json_is_true(json_object_get(s, "bookmark")) && view_path(reply, s, view) &&
+            snapshot_refers(view, &bytes) == 0) {
+            (void)json_object_set_new(s, "refers", json_integer((json_int_t)bytes));
+        }
+    }
+}
+
+static const char *refers_text(const struct args *a, const json_t *s, char text[32]) {
+    return json_object_get(s, "refers")
+               ? size_text((uint64_t)number_of(s, "refers"), a->exact, text)
+               : "-";
+}
+
 int cmd_snapshot_list(const struct args *a) {
     json_t *reply = NULL;
     struct why why = {""};
@@ -295,27 +326,31 @@ int cmd_snapshot_list(const struct args *a) {
     if (err < 0) {
         return fail(err, &why);
     }
+    if (a->verbose) {
+        add_refers(reply);
+    }
     if (a->json) {
         print_json(reply);
         return EXIT_OK;
     }
     if (!a->no_header) {
-        (void)printf("%-32s %-20s %8s %-5s %-12s %s\n", "NAME", "CREATED", "USED", "HOLD", "TAGS",
-                     "STATE");
+        (void)printf("%-32s %-20s %8s %8s %-5s %-12s %s\n", "NAME", "CREATED", "USED", "REFER",
+                     "HOLD", "TAGS", "STATE");
     }
     json_array_foreach(json_object_get(reply, "snapshots"), i, s) {
         bool broken = json_is_true(json_object_get(s, "broken"));
         bool bookmark = json_is_true(json_object_get(s, "bookmark"));
-        char when[32], size[32], name[VOLUME_NAME_BYTES + SNAPSHOT_NAME_BYTES];
+        char when[32], size[32], refers[32], name[VOLUME_NAME_BYTES + SNAPSHOT_NAME_BYTES];
         char tags[8 + SNAPSHOT_TAGS_BYTES];
 
         clock_text((uint64_t)number_of(s, "created"), when);
         (void)snprintf(name, sizeof(name), "%s@%s", a->word[0], text_of(s, "name"));
         (void)snprintf(tags, sizeof(tags), "%s%s%s", made_by(s), *text_of(s, "tags") ? "," : "",
                        text_of(s, "tags"));
-        (void)printf(a->no_header ? "%s\t%s\t%s\t%s\t%s\t%s%s%s\n"
-                                  : "%-32s %-20s %8s %-5s %-12s %s%s%s\n",
+        (void)printf(a->no_header ? "%s\t%s\t%s\t%s\t%s\t%s\t%s%s%s\n"
+                                  : "%-32s %-20s %8s %8s %-5s %-12s %s%s%s\n",
                      name, when, size_text((uint64_t)number_of(s, "used"), a->exact, size),
+                     refers_text(a, s, refers),
                      json_is_true(json_object_get(s, "held")) ? "yes" : "-", tags,
                      broken     ? "BROKEN"
                      : bookmark ? "bookmark"
@@ -569,21 +604,19 @@ int snapshot_find_view(const struct target *t, bool content, struct snapshot_vie
                        struct why *why) {
     const json_t *s = NULL;
     json_t *reply = NULL;
-    int err = ask_snapshot(t, &reply, &s, why), n = 0;
-    bool bookmark = err == 0 && json_is_true(json_object_get(s, "bookmark"));
+    int err = ask_snapshot(t, &reply, &s, why);
 
-    if (bookmark && content) {
+    ret->bookmark = err == 0 && json_is_true(json_object_get(s, "bookmark"));
+    if (ret->bookmark && content) {
         err = why_set(why, -HFE_USAGE,
                       "\"%s\" is a bookmark: it knows what changed since, and has no content; "
                       "`holdfast snapshot list %s` shows what has",
                       t->snapshot, t->volume);
     }
+    if (err == 0 && !view_path(reply, s, ret->path)) {
+        err = why_set(why, -ENAMETOOLONG, "the path of the mount point is too long");
+    }
     if (err == 0) {
-        n = snprintf(ret->path, PATH_BYTES, "%s/" SNAP_TOP_FOLDER "/" SNAP_VIEWS_FOLDER "/%s%s",
-                     text_of(reply, "mount"), t->snapshot,
-                     json_is_true(json_object_get(s, "broken")) ? SNAP_BROKEN_TAIL
-                     : bookmark                                 ? SNAP_BOOKMARK_TAIL
-                                                                : "");
         (void)snprintf(ret->mount, PATH_BYTES, "%s", text_of(reply, "mount"));
         ret->cut_s = (uint64_t)number_of(s, "created");
         if (json_is_true(json_object_get(s, "broken"))) {
@@ -592,8 +625,5 @@ int snapshot_find_view(const struct target *t, bool content, struct snapshot_vie
         }
     }
     json_decref(reply);
-    return err < 0 ? err
-           : n < PATH_BYTES
-               ? 0
-               : why_set(why, -ENAMETOOLONG, "the path of the mount point is too long");
+    return err;
 }

@@ -42,7 +42,7 @@ const struct command commands[] = {
     {"snapshot create",
      "NAME[@SNAP] [--tag TAG[,TAG...]] [--freeze CMD|mariadb|postgresql] [--auto] [-q]",
      "the whole volume as it is now", 1, 1, cmd_snapshot_create},
-    {"snapshot list", "NAME [-H] [-p] [--json]", "the snapshots of a volume", 1, 1,
+    {"snapshot list", "NAME [-v] [-H] [-p] [--json]", "the snapshots of a volume", 1, 1,
      cmd_snapshot_list},
     {"snapshot destroy", "NAME@SNAP [--yes]", "give back what only it still needs", 1, 1,
      cmd_snapshot_destroy},

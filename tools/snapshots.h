@@ -22,11 +22,14 @@ struct snapshot_view {
     char path[PATH_BYTES];  /* the folder in which the snapshot is seen */
     char mount[PATH_BYTES]; /* the mount point */
     uint64_t cut_s;         /* when it was made; seconds, of the daemon's real clock */
+    bool bookmark;
 };
 
 /* Where it is seen. Says if it is broken. With `content`, -HFE_USAGE if it is a bookmark. */
 int snapshot_find_view(const struct target *target, bool content, struct snapshot_view *ret,
                        struct why *why) must_check;
+/* The bytes of all that is seen there, each file once; by walking through all of it. */
+int snapshot_refers(const char *view, uint64_t *ret_bytes) must_check;
 /* A path inside the volume, without a slash at its ends, "." or ".."; "" is all of it. The caller's to
  * free; NULL: `why` says it. */
 char *restore_path(const char *word, struct why *why);

@@ -42,7 +42,7 @@ hf snapshot hold crm@mark
 refused 1 "is held" hf snapshot bookmark crm@mark --yes
 hf snapshot release crm@mark
 hf snapshot bookmark crm@mark --yes
-hf snapshot list crm -H | cut -f1,6 | grep -qx $'crm@mark\tbookmark' || die "list"
+hf snapshot list crm -H | cut -f1,7 | grep -qx $'crm@mark\tbookmark' || die "list"
 differs "$lab/want" crm@mark
 hf snapshot create crm@later -q
 wait_for emptied

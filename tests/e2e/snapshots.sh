@@ -30,6 +30,7 @@ chmod 0600 "$mnt/crm/deep/er/still/mine"
 setfattr -n user.k -v value "$mnt/crm/big"
 setfacl -m u:33:r "$mnt/crm/deep/er/still/mine"
 cp -a "$mnt" "$lab/ref"
+taken=$(du -s -B1 "$mnt/crm" | cut -f1)
 hf snapshot create crm@one | grep -q 'crm@one: cut in' || die "create"
 [ -z "$(ls -A "$mnt" | grep holdfast)" ] || die "our folder is listed"
 seen one "$lab/ref"
@@ -157,7 +158,9 @@ refused 1 'is held' hf snapshot destroy crm@one --yes
 refused 1 'needs --yes' bash -c "$bin snapshot destroy crm@two </dev/null; [ \$? = 5 ] && exit 1"
 hf snapshot rename crm@two 2nd
 seen 2nd "$lab/ref2"
-hf snapshot list crm | grep -q 'crm@one .* yes .* whole' || die "list"
+hf snapshot list crm | grep -q 'crm@one .* - *yes .* whole' || die "list"
+[ "$(hf snapshot list crm -v -H -p | grep crm@one | cut -f4)" = "$taken" ] ||
+    die "it refers to $taken bytes: $(hf snapshot list crm -v -p)"
 refused 2 "is a number" hf prune crm --keep-last -1 --yes
 refused 2 "is a number" hf prune crm --keep-daily x --yes
 refused 2 "are no tags" hf snapshot create crm@x --tag "a b"
