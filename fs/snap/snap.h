@@ -104,7 +104,7 @@ static inline uint64_t snap_ino_low(unsigned store, uint64_t ino) {
  * it is no more. */
 static inline uint64_t snap_ino_same(uint64_t st_ino) {
     return st_ino >> 63 == 0
-               ? snap_ino_low((unsigned)(st_ino >> 56), st_ino & ((UINT64_C(1) << 56) - 1))
+               ? snap_ino_low((unsigned)(st_ino >> 56 & 7), st_ino & ((UINT64_C(1) << 56) - 1))
            : st_ino >> SNAP_INO_GONE & 1 ? 0
                                          : st_ino & ((UINT64_C(1) << SNAP_INO_GONE) - 1);
 }

@@ -53,7 +53,9 @@ uint32_t obj_hash(const struct obj *parent, const char *name, size_t len) {
 }
 
 uint64_t obj_number(const struct obj *obj) {
-    return obj->store_ino ^ (uint64_t)obj->from << 56;
+    static_assert(STORES_MAX <= 8, "three bits say which store");
+    return obj->store_ino ^ (uint64_t)obj->from << 56 ^
+           (uint64_t)((obj->flags & OBJ_SECOND) != 0) << 59;
 }
 
 int obj_table_new(uint64_t root_ino, uint8_t from, struct obj_table **ret_table) {
@@ -338,6 +340,16 @@ static void remove_name_locked(struct obj_table *t, struct obj_name **slot) {
     drop_unused_locked(t, parent);
 }
 
+/* Does an object, a strange one by now, have the number that this inode gives? */
+static bool is_taken_locked(const struct obj_table *t, uint64_t ino, uint8_t from) {
+    const struct obj *o = t->objs[ino_hash(ino, from) & (t->buckets - 1)];
+
+    while (o && (o->store_ino != ino || o->from != from || (o->flags & OBJ_SECOND))) {
+        o = o->bucket_next;
+    }
+    return o != NULL;
+}
+
 static struct obj *make_locked(struct obj_table *t, uint8_t from, const struct stat *st) {
     struct obj *o = calloc(1, sizeof(*o));
     struct obj **b;
@@ -349,6 +361,7 @@ static struct obj *make_locked(struct obj_table *t, uint8_t from, const struct s
     o->store_ino = st->st_ino;
     o->from = from;
     o->type = (uint8_t)IFTODT(st->st_mode);
+    o->flags = is_taken_locked(t, o->store_ino, from) ? OBJ_SECOND : 0;
     b = &t->objs[ino_hash(o->store_ino, from) & (t->buckets - 1)];
     o->bucket_next = *b;
     *b = o;

@@ -41,6 +41,7 @@ enum obj_flags {
     OBJ_KEPT = 512,     /* one of its names is among the kept files of snapshots */
     OBJ_LINKING = 1024, /* ... or just comes, or just goes */
     OBJ_STRANGE = 64,   /* its store came back from elsewhere: its inode there may be another's */
+    OBJ_SECOND = 2048,  /* its inode gives a number that is still that of a strange object */
     OBJ_NO_PRIVS =
         1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
     OBJ_LINGERS = 32, /* it was just replaced: parked a moment longer than it is open */
@@ -80,7 +81,8 @@ void obj_table_free(struct obj_table *table);
 void obj_table_unstable(struct obj_table *table, uint8_t from);
 /* Lives as long as the table. */
 struct obj *obj_root(struct obj_table *table);
-/* The number users see: unique per object, the store's own inode where `from` is store 0. */
+/* The number users see: unique per object, the store's own inode where `from` is store 0. In the
+ * upper bits: 3 for the store, then one for OBJ_SECOND. */
 uint64_t obj_number(const struct obj *obj);
 
 /* The object that (parent, name) is, found by name or by inode, or made. `from`: the store that was

@@ -102,6 +102,20 @@ Test(obj, an_inode_number_that_was_given_again_is_a_new_object) {
     cr_assert_neq(a, b);
 }
 
+Test(obj, a_new_file_on_a_store_that_came_back_has_no_number_of_another) {
+    struct obj *a = enter(root, "a", 0, 7, S_IFREG), *b;
+
+    obj_table_strange(table, 0, true);
+    b = enter(root, "b", 0, 7, S_IFREG);
+    cr_assert_neq(a, b);
+    cr_assert_eq(enter(root, "a", 0, 9, S_IFREG), a);
+    cr_assert_eq(obj_number(a), 7);
+    cr_assert_neq(obj_number(b), 7);
+    cr_assert_eq(enter(root, "c", 0, 7, S_IFREG), b, "two names of one inode");
+    obj_forget(table, a, 2);
+    cr_assert_eq(obj_number(enter(root, "b", 0, 7, S_IFREG)), obj_number(b));
+}
+
 Test(obj, exchanged_names_swap_their_objects) {
     struct obj *a = enter(root, "a", 0, 2, S_IFREG), *b = enter(root, "b", 0, 3, S_IFDIR);
     struct obj *found;
