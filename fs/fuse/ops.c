@@ -340,14 +340,21 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
                      struct fuse_file_info *fi) {
     struct front *f = front_of(req);
+    struct obj *obj = obj_of(f, ino);
     struct cred cred =
         fi->writepage ? cred_self : cred_of(req); /* of a cached page nobody knows the writer */
-    ssize_t n = f->vol->ops->write(f->vol, obj_of(f, ino), handle_of(fi), buf, size, off, &cred);
+    size_t done = 0;
+    ssize_t n;
 
-    if (n < 0) {
-        reply_err(req, (int)n);
+    do { /* of cached pages the kernel takes any count for all: the rest, or why not, is for us */
+        n = f->vol->ops->write(f->vol, obj, handle_of(fi), buf + done, size - done,
+                               off + (off_t)done, &cred);
+        done += n > 0 ? (size_t)n : 0;
+    } while (fi->writepage && n > 0 && done < size);
+    if (n < 0 || (fi->writepage && done < size)) {
+        reply_err(req, n < 0 ? (int)n : -ENOSPC);
     } else {
-        (void)fuse_reply_write(req, (size_t)n);
+        (void)fuse_reply_write(req, done);
     }
 }
 

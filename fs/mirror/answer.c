@@ -259,6 +259,11 @@ static void drop_full(struct mirror *m, struct change *c, struct outcome *o) {
     o->answer = -ENOSPC;
 }
 
+void mirror_not_taken(struct mirror *m, const struct change *c, int err) {
+    m->unequal = true;
+    event_post(m->events, EVENT_ERROR, "a %s failed on every store: %s", c->what, error_words(err));
+}
+
 static int change_all(struct mirror *m, struct change *c) {
     struct outcome o = {.leader = -1, .answer = -EIO};
     unsigned order[STORES_MAX], n = order_stores(m, c, order), reader = atomic_load(&m->reader);
@@ -285,10 +290,12 @@ static int change_all(struct mirror *m, struct change *c) {
         return o.answer;
     }
     if (o.leader < 0 && o.answer == -EIO) {
-        m->unequal = true; /* each may have done a part */
-        event_post(m->events, EVENT_ERROR, "a %s failed on every store: %s", c->what,
-                   error_words(o.bad_err));
-        return o.bad_err; /* nobody is blamed */
+        mirror_not_taken(m, c, o.bad_err);
+        return o.bad_err;
+    }
+    if (c->took == 0 && answer_class(o.answer) == ANSWER_LIMIT) {
+        mirror_not_taken(m, c, o.answer);
+        return o.answer;
     }
     if (o.leader >= 0 && (unsigned)__builtin_popcount(c->took) < m->min_stores) {
         m->unequal = true;

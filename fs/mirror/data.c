@@ -256,7 +256,7 @@ static int restore(struct mirror *m, const struct data_change *d, unsigned i, un
               ? err
               : (int)RETRY_OWN(to->ops->getattr(to, d->file->obj, mfile_handle(m, d->file, k), &b));
     if (err == 0 && a.st_size != b.st_size &&
-        (d->shifts || (b.st_size == end && a.st_size < b.st_size))) {
+        (d->shifts || (b.st_size > off && b.st_size <= end && a.st_size < b.st_size))) {
         attr.size = a.st_size;
         err = (int)RETRY_OWN(
             to->ops->setattr(to, d->file->obj, mfile_handle(m, d->file, k), &attr, NULL));
@@ -324,11 +324,14 @@ static int take_back_ahead(struct mirror *m, struct data_change *d) {
             failed = (int)i;
         }
     }
+    if (failed >= 0 && !is_online(m, (unsigned)failed)) { /* it was lost while it was looked at */
+        failed = -1;
+    }
     if (failed < 0 && took < m->min_stores) {
         failed = full;
     }
     if (failed >= 0 && broken) {
-        m->unequal = true; /* that store may have taken a part, and is not blamed for now */
+        mirror_not_taken(m, &d->c, (int)d->ahead[failed]);
     }
     for (unsigned i = 0; failed >= 0 && i < m->count; i++) {
         int err =
@@ -422,24 +425,37 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
     return err;
 }
 
-ssize_t mirror_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
-                     size_t size, off_t off, const struct cred *cred) {
+static ssize_t write_once(struct mirror *m, struct mfile *f, const void *buf, size_t size,
+                          off_t off, const struct cred *cred) {
     struct data_change d = {
         .c = {.what = "write", .apply = write_apply, .undo = data_undo, .allocates = true},
-        .file = mfile_of(h),
+        .file = f,
         .buf = buf,
         .off = off,
         .len = (off_t)size,
         .done = size,
         .cred = cred};
-    int err;
+    int err = change_data(m, &d, size);
+
+    return err < 0 ? err : (ssize_t)d.done;
+}
+
+ssize_t mirror_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
+                     size_t size, off_t off, const struct cred *cred) {
+    struct mirror *m = mirror_of(v);
+    size_t done = 0;
+    ssize_t n = 0;
 
     (void)obj;
-    if (size == 0) {
-        return 0;
+    while (done < size) {
+        n = write_once(m, mfile_of(h), (const char *)buf + done, size - done, off + (off_t)done,
+                       cred);
+        done += n > 0 ? (size_t)n : 0;
+        if (n <= 0 || !m->policy.drop_full) { /* on-full=drop: the rest drops the full store */
+            break;
+        }
     }
-    err = change_data(mirror_of(v), &d, size);
-    return err < 0 ? err : (ssize_t)d.done;
+    return done > 0 ? (ssize_t)done : n;
 }
 
 ssize_t mirror_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off,

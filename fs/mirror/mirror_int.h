@@ -201,6 +201,8 @@ struct change {
 };
 /* The caller holds the gate and the locks. The answer; c->took says which stores have it. */
 int mirror_change(struct mirror *m, struct change *c) must_check;
+/* No store took the change, and some may have done a part of it: that is noted, and nobody blamed. */
+void mirror_not_taken(struct mirror *m, const struct change *c, int err);
 /* Store i gave that error for want of room, and goes for it (on-full=drop) if enough others took the
  * change. The same answer each time within one change. */
 bool drops_full(struct mirror *m, struct change *c, unsigned i, int err);

@@ -352,6 +352,89 @@ Test(mirror, a_large_write_that_comes_out_shorter_on_one_store_is_made_even) {
     free(buf);
 }
 
+/* One store takes a part of a write that would make the file longer, the other has no room for any. */
+static void undo_a_short_one(unsigned shorter, size_t size) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "old");
+    char *buf = calloc(1, size);
+    struct vol_handle h;
+    struct stat st;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    vol_fault_set(rig.fault[shorter],
+                  &(struct fault_plan){.op = FAULT_WRITE, .short_by = size / 2});
+    plan(!shorter, FAULT_WRITE, -ENOSPC, 0);
+    cr_assert_eq(OP(write, f, h, buf, size, 0, &rig_cred), -ENOSPC);
+    cr_assert_eq(OP(getattr, f, h, &st), 0);
+    cr_assert_eq(st.st_size, 3);
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+    free(buf);
+}
+
+Test(mirror, what_one_store_took_of_a_large_write_is_undone) {
+    undo_a_short_one(1, 1 << 20);
+}
+Test(mirror, what_the_reader_took_of_a_large_write_is_undone) {
+    undo_a_short_one(0, 1 << 20);
+}
+Test(mirror, what_one_store_took_of_a_small_write_is_undone) {
+    undo_a_short_one(1, 100);
+}
+Test(mirror, what_the_reader_took_of_a_small_write_is_undone) {
+    undo_a_short_one(0, 100);
+}
+
+Test(mirror, small_writes_that_come_out_short_unevenly_are_made_even) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "old");
+    char buf[100] = "";
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    vol_fault_set(rig.fault[0], &(struct fault_plan){.op = FAULT_WRITE, .short_by = 30});
+    vol_fault_set(rig.fault[1], &(struct fault_plan){.op = FAULT_WRITE, .short_by = 30});
+    cr_assert_eq(OP(write, f, h, buf, sizeof(buf), 0, &rig_cred), 40);
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert_eq(rig_differences(&rig, 0, 1), 0);
+}
+
+Test(mirror, nobody_is_blamed_when_one_store_is_full_and_the_other_breaks) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "old");
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(0, FAULT_WRITE, -EIO, 1);
+    plan(1, FAULT_WRITE, -ENOSPC, 1);
+    cr_assert_eq(OP(write, f, h, "x", 1, 0, &rig_cred), -ENOSPC);
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(state_of(1), MEMBER_ONLINE);
+    cr_assert_eq(OP(close, f, h), 0);
+    cr_assert_eq(mirror_stop(mirror_of(rig.vol)), 0);
+    cr_assert(!rig_super(&rig, 0).clean, "the next mount compares");
+}
+
+/* A full store takes what it still can: the writer gets all of it into the others. */
+Test(mirror, a_store_that_gets_full_within_a_write_is_dropped) {
+    struct fault_plan part = {
+        .op = FAULT_WRITE, .err = -ENOSPC, .after = 1, .short_by = 60, .no_room = true};
+    char buf[100] = "";
+    struct vol_handle h;
+    struct obj *f;
+
+    rig.policy.drop_full = true;
+    rig_again(&rig);
+    f = rig_file(&rig, rig.root, "f", "old");
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    vol_fault_set(rig.fault[1], &part);
+    cr_assert_eq(OP(write, f, h, buf, sizeof(buf), 0, &rig_cred), (ssize_t)sizeof(buf));
+    cr_assert_eq(state_of(1), MEMBER_FAULTED);
+    cr_assert_eq(state_of(0), MEMBER_ONLINE);
+    cr_assert_eq(OP(close, f, h), 0);
+}
+
 /* Large writes go to all stores at once, small ones to one after the other. */
 static void drop_the_full_one(unsigned full, size_t size) {
     struct fault_plan no_room = {.op = FAULT_WRITE, .err = -ENOSPC, .no_room = true};
