@@ -644,6 +644,10 @@ static int rename_held(struct mirror *m, struct name_change *nc, struct obj *sou
     }
     times_later(m, nc->dir);
     times_later(m, nc->new_dir);
+    if (exchange && target) { /* XFS: a folder that changes places gets a new mtime itself */
+        times_later(m, source);
+        times_later(m, target);
+    }
 out:
     obj_unpin(m->objs, target);
     return err;

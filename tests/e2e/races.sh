@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 volume
 python3 - "$mnt" <<'P' || die "see above"
-import os, sys, threading, time
+import ctypes, os, sys, threading, time
 top = sys.argv[1]
 os.chdir(top)
 stop = time.monotonic() + 3
@@ -46,6 +46,14 @@ for i in range(1500):
     with open(f"times/{i}", "w") as f:
         f.write("x")
     os.utime(f"times/{i}", (1, 1234567890 + i))
+# Folders that change places: XFS gives them a new mtime, on each store another one.
+libc = ctypes.CDLL(None)
+for i in range(400):
+    os.makedirs(f"left/{i}")
+    os.makedirs(f"right/{i}")
+for i in range(400):
+    if libc.renameat2(-100, f"left/{i}".encode(), -100, f"right/{i}".encode(), 2):
+        bad.append("exchange")
 if bad:
     print(len(bad), "times:", sorted(set(bad)))
     sys.exit(1)
