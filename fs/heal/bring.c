@@ -341,6 +341,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     err = err < 0 ? err : last_names(k, c, from, &position, why);
     err = err < 0 ? err : last_bytes(k, c, from, &position, why);
     err = err < 0 ? err : catchup_links(c, why);
+    k->whole = k->whole || catchup_tore_links(c);
     phase(k, "syncing", 0);
     err = err < 0 ? err : catchup_finish(c, why);
     if (err == 0) {
@@ -401,7 +402,8 @@ static int open_back(struct keeper *k, const struct mirror_member_info *info,
         store_close(store);
         return err;
     }
-    *ret_position = store_lost_side(store) || k->stale >= STALE_TRIES ? 0 : *ret_position;
+    *ret_position =
+        store_lost_side(store) || k->whole || k->stale >= STALE_TRIES ? 0 : *ret_position;
     *ret_store = store;
     return 0;
 }
@@ -474,6 +476,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
                                          : error_words(err));
         return;
     }
+    k->whole = false;
     k->online_ms = clock_ms();
     k->probed_ms = 0; /* at once: another one may be waiting to be replaced */
     k->proven = false;

@@ -233,8 +233,8 @@ static int learn(struct catchup *c, struct view_node *node) {
 
 /* The node could not be found on the source: gone, or just moved. */
 static int not_there(struct catchup *c, struct view_node *node) {
-    if (c->c.live && view_is_somewhere(node)) {
-        node->again = true;
+    if (names_may_have_moved(c, node, node->missed)) {
+        node->again = node->missed = true;
         c->pending++;
     }
     return 0;

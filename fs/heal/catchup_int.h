@@ -93,6 +93,10 @@ void who_free(struct catchup *c);
 
 /* --- names.c --- */
 
+/* It was not found on the source. May it just have moved? Then it is looked at again in the next round,
+ * when the log tells where it is; also where the log told last that its name may change (a mkdir that
+ * failed): of that nobody knows whether it is gone. `missed`: it was not found in the round before. */
+bool names_may_have_moved(const struct catchup *c, const struct view_node *node, bool missed);
 /* What the name is on the source, it becomes on the target. */
 int names_reconcile(struct catchup *c, struct view_name *n) must_check;
 /* Makes all that is in a folder of both equal, given by descriptors, but leaves alone what the log

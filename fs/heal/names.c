@@ -112,9 +112,33 @@ static int sync_new(struct catchup *c, int fd, const char *name) {
     return file >= 0 && fsync(file) < 0 ? -errno : 0;
 }
 
-/* The target's name of another link of the source's file `s`, if there is one. */
-static int find_link(struct catchup *c, const struct stat *s, struct spot *ret_spot) {
-    struct view_node *node = s->st_nlink > 1 ? who_of_ino(c, FROM, s->st_ino) : NULL;
+/* Which object of the log a file of several names is; NULL: nobody knows. An object of another type had
+ * its inode before; of a new folder the log may not tell the inode at all. */
+static struct view_node *linked_node(const struct catchup *c, const struct stat *s) {
+    struct view_node *node =
+        !S_ISDIR(s->st_mode) && s->st_nlink > 1 ? who_of_ino(c, FROM, s->st_ino) : NULL;
+
+    return node && node->type == IFTODT(s->st_mode) ? node : NULL;
+}
+
+/* The folder that the log knows at this name, where it only said last that the name may change. One
+ * that was removed must not be found by its inode when a new folder elsewhere has that. */
+static struct view_node *same_folder(const struct catchup *c, const struct view_name *n,
+                                     const struct stat *s) {
+    struct view_node *node = who_of_ino(c, FROM, s->st_ino);
+
+    for (unsigned i = 0; node && node->type == DT_DIR && i < node->places; i++) {
+        if (node->place[i] == n) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+/* Where the target has what is at the source's name: another link of the file, or that folder. */
+static int find_same(struct catchup *c, const struct view_name *n, const struct stat *s,
+                     struct spot *ret_spot) {
+    struct view_node *node = S_ISDIR(s->st_mode) ? same_folder(c, n, s) : linked_node(c, s);
     struct stat st;
 
     return node ? who_find(c, TO, node, ret_spot, &st) : -ENOENT;
@@ -223,7 +247,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
     if (t) {
         err = put_aside(c, to, n->text, t);
     }
-    if (err == 0 && find_link(c, s, &other) == 0) {
+    if (err == 0 && find_same(c, n, s, &other) == 0) {
         return bring(c, &other, to, n, s);
     }
     c->links_lost = c->links_lost || (blind && !S_ISDIR(s->st_mode) && s->st_nlink > 1);
@@ -252,10 +276,7 @@ static int equalize_name(struct catchup *c, int from, int to, struct view_name *
         node = NULL; /* the log spoke of another file */
     }
     if (!node) {
-        node = stable ? who_of_ino(c, FROM, s->st_ino) : NULL;
-        node = node && node->type == IFTODT(s->st_mode) && s->st_nlink > 1 && !S_ISDIR(s->st_mode)
-                   ? node
-                   : NULL;
+        node = stable ? linked_node(c, s) : NULL;
         return equalize_unknown(c, from, to, n, node, s, t);
     }
     err = who_find(c, TO, node, &old, &st);
@@ -287,8 +308,11 @@ static void mark_attrs(struct catchup *c, struct view_name *n) {
     }
 }
 
-/* On a source in use, what a name is said to lie in may just have moved: it is looked at again in
- * the next round, when the log tells where it is. What has no name any more needs nothing. */
+bool names_may_have_moved(const struct catchup *c, const struct view_node *node, bool missed) {
+    return c->c.live && (view_is_somewhere(node) || (!c->exact && !missed));
+}
+
+/* What a name is said to lie in may just have moved. What has no name any more needs nothing. */
 static int not_found(struct catchup *c, struct view_name *n, int err) {
     const struct view_node *folder = view_find(c->view, n->parent);
     bool lost = err == -ENOENT || err == -ELOOP || err == -ENOTDIR;
@@ -296,8 +320,8 @@ static int not_found(struct catchup *c, struct view_name *n, int err) {
     if (!lost || (!c->c.live && folder && view_is_somewhere(folder))) {
         return err;
     }
-    if (folder && view_is_somewhere(folder)) {
-        n->again = true;
+    if (folder && names_may_have_moved(c, folder, n->missed)) {
+        n->again = n->missed = true;
         c->pending++;
     }
     return 0;

@@ -195,7 +195,8 @@ void who_look_at_target(struct catchup *c) {
         int fd;
 
         c->indexed = node;
-        if (c->c.untouched && node->trusted && !(node->peers >> c->c.to_slot & 1)) {
+        if (c->c.untouched && !c->view->no_names && node->trusted &&
+            !(node->peers >> c->c.to_slot & 1)) {
             fd = who_open(c, TO, node->place[0]->parent);
             if (fd >= 0 && at_stat(fd, node->place[0]->text, -1, &st) == 0 &&
                 IFTODT(st.st_mode) == node->type) {
@@ -240,6 +241,10 @@ int catchup_links(struct catchup *c, struct why *why) {
                ? 0
                : why_set(why, -HFE_STALE,
                          "which names are one file could not be told from the change journal");
+}
+
+bool catchup_tore_links(const struct catchup *c) {
+    return c->stat.links_torn > 0;
 }
 
 void who_free(struct catchup *c) {

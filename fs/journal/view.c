@@ -432,6 +432,7 @@ static void forget_names(struct view *v) {
 
         next = n->marked_next;
         n->marked = n->done = n->times_only = n->again = false;
+        n->missed = n->missed && again;
         if (again) {
             mark_name(v, n);
         }
@@ -475,6 +476,7 @@ void view_clear_marks(struct view *v) {
             free(n->range);
             n->range = NULL;
         }
+        n->missed = n->missed && n->again;
         n->again = false;
     }
 }

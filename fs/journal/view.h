@@ -25,6 +25,7 @@ struct view_name {
     bool done;              /* for the view's owner: made equal in this round; */
     bool times_only;        /* or known to be, but for its times */
     bool again;             /* it could not be found, as things move: once more in the next round */
+    bool missed;            /* so it was in the round before, though the log told of no move */
     struct view_name *marked_next; /* in order of first mark */
     uint32_t hash;
     char text[];
@@ -50,7 +51,7 @@ struct view_node {
     const struct view_name *at; /* where it is on a member whose inodes say nothing */
     bool busy;                  /* being resolved: a loop ends there */
     bool times_only;            /* nothing else of it can differ */
-    bool again;                 /* as of a name */
+    bool again, missed;         /* as of a name */
 };
 
 struct view {
