@@ -294,20 +294,30 @@ static bool view_path(const json_t *list, const json_t *snapshot, char ret_path[
                                                                           : "") < PATH_BYTES;
 }
 
-/* Adds what each shows, as "refers". A bookmark, and one that goes meanwhile, have none. */
-static void add_refers(json_t *reply) {
+/* Adds what each shows, as "refers". A bookmark, and one that goes meanwhile, have none; one that cannot
+ * be read is told. */
+static int add_refers(json_t *reply) {
     char view[PATH_BYTES];
     uint64_t bytes;
     json_t *s;
     size_t i;
+    int first = 0;
 
     (void)io_raise_file_limit();
     json_array_foreach(json_object_get(reply, "snapshots"), i, s) {
-        if (!json_is_true(json_object_get(s, "bookmark")) && view_path(reply, s, view) &&
-            snapshot_refers(view, &bytes) == 0) {
+        int err = json_is_true(json_object_get(s, "bookmark")) ? -ENOENT
+                  : view_path(reply, s, view)                  ? snapshot_refers(view, &bytes)
+                                                               : -ENAMETOOLONG;
+
+        if (err == 0) {
             (void)json_object_set_new(s, "refers", json_integer((json_int_t)bytes));
+        } else if (err != -ENOENT && err != -ESTALE) {
+            (void)fprintf(stderr, "holdfast: what \"%s\" refers to cannot be read: %s\n",
+                          text_of(s, "name"), error_words(err));
+            first = first < 0 ? first : err;
         }
     }
+    return first;
 }
 
 static const char *refers_text(const struct args *a, const json_t *s, char text[32]) {
@@ -326,12 +336,10 @@ int cmd_snapshot_list(const struct args *a) {
     if (err < 0) {
         return fail(err, &why);
     }
-    if (a->verbose) {
-        add_refers(reply);
-    }
+    err = a->verbose ? add_refers(reply) : 0;
     if (a->json) {
         print_json(reply);
-        return EXIT_OK;
+        return err < 0 ? EXIT_FAILED : EXIT_OK;
     }
     if (!a->no_header) {
         (void)printf("%-32s %-20s %8s %8s %-5s %-12s %s\n", "NAME", "CREATED", "USED", "REFER",
@@ -358,7 +366,7 @@ int cmd_snapshot_list(const struct args *a) {
                      broken ? ": " : "", text_of(s, "reason"));
     }
     json_decref(reply);
-    return EXIT_OK;
+    return err < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
 /* --- destroy, bookmark, rename, hold, release --- */

@@ -151,6 +151,7 @@ bool pair_untouched(const struct pair *p, uint64_t cut_s) {
     enum { RACY_S = 2 }; /* the grain of both clocks, each at most a second */
     const struct stat *a = p->st[0], *b = p->st[1];
 
-    return (uint64_t)a->st_ctim.tv_sec + RACY_S < cut_s && clock_same(&a->st_ctim, &b->st_ctim) &&
+    return (uint64_t)a->st_ctim.tv_sec + RACY_S < cut_s && a->st_ctim.tv_nsec != 0 &&
+           clock_same(&a->st_ctim, &b->st_ctim) &&
            snap_ino_same(a->st_ino) == snap_ino_same(b->st_ino);
 }

@@ -31,9 +31,10 @@ int pairs_walk_name(const int folder[2], const char *path, const char *name,
 
 /* Two objects of one type, no folders, whose attributes are the same: is what is in them, too? */
 bool pair_same_content(const struct pair *pair);
-/* Is it the same object, unchanged since the older side was cut at `cut_s`? Nobody can set a ctime; but
- * one is as coarse as the timer's tick (Linux before 6.13), or as a second, so what changed shortly
- * before the cut may have changed right after it, too, and is never said to be untouched. (Of what
+/* Is it the same object, unchanged since the older side was cut at `cut_s`? Nobody can set a ctime. But
+ * one is as coarse as the timer's tick (Linux before 6.13), or as a second: what changed shortly before
+ * the cut may have changed right after it, too, and is not said to be untouched (with UINT64_MAX it is).
+ * And sshfs shows an mtime for it, which anybody can set: one of whole seconds says nothing. (Of what
  * neither side still has, bookmarks or snapshots both, nobody knows the number: then the ctime alone
  * says it.) */
 bool pair_untouched(const struct pair *pair, uint64_t cut_s);

@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "base/io.h"
+#include "base/limits.h"
 #include "tools/snapshots.h"
 
 /* A file of several names that was counted. */
@@ -39,7 +40,8 @@ static int is_first(struct counting *c, const struct stat *st) {
     return 1;
 }
 
-static int count(struct counting *c, int folder, const char *name) {
+/* Depth is bounded by TREE_DEPTH_MAX. */
+static int count(struct counting *c, int folder, const char *name, unsigned depth) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
     struct stat st;
@@ -51,10 +53,10 @@ static int count(struct counting *c, int folder, const char *name) {
     if (err < 0 || !S_ISDIR(st.st_mode)) {
         return err < 0 ? err : 0;
     }
-    err = io_open_dir(folder, name, &d);
+    err = depth == TREE_DEPTH_MAX ? -ENAMETOOLONG : io_open_dir(folder, name, &d);
     while (err == 0 && (errno = 0, e = readdir(d))) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
-            err = count(c, dirfd(d), e->d_name);
+            err = count(c, dirfd(d), e->d_name, depth + 1);
         }
     }
     return err < 0 ? err : -errno;
@@ -63,12 +65,14 @@ static int count(struct counting *c, int folder, const char *name) {
 int snapshot_refers(const char *view, uint64_t *ret_bytes) {
     struct counting c = {.bytes = 0};
     struct counted *seen, *next;
-    int err = count(&c, AT_FDCWD, view);
+    int err = count(&c, AT_FDCWD, view, 0);
 
     HASH_ITER(hh, c.several, seen, next) {
         HASH_DEL(c.several, seen);
         free(seen);
     }
-    *ret_bytes = c.bytes;
+    if (err == 0) {
+        *ret_bytes = c.bytes;
+    }
     return err;
 }

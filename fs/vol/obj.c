@@ -340,14 +340,16 @@ static void remove_name_locked(struct obj_table *t, struct obj_name **slot) {
     drop_unused_locked(t, parent);
 }
 
-/* Does an object, a strange one by now, have the number that this inode gives? */
+/* Does a strange object have the number that this inode gives? (Where inodes say nothing, names of one
+ * file are objects of their own, and share it.) */
 static bool is_taken_locked(const struct obj_table *t, uint64_t ino, uint8_t from) {
     const struct obj *o = t->objs[ino_hash(ino, from) & (t->buckets - 1)];
 
-    while (o && (o->store_ino != ino || o->from != from || (o->flags & OBJ_SECOND))) {
+    while (o && (o->store_ino != ino || o->from != from || (o->flags & OBJ_SECOND) ||
+                 !(o->flags & OBJ_STRANGE))) {
         o = o->bucket_next;
     }
-    return o != NULL;
+    return o != NULL && !(t->unstable >> from & 1);
 }
 
 static struct obj *make_locked(struct obj_table *t, uint8_t from, const struct stat *st) {

@@ -44,6 +44,20 @@ for wait in 0.1 0.3 0.6 1 1.5; do
 done
 echo "stopped $stopped of 5 times"
 [ $stopped -gt 0 ] || die "it was always faster"
+# sshfs shows mtimes as ctimes, and xattrs change neither: what was set back is found all the same.
+hf store offline crm a -q
+echo before >"$mnt/f"
+echo same >"$mnt/x"
+touch -d 2020-01-01 "$mnt/f" "$mnt/x"
+setfattr -n user.k -v one "$mnt/x"
+hf snapshot create crm@far -q
+echo behind >"$mnt/f"
+touch -d 2020-01-01 "$mnt/f"
+setfattr -n user.k -v two "$mnt/x"
+[ "$(hf diff crm@far | grep -v '/$')" = $'M  /f\nM  /x' ] || die "diff on sshfs says $(hf diff crm@far)"
+hf restore crm@far --in-place --yes -q /f /x
+[ "$(cat "$mnt/f")" = before ] && [ "$(getfattr --only-values -n user.k "$mnt/x")" = one ] || die "restored on sshfs"
+hf store online crm a --wait -q
 hf umount crm
 
 # Times as coarse as a second: what was changed right before the cut and again right after it looks untouched.

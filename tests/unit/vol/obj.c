@@ -116,6 +116,17 @@ Test(obj, a_new_file_on_a_store_that_came_back_has_no_number_of_another) {
     cr_assert_eq(obj_number(enter(root, "b", 0, 7, S_IFREG)), obj_number(b));
 }
 
+Test(obj, names_of_one_file_have_one_number_also_where_inodes_say_nothing) {
+    struct obj *a, *b;
+
+    obj_table_unstable(table, 1);
+    a = enter(root, "a", 1, 7, S_IFREG);
+    b = enter(root, "b", 1, 7, S_IFREG);
+    cr_assert_eq(obj_number(a), obj_number(b));
+    obj_table_strange(table, 1, false);
+    cr_assert_eq(obj_number(enter(root, "c", 1, 7, S_IFREG)), obj_number(a));
+}
+
 Test(obj, exchanged_names_swap_their_objects) {
     struct obj *a = enter(root, "a", 0, 2, S_IFREG), *b = enter(root, "b", 0, 3, S_IFDIR);
     struct obj *found;
