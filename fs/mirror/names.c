@@ -245,8 +245,7 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
         mc->entry.obj = mc->obj;
         err = obj_name_added(m->objs, mc->obj, mc->dir, mc->name, true);
     } else {
-        err =
-            obj_enter(m->objs, mc->dir, mc->name, mc->from, &mc->entry.attr, true, &mc->entry.obj);
+        err = obj_enter_new(m->objs, mc->dir, mc->name, mc->from, &mc->entry.attr, &mc->entry.obj);
         if (err == 0) {
             log_born(m, mc->entry.obj);
         }

@@ -372,13 +372,13 @@ static struct obj *make_locked(struct obj_table *t, uint8_t from, const struct s
 }
 
 static int enter_locked(struct obj_table *t, struct obj *parent, const char *name, uint8_t from,
-                        const struct stat *st, struct obj **ret_obj) {
+                        const struct stat *st, bool born, struct obj **ret_obj) {
     struct obj_name **slot = name_slot_locked(t, parent, name);
     struct obj *obj = *slot ? (*slot)->obj : NULL;
     uint8_t type = (uint8_t)IFTODT(st->st_mode);
     int err;
 
-    if (obj && obj->type == type &&
+    if (obj && !born && obj->type == type &&
         (obj->from != from || obj->store_ino == st->st_ino || (obj->flags & OBJ_STRANGE) ||
          (t->unstable >> from & 1))) {
         *ret_obj = obj;
@@ -388,9 +388,10 @@ static int enter_locked(struct obj_table *t, struct obj *parent, const char *nam
         remove_name_locked(t, slot);
     }
     obj = t->unstable >> from & 1 ? NULL : by_ino_locked(t, st->st_ino, from);
-    if (obj && (obj->type != type || type == DT_DIR || (!obj->names && obj->nopen == 0))) {
-        /* An inode number that was given to a new object: the old one is gone. It keeps its
-         * number for those who still know it, but is not found by it any more. */
+    if (obj && (born || obj->type != type || type == DT_DIR || (!obj->names && obj->nopen == 0))) {
+        /* An inode number that was given to a new object: the old one is gone, or just going (its name
+         * leaves the table after the stores). It keeps its number for those who still know it, but is not
+         * found by it any more. */
         unhash_obj_locked(t, obj);
         obj->bucket_next = t->strays;
         t->strays = obj;
@@ -411,13 +412,13 @@ static int enter_locked(struct obj_table *t, struct obj *parent, const char *nam
     return 0;
 }
 
-int obj_enter(struct obj_table *t, struct obj *parent, const char *name, uint8_t from,
-              const struct stat *st, bool count, struct obj **ret_obj) {
+static int enter(struct obj_table *t, struct obj *parent, const char *name, uint8_t from,
+                 const struct stat *st, bool born, bool count, struct obj **ret_obj) {
     struct obj *obj = NULL;
     int err;
 
     pthread_mutex_lock(&t->mutex);
-    err = enter_locked(t, parent, name, from, st, &obj);
+    err = enter_locked(t, parent, name, from, st, born, &obj);
     if (err == 0) {
         obj->nlookup += count;
         obj->pins += !count;
@@ -425,6 +426,16 @@ int obj_enter(struct obj_table *t, struct obj *parent, const char *name, uint8_t
     }
     pthread_mutex_unlock(&t->mutex);
     return err;
+}
+
+int obj_enter(struct obj_table *t, struct obj *parent, const char *name, uint8_t from,
+              const struct stat *st, bool count, struct obj **ret_obj) {
+    return enter(t, parent, name, from, st, false, count, ret_obj);
+}
+
+int obj_enter_new(struct obj_table *t, struct obj *parent, const char *name, uint8_t from,
+                  const struct stat *st, struct obj **ret_obj) {
+    return enter(t, parent, name, from, st, true, true, ret_obj);
 }
 
 bool obj_knows_ino(struct obj_table *t, uint8_t from, uint64_t store_ino) {

@@ -89,6 +89,11 @@ uint64_t obj_number(const struct obj *obj);
  * asked. Counts one nlookup for the caller if `count`, else one pin. -ENOMEM. */
 int obj_enter(struct obj_table *table, struct obj *parent, const char *name, uint8_t from,
               const struct stat *st, bool count, struct obj **ret_obj) must_check;
+/* The object that was just made there: a new one, whatever the table knows under this name or inode (a
+ * file that is just being removed has given its inode back before its name leaves the table). Counts one
+ * nlookup. -ENOMEM. */
+int obj_enter_new(struct obj_table *table, struct obj *parent, const char *name, uint8_t from,
+                  const struct stat *st, struct obj **ret_obj) must_check;
 /* Is there an object that is this inode on this store? */
 bool obj_knows_ino(struct obj_table *table, uint8_t from, uint64_t store_ino);
 /* Ties an object to its inode on a further store, once. Done for objects with several names, so that all

@@ -102,6 +102,20 @@ Test(obj, an_inode_number_that_was_given_again_is_a_new_object) {
     cr_assert_neq(a, b);
 }
 
+Test(obj, a_new_file_is_not_the_one_that_is_just_being_removed) {
+    struct obj *a = enter(root, "a", 0, 7, S_IFREG), *b;
+    struct stat st = {.st_ino = 7, .st_mode = S_IFREG};
+
+    cr_assert_eq(obj_enter_new(table, root, "b", 0, &st, &b), 0);
+    cr_assert_neq(b, a, "its inode was given back before its name left the table");
+    cr_assert_eq(enter(root, "b", 0, 7, S_IFREG), b);
+    cr_assert_eq(enter(root, "c", 0, 7, S_IFREG), b, "two names of one inode");
+    obj_name_gone(table, root, "a", &st);
+    cr_assert_eq(
+        obj_enter_new(table, root, "a", 0, &(struct stat){.st_ino = 8, .st_mode = S_IFREG}, &b), 0);
+    cr_assert_neq(b, a);
+}
+
 Test(obj, a_new_file_on_a_store_that_came_back_has_no_number_of_another) {
     struct obj *a = enter(root, "a", 0, 7, S_IFREG), *b;
 
