@@ -484,11 +484,12 @@ static off_t op_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t 
 struct stream {
     struct vol *v;
     struct vol_handle below;
+    bool loaded;
 };
 
 static int op_opendir(struct vol *v, struct obj *dir, struct vol_handle *ret_handle) {
     struct guard *g = guard_of(v);
-    struct stream *s = malloc(sizeof(*s));
+    struct stream *s = calloc(1, sizeof(*s));
     int err = !s ? -ENOMEM : !guard_is_open(g) ? -ENODEV : 0;
 
     if (err == 0) {
@@ -511,7 +512,7 @@ static int op_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint6
                       vol_dirent_fn *fill, void *arg) {
     struct stream *s = (struct stream *)(uintptr_t)h.v;
 
-    if (pos == 0) {
+    if (pos == 0 || !s->loaded) {
         struct op *o = guard_begin(guard_of(v), GUARD_READ, do_load, dir, NULL);
 
         if (!o) {
@@ -525,6 +526,7 @@ static int op_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint6
         if (o->result < 0) {
             return (int)o->result;
         }
+        s->loaded = true;
     }
     return s->v->ops->readdir(s->v, dir, s->below, pos, fill, arg);
 }
