@@ -123,6 +123,7 @@ struct mirror {
     } linger[LINGER_MAX];
     unsigned linger_first, linger_count; /* a ring, oldest first */
     int64_t space_checked_ms, policy_ms; /* owned by the ticking thread */
+    int64_t watched_ms;                  /* by the watching one */
     int64_t heartbeat_ms;                /* owned by the carrying thread */
     /* the log: log.c */
     struct rwlock log_lock;       /* taken alone by who carries frames to the stores */

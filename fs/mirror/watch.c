@@ -98,12 +98,24 @@ static bool others_serve(const struct mirror *m, unsigned i) {
     return false;
 }
 
+/* Did this machine itself stand still since the last look? Its stores had no time to answer then. */
+static bool stood_still(struct mirror *m, int64_t now) {
+    enum { STILL_MS = 1000 };
+    int64_t last = m->watched_ms;
+
+    m->watched_ms = now;
+    return last > 0 && now - last > STILL_MS;
+}
+
 void mirror_watch(struct mirror *m) {
     static const char *const kinds[GUARD_KINDS] = {"read", "write", "sync"};
     const int64_t limit[GUARD_KINDS] = {m->store_timeout_ms, m->store_timeout_ms,
                                         m->store_timeout_ms * SLOW_FACTOR};
     int64_t now = clock_ms();
 
+    if (stood_still(m, now)) {
+        return;
+    }
     watch_comparison(m, now);
     for (unsigned i = 0; i < m->count; i++) {
         struct member *member = &m->member[i];

@@ -573,9 +573,10 @@ uint64_t store_heartbeat(const struct store *st) {
 
 int store_check_alive(struct store *st, bool full) {
     uint64_t stamp = (uint64_t)clock_ms(), back = 0;
+    const uint64_t both[2] = {stamp, stamp}; /* the heartbeat; and what only a full look writes */
     scope_fd int fd =
         openat(st->folder, probe_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    ssize_t n = fd < 0 ? -errno : io_pwrite(fd, &stamp, sizeof(stamp), 0);
+    ssize_t n = fd < 0 ? -errno : io_pwrite(fd, both, full ? sizeof(both) : sizeof(stamp), 0);
     int err = full && n >= 0 ? store_check(st, NULL) : 0;
 
     if (n < 0 || err < 0 || !full) {
@@ -584,7 +585,6 @@ int store_check_alive(struct store *st, bool full) {
     if (fdatasync(fd) < 0) {
         return -errno;
     }
-    n = io_pread(fd, &back, sizeof(back), 0);
-    /* The heartbeat may have been written meanwhile. */
-    return n < 0 ? (int)n : back >= stamp && back - stamp <= PROBE_MS ? 0 : -EIO;
+    n = io_pread(fd, &back, sizeof(back), sizeof(stamp));
+    return n < 0 ? (int)n : back == stamp ? 0 : -EIO;
 }
