@@ -43,7 +43,7 @@ for i in range(50):
         g.write(op)
 later = time.monotonic() - start
 print(f"{op}: {first:.2f} s, then {later:.2f} s for 50 files")
-assert first < 3.6, "too long"
+assert first < 6, "too long"
 assert later < 1.0, "later ones wait, too"
 P
     [ "$(state_of far)" = FAULTED ] || die "$1: far is $(state_of far)"

@@ -22,6 +22,7 @@ for n in 1 2; do
     pids+=($!)
     wait_for test -e "/proc/${ns[$n]}/ns/mnt"
     wait_for sh -c "! [ /proc/${ns[$n]}/ns/mnt -ef /proc/self/ns/mnt ]"
+    wait_for grep -qx sleep "/proc/${ns[$n]}/comm" # it has made its mounts private by then
     machine $n mount --bind "$lab/machine-id$n" /etc/machine-id
     for s in x y; do
         machine $n sshfs -o ssh_command="$lab/ssh",dir_cache=no,direct_io localhost:"$lab/far/$s" "$lab/$s$n"

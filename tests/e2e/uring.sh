@@ -9,7 +9,7 @@ disk a 2G
 disk b 2G
 hf create crm "$lab/a/s" "$lab/b/s" -q
 hf mount crm "$mnt" -o suid,dev
-hf events crm -H | grep -q "over io_uring" || die "requests do not come in over io_uring"
+wait_for sh -c "'$bin' events crm -H | grep 'over io_uring' >/dev/null" || die "requests do not come in over io_uring"
 
 # More callers than a processor's queue has threads, each of them in an fsync, and large reads and writes beside them.
 cat >"$lab/many" <<'P'
