@@ -24,7 +24,8 @@ except OSError:
 P
         pids+=($!)
     done
-    sleep 0.7
+    for w in 1 2; do wait_for lines "$lab/acked.$round.$w" 50; done
+    sleep 0.3
     kill -KILL "$(daemon_pid)"
     wait
     hf mount crm "$mnt" -o suid,dev

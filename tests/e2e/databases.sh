@@ -62,7 +62,7 @@ my_stop
 
 sqlite3 "$mnt/lite.db" 'pragma journal_mode=wal; create table t(a); begin; insert into t values(1),(2),(3); commit;' >/dev/null
 for i in 1 2 3 4; do
-    (for k in $(seq 20); do sqlite3 -cmd '.timeout 5000' "$mnt/lite.db" "insert into t values($i$k)" || exit 1; done) &
+    (for k in $(seq 20); do sqlite3 -cmd '.timeout 60000' "$mnt/lite.db" "insert into t values($i$k)" || exit 1; done) &
 done
 wait
 [ "$(sqlite3 "$mnt/lite.db" 'select count(*) from t; pragma integrity_check')" = "$(printf '83\nok')" ] || die "SQLite"

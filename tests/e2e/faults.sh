@@ -122,7 +122,7 @@ umount "$lab/far"
 "$treecmp" "$lab/b/near" "$lab/a/behind" || die "remote: the stores differ"
 
 # sshfs: its server dies with writes in its memory that were acknowledged and never synced.
-printf '#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n' >"$lab/ssh"
+printf '#!/bin/sh\necho $$ >%s\nexec /usr/lib/openssh/sftp-server\n' "$lab/server" >"$lab/ssh"
 chmod +x "$lab/ssh"
 mkdir "$lab/a/local" "$lab/b/remote" "$lab/net"
 sshfs -o ssh_command="$lab/ssh" localhost:"$lab/b/remote" "$lab/net"
@@ -130,7 +130,7 @@ hf create ssh "$lab/a/local" net="$lab/net" -q 2>/dev/null
 hf mount ssh "$mnt" -o store-timeout=2s
 mkdir "$mnt/d"
 for i in $(seq 50); do echo "$i" >"$mnt/d/f$i"; done
-server=$(pgrep -f "^/usr/lib/openssh/sftp-server" -n)
+server=$(cat "$lab/server")
 kill -STOP "$server"
 echo new >"$mnt/d/f1"
 mv "$mnt/d/f2" "$mnt/d/g2"

@@ -28,7 +28,8 @@ load=$!
 as postgres "$bin_pg/pgbench" -c 2 -T 12 postgres >"$lab/pgbench" 2>&1 &
 bench=$!
 pids+=($load $bench)
-sleep 2
+uploads() { [ "$(find "$mnt/up" -type f | wc -l)" -ge "$1" ]; }
+wait_for uploads 8
 for db in postgresql mariadb; do
     hf snapshot create crm@$db --freeze $db
     sleep 2

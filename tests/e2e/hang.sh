@@ -59,12 +59,15 @@ kill -STOP $far
 echo x >"$mnt/x"
 dd if=/dev/urandom of="$mnt/big" bs=1M count=30 conv=notrunc status=none
 kill -CONT $far
+hf resync crm --limit 5M -q
 hf store online crm far
-wait_for bash -c "[ \"\$('$bin' status crm --json | grep -c SYNCING)\" = 1 ]"
+syncing() { [ "$(state_of far)" = SYNCING ]; }
+wait_for syncing
 kill -STOP $far
 sleep 1
 dd if=/dev/urandom of="$mnt/big" bs=1M count=30 conv=notrunc status=none
 sleep 3
+hf resync crm --limit 0 -q
 kill -CONT $far
 hf store online crm far --wait -q
 

@@ -3,6 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 volume
 for cycle in $(seq "${CYCLES:-12}"); do
+    rm -f "$lab/acked"
     python3 - "$mnt" "$lab/acked" "$cycle" <<'P' &
 import hashlib, os, random, sys
 mnt, log, cycle = sys.argv[1:]
@@ -49,7 +50,8 @@ except OSError:
 P
     writer=$!
     pids=($writer)
-    sleep 0.$((RANDOM % 5 + 3))
+    wait_for lines "$lab/acked" 100
+    sleep 0.$((RANDOM % 5))
     kill -KILL "$(daemon_pid)"
     wait $writer || true
     pids=()

@@ -84,6 +84,8 @@ wait_for() {
     for _ in $(seq 200); do "$@" && return 0; sleep 0.1; done
     die "waited in vain for: $*"
 }
+# lines FILE N: it has so many; a writer's acknowledgements
+lines() { [ -f "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; }
 # power_cut WRITER MOUNT-OPTIONS: on the disks of a and b, under that process; and mounted again
 power_cut() {
     local pid d

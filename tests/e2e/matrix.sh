@@ -67,7 +67,7 @@ bindfs_on() {
 }
 sshfs_on() {
     sshfs -o ssh_command="$lab/ssh",reconnect,dir_cache=no localhost:"$lab/d$1/s" "$lab/s$1"
-    server[$1]=$(pgrep -n -f "^/usr/lib/openssh/sftp-server")
+    server[$1]=$(cat "$lab/server")
 }
 remount() { # the victim's disk, once the daemon has let go of it
     wait_for umount -qc "$lab/d1" 2>/dev/null
@@ -76,7 +76,7 @@ remount() { # the victim's disk, once the daemon has let go of it
 not_faulted() { online a || die "$fault: the store is $(state_of a)"; }
 # What is below a missing mount is not the store.
 bare() { [ -z "$(ls -A "$lab/s1")" ] || die "something was written below the missing mount"; }
-printf '#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n' >"$lab/ssh"
+printf '#!/bin/sh\necho $$ >%s\nexec /usr/lib/openssh/sftp-server\n' "$lab/server" >"$lab/ssh"
 chmod 755 "$lab/ssh"
 mkdir "$lab/s1" "$lab/s2" "$lab/s3"
 declare -A bind server
@@ -91,11 +91,11 @@ one() {
     nospace) inject="cd $lab/d1; fallocate -l \$(df --output=avail -B1 . | tail -1) fill || true; dd if=/dev/zero of=fill2 bs=512 status=none || true" \
         after="rm -f $lab/d1/fill $lab/d1/fill2; not_faulted" ;;
     hang) inject="kill -STOP ${bind[1]}" after="kill -CONT ${bind[1]}; back" ;;
-    slow) inject="(while kill -STOP ${bind[1]}; do sleep 0.2; kill -CONT ${bind[1]}; sleep 0.05; [ ! -e $lab/fast ] || exit 0; done) >/dev/null 2>&1 &" \
+    slow) inject="(while kill -STOP ${bind[1]}; do sleep 0.2; kill -CONT ${bind[1]}; sleep 0.1; [ ! -e $lab/fast ] || exit 0; done) >/dev/null 2>&1 &" \
         after="touch $lab/fast; sleep 0.3; not_faulted; rm $lab/fast" ;;
     killed) inject="kill -KILL ${bind[1]}" after="wait_for umount -q $lab/s1; bare; bindfs_on 1; back" ;;
     vanished) inject="umount -l $lab/s1" after="wait_for lost a; bare; bindfs_on 1; back" ;;
-    reconnect) inject="kill -KILL ${server[1]}" after="back; server[1]=\$(pgrep -n -f '^/usr/lib/openssh/sftp-server')" ;;
+    reconnect) inject="kill -KILL ${server[1]}" after="back; server[1]=\$(cat $lab/server)" ;;
     esac
     said=$(python3 "$lab/op.py" "$mnt" "$op" "$inject" 2>"$lab/err") || { cat "$lab/err"; die "$fault, $n stores: $op"; }
     case "$fault $said" in
@@ -128,7 +128,9 @@ for n in 2 3; do
             esac
         done
         hf create crm "${stores[@]:1:n}" -q 2>/dev/null
-        hf mount crm "$mnt" -o suid,dev,store-timeout=1s
+        limit=2s # that of a store which does nothing; a slow one is never to be lost
+        [ $fault != slow ] || limit=60s
+        hf mount crm "$mnt" -o suid,dev,store-timeout=$limit
         for k in $(if [ "${MATRIX:-}" = full ]; then seq 0 11; else for j in 0 1 2; do echo $(((index * 3 + n * 5 + j * 4) % 12)); done; fi); do
             one "${ops[$k]}"
         done

@@ -14,7 +14,7 @@ setfattr -n user.large -v "$(head -c 8000 /dev/zero | tr '\0' x)" "$mnt/x" 2>/de
 in_state b ONLINE || die "an xattr ejected a store"
 dd if=/dev/zero of="$mnt/large" bs=1M count=340 status=none || die "on-full=drop: the write failed"
 ! in_state b ONLINE || die "b was not dropped"
-told "is FAULTED: write: No space left" || die "the reason is not told"
+wait_for told "is FAULTED: write: No space left"
 dd if=/dev/zero of="$mnt/larger" bs=1M count=240 status=none 2>"$lab/said" && die "the last store dropped itself"
 grep -q "No space left" "$lab/said" || die "the last store's answer: $(cat "$lab/said")"
 in_state a ONLINE || die "a is $(state_of a)"
@@ -62,14 +62,14 @@ touch "$lab/fast"
 wait $brake $writer
 pids=($bind)
 kill -CONT $bind
-told "too slow: a change takes it" || die "why it went is not told"
+wait_for told "too slow: a change takes it"
 in_state a ONLINE || die "a is $(state_of a)"
 hf store online crm b --wait -q
 hf umount crm
 same
 
 # A passive store that hangs: the lag is shown, and writers are slowed down until it follows again.
-hf mount crm "$mnt" -o suid,dev,passive-lag=2M,passive-lag=3600s,passive-policy=slow
+hf mount crm "$mnt" -o suid,dev,passive-lag=2M,passive-lag=3600s,passive-policy=slow,store-timeout=120s
 hf store set crm b passive -q
 wait_for in_state b PASSIVE
 hf status crm | grep -q "follows" || die "status does not say that it follows"

@@ -4,6 +4,7 @@
 volume
 lost=0
 for cycle in $(seq "${CYCLES:-6}"); do
+    rm -f "$lab/acked"
     python3 - "$mnt" "$lab/acked" "$cycle" <<'P' &
 import hashlib, os, random, sys
 mnt, log, cycle = sys.argv[1:]
@@ -46,7 +47,8 @@ except OSError:
 P
     writer=$!
     pids=($writer)
-    sleep 1.$((RANDOM % 9))
+    wait_for lines "$lab/acked" 40
+    sleep 0.$((RANDOM % 9))
     power_cut $writer suid,dev
     python3 - "$mnt/c$cycle" "$lab/acked" <<'P' || die "cycle $cycle lost something that was synced"
 import os, sys
