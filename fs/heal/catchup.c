@@ -132,7 +132,12 @@ int catchup_only(struct catchup *c, const struct journal_frame *frames, unsigned
 
     c->only = true;
     for (struct view_name *name = c->view->marked; name; name = name->marked_next) {
+        struct view_node *folder = view_find(c->view, name->parent);
+
         name->done = name->times_only = true;
+        if (folder) {
+            folder->attr = true;
+        }
     }
     for (struct view_node *node = c->view->nodes; node; node = node->next) {
         node->times_only = true;

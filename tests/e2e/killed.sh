@@ -79,4 +79,15 @@ P
     hf mount crm "$mnt" -o suid,dev
     echo "cycle $cycle: mounted in $took ms, ${copied:-0} bytes copied"
 done
+# The times of a folder in which the last change before the kill was, and nothing else since a checkpoint.
+mkdir -p "$mnt/d/e"
+hf store offline crm b -q # ... which a store that comes back makes
+echo x >"$mnt/x"
+hf store online crm b --wait -q
+touch "$mnt/d/e/f"
+mv "$mnt/d/e/f" "$mnt/d/f"
+kill -KILL "$(daemon_pid)"
+touch -d 2020-01-01 "$lab/b/s/d" "$lab/b/s/d/e" # as if b's clock had been another one
+hf mount crm "$mnt" -o suid,dev
 hf umount crm
+same

@@ -194,7 +194,7 @@ hf snapshot create crm@frozen -q --freeze "echo x >$lab/frozen; echo frozen; cat
 [ ! -e "$lab/frozen" ] || die "not thawed"
 refused 1 'ended without saying "frozen"' hf snapshot create crm@never --freeze "exit 1"
 refused 1 'ended without saying "frozen"' hf snapshot create crm@never --freeze "echo cannot be frozen"
-refused 1 'nothing was held still' hf snapshot create crm@ended --freeze "echo frozen"
+refused 1 'nothing was held still' hf snapshot create crm@ended --freeze "(sleep 1; echo frozen) &"
 refused 1 'there is a snapshot' hf snapshot create crm@frozen --freeze "echo x >$lab/frozen; echo frozen; cat; rm $lab/frozen"
 [ ! -e "$lab/frozen" ] || die "not thawed after a failure"
 hf umount "$mnt"
