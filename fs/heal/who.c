@@ -195,7 +195,7 @@ void who_look_at_target(struct catchup *c) {
         int fd;
 
         c->indexed = node;
-        if (c->c.untouched && !c->view->no_names && node->trusted &&
+        if (c->c.untouched && !c->view->no_names && node->trusted && !node->astray &&
             !(node->peers >> c->c.to_slot & 1)) {
             fd = who_open(c, TO, node->place[0]->parent);
             if (fd >= 0 && at_stat(fd, node->place[0]->text, -1, &st) == 0 &&

@@ -347,6 +347,13 @@ static int add_data(struct view *v, const struct journal_frame *f) {
     return 0;
 }
 
+/* The member had part in what was told so far, at the last perhaps not in all of it. */
+static void doubt_places(struct view *v) {
+    for (struct view_node *n = v->nodes; n; n = n->next) {
+        n->astray = n->astray || (n->places > 0 && n->place[0]->ever);
+    }
+}
+
 int view_add(struct view *v, const struct journal_frame *f) {
     struct view_node *n;
 
@@ -385,7 +392,10 @@ int view_add(struct view *v, const struct journal_frame *f) {
         }
         return 0;
     case JOURNAL_LEAVE:
-        v->left = v->left || (int)f->slot == v->slot;
+        if ((int)f->slot == v->slot) {
+            v->left = true;
+            doubt_places(v);
+        }
         return 0;
     }
     return 0;

@@ -253,6 +253,8 @@ void log_change(struct mirror *m, const struct change *c, struct journal_intent 
 void log_name(struct mirror *m, struct obj *dir, const char *name);
 /* A store that can do this takes part from now on. */
 void log_takes_part(struct mirror *m, uint32_t caps);
+/* The store takes no part from now on. */
+void log_left(struct mirror *m, unsigned i);
 /* The object was just made. */
 void log_born(struct mirror *m, struct obj *obj);
 /* It got a further name, and is bound to its inodes on the ONLINE stores: of what is new, the journal

@@ -224,3 +224,58 @@ Test(heal, a_rename_that_was_under_way_when_the_daemon_was_killed) {
     catchup_free(c);
     cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
 }
+
+/* Two files changed places while the second store took part, and it was not asked which inodes they have:
+ * where they were first, it has the other one each. */
+Test(heal, what_moved_before_the_store_left_is_not_where_it_was_first) {
+    struct tree_options t = {.differences_max = 10, .out = stderr};
+    static const char *const name[] = {"one", "two"};
+    struct journal_frame left = {.kind = JOURNAL_LEAVE, .slot = 1},
+                         written = {.kind = JOURNAL_DATA, .number = 100, .len = 7};
+    struct catchup_config config = {
+        .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    struct id volume = store_super(store[0])->volume_id;
+    struct catchup *c;
+    struct why why = {""};
+    uint64_t position = 1;
+
+    put(0, "two", "CHANGED; the first, longer than a word");
+    put(0, "one", "the second one, longer than a word");
+    put(1, "two", "the first; the first, longer than a word");
+    put(1, "one", "the second one, longer than a word");
+    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
+    for (int i = 0; i < 2; i++) {
+        struct journal_frame bound = {.kind = JOURNAL_BIND,
+                                      .position = position++,
+                                      .number = 100 + (uint64_t)i,
+                                      .parent = JOURNAL_ROOT,
+                                      .type = DT_REG,
+                                      .peers = 1};
+        struct stat st;
+        char p[300];
+
+        (void)snprintf(bound.name, sizeof(bound.name), "%s", name[i]);
+        (void)snprintf(p, sizeof(p), "%s/%s", path[0], name[!i]);
+        cr_assert_eq(stat(p, &st), 0);
+        bound.ino[0] = st.st_ino;
+        cr_assert_eq(catchup_add(c, &bound), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        struct journal_frame moved = {.kind = JOURNAL_MOVE,
+                                      .position = position++,
+                                      .number = 100 + (uint64_t)i,
+                                      .parent = JOURNAL_ROOT,
+                                      .parent2 = JOURNAL_ROOT};
+
+        (void)snprintf(moved.name, sizeof(moved.name), "%s", name[i]);
+        (void)snprintf(moved.name2, sizeof(moved.name2), "%s", name[!i]);
+        cr_assert_eq(catchup_add(c, &moved), 0);
+    }
+    cr_assert_eq(catchup_add(c, &left), 0);
+    cr_assert_eq(catchup_add(c, &written), 0);
+    cr_assert_eq(catchup_names_exact(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
+    catchup_free(c);
+    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+}
