@@ -292,11 +292,23 @@ static int truncate_at(int dirfd, const char *name, off_t size) {
     return fd < 0 ? -errno : result(ftruncate(fd, size));
 }
 
-static struct timespec time_or_omit(unsigned set, unsigned which, struct timespec t) {
-    return set & which ? t : (struct timespec){.tv_nsec = UTIME_OMIT};
+/* A server may pass over one time without the other (bindfs does): it is given both. */
+static int set_times(const struct store *st, const struct vol_attr *a, int fd,
+                     const struct place *p) {
+    struct timespec omit = {.tv_nsec = UTIME_OMIT},
+                    t[2] = {a->set & VOL_SET_ATIME ? a->atime : omit,
+                            a->set & VOL_SET_MTIME ? a->mtime : omit};
+    struct stat now;
+
+    if (store_is_remote(st) && at_stat(p->fd, p->name, p->fd >= 0 ? -1 : fd, &now) == 0) {
+        t[0] = a->set & VOL_SET_ATIME ? t[0] : now.st_atim;
+        t[1] = a->set & VOL_SET_MTIME ? t[1] : now.st_mtim;
+    }
+    return at_utimes(p->fd, p->name, fd, t);
 }
 
-static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
+static int set_parts(const struct store *st, const struct vol_attr *a, int fd,
+                     const struct place *p) {
     int err = 0;
 
     if (a->set & (VOL_SET_UID | VOL_SET_GID)) {
@@ -311,10 +323,7 @@ static int set_parts(const struct vol_attr *a, int fd, const struct place *p) {
         err = at_chmod(p->fd, p->name, fd, a->mode);
     }
     if (err == 0 && (a->set & (VOL_SET_ATIME | VOL_SET_MTIME))) {
-        struct timespec t[2] = {time_or_omit(a->set, VOL_SET_ATIME, a->atime),
-                                time_or_omit(a->set, VOL_SET_MTIME, a->mtime)};
-
-        err = at_utimes(p->fd, p->name, fd, t);
+        err = set_times(st, a, fd, p);
     }
     return err;
 }
@@ -328,7 +337,7 @@ static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
     if (err < 0) {
         return err;
     }
-    err = set_parts(attr, fd, &p);
+    err = set_parts(st, attr, fd, &p);
     if (err == 0 && ret_attr) {
         err = at_stat(p.fd, p.name, fd, ret_attr);
     }

@@ -122,8 +122,8 @@ for n in 2 3; do
             rm -f "$lab/d$i.img"
             disk "d$i" 400M $mkfs
             case $fault in
-            hang | slow | killed | vanished) bindfs_on "$i"; stores[i]=$lab/s$i times=-t ;; # it ignores mtimes without atimes,
-            reconnect) sshfs_on "$i"; stores[i]=$lab/s$i times=-t ;;                       # and this one keeps seconds
+            hang | slow | killed | vanished) bindfs_on "$i"; stores[i]=$lab/s$i times= ;;
+            reconnect) sshfs_on "$i"; stores[i]=$lab/s$i times=-t ;; # it keeps seconds
             *) stores[i]=$lab/d$i/s times= ;;
             esac
         done
