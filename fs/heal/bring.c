@@ -341,7 +341,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     err = err < 0 ? err : last_names(k, c, from, &position, why);
     err = err < 0 ? err : last_bytes(k, c, from, &position, why);
     err = err < 0 ? err : catchup_links(c, why);
-    k->whole = k->whole || catchup_tore_links(c);
+    k->torn = catchup_tore_links(c);
     phase(k, "syncing", 0);
     err = err < 0 ? err : catchup_finish(c, why);
     if (err == 0) {
@@ -402,8 +402,7 @@ static int open_back(struct keeper *k, const struct mirror_member_info *info,
         store_close(store);
         return err;
     }
-    *ret_position =
-        store_lost_side(store) || k->whole || k->stale >= STALE_TRIES ? 0 : *ret_position;
+    *ret_position = store_lost_side(store) || k->stale >= STALE_TRIES ? 0 : *ret_position;
     *ret_store = store;
     return 0;
 }
@@ -433,7 +432,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
     uint64_t position = 0;
     int err = open_back(k, info, &to, &position, &why);
 
-    k->anew = false;
+    k->anew = k->torn = false;
     if (err < 0) {
         if (err != -HFE_NO_STORE && err != -ENOENT) {
             (void)snprintf(text, sizeof(text), "store \"%s\" cannot come back: %.900s", info->label,
@@ -473,10 +472,10 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
                            mirror_sync_spoiled(k->m, k->i)
                                ? "it missed a change meanwhile; it begins anew"
                            : why.text[0] ? why.text
-                                         : error_words(err));
+                                         : error_words(err),
+                           k->torn);
         return;
     }
-    k->whole = false;
     k->online_ms = clock_ms();
     k->probed_ms = 0; /* at once: another one may be waiting to be replaced */
     k->proven = false;

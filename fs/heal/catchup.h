@@ -72,8 +72,8 @@ int catchup_settle(struct catchup *catchup, struct why *why) must_check;
 /* Once all is equal: has each file as many names on both sides? -HFE_STALE if not: names that the log
  * did not speak of became files of their own. */
 int catchup_links(struct catchup *catchup, struct why *why) must_check;
-/* Did it make files of their own of what is one file, in folders that were compared? Another catch-up
- * would not look there again. */
+/* Did it make files of their own of what is one file? Another catch-up by the log would not look there
+ * again. */
 bool catchup_tore_links(const struct catchup *catchup);
 /* What was replaced on the target is gone. */
 int catchup_clear(struct catchup *catchup, struct why *why) must_check;

@@ -46,6 +46,7 @@ struct catchup {
     bool only;        /* all that was told is on both stores, but for what was under way */
     bool exact;       /* nothing moves on the source now: the log says where everything is */
     unsigned pending; /* names and nodes that are to be looked at again */
+    bool lacks_names; /* a file has other names on the target than on the source */
     bool links_lost;  /* a file with several names was copied; its other names may be another's */
     struct copy_stat stat;
     char where[2 * NAME_BYTES]; /* for messages */

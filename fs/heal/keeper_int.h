@@ -33,9 +33,9 @@ struct keeper {
     /* of a catch-up */
     unsigned from;
     struct mirror_progress progress;
-    unsigned stale; /* how often in a row the journal did not make it equal */
-    bool whole; /* a try left files with several names torn: all is compared, until one ends well */
-    bool alone; /* all names are held */
+    unsigned stale;   /* how often in a row the journal did not make it equal */
+    bool torn;        /* it left files with several names torn */
+    bool alone;       /* all names are held */
     uint64_t settled; /* a passive store: nothing was left over up to this position */
     int64_t started_ms;
     uint64_t total; /* about, of a comparison of whole trees; 0: none */

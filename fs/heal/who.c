@@ -211,14 +211,27 @@ void who_look_at_target(struct catchup *c) {
     }
 }
 
+/* What the target has where the source has the node: the names are equal now. */
+static int stat_there(struct catchup *c, struct view_node *node, const struct spot *from,
+                      struct stat *ret_st) {
+    struct spot to;
+    int fd;
+
+    if (who_find(c, TO, node, &to, ret_st) == 0) {
+        return 0;
+    }
+    fd = who_open(c, TO, from->at->parent);
+    return fd < 0 ? fd : at_stat(fd, from->name, -1, ret_st);
+}
+
 static bool has_all_names(struct catchup *c, struct view_node *node) {
     enum { TRIES = 30, PAUSE_MS = 100 }; /* one is just made, or a file that was replaced lingers */
 
     for (int i = 0; i < TRIES; i++) {
-        struct spot from, to;
+        struct spot from;
         struct stat a, b;
 
-        if (who_find(c, FROM, node, &from, &a) < 0 || who_find(c, TO, node, &to, &b) < 0 ||
+        if (who_find(c, FROM, node, &from, &a) < 0 || stat_there(c, node, &from, &b) < 0 ||
             a.st_nlink == b.st_nlink) {
             return true; /* or it moves, and both sides with it */
         }
@@ -237,14 +250,15 @@ int catchup_links(struct catchup *c, struct why *why) {
         whole = n->type == DT_DIR || has_all_names(c, n);
         who_trim_folders(c, OPEN_FOLDERS);
     }
-    return whole && c->stat.links_torn == 0
+    c->lacks_names = !whole;
+    return !catchup_tore_links(c)
                ? 0
                : why_set(why, -HFE_STALE,
                          "which names are one file could not be told from the change journal");
 }
 
 bool catchup_tore_links(const struct catchup *c) {
-    return c->stat.links_torn > 0;
+    return c->lacks_names || c->stat.links_torn > 0;
 }
 
 void who_free(struct catchup *c) {

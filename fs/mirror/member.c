@@ -368,7 +368,7 @@ bool mirror_sync_spoiled(struct mirror *m, unsigned i) {
     return atomic_load(&m->member[i].spoiled);
 }
 
-void mirror_sync_failed(struct mirror *m, unsigned i, const char *why) {
+void mirror_sync_failed(struct mirror *m, unsigned i, const char *why, bool torn) {
     char reason[sizeof(m->member[i].reason)];
 
     pthread_mutex_lock(&m->status_lock);
@@ -384,6 +384,10 @@ void mirror_sync_failed(struct mirror *m, unsigned i, const char *why) {
         member_show(m, i, MEMBER_STALE,
                     reason); /* the record keeps SYNCING or PASSIVE: what is in it is a mixture */
         r->since_s = clock_real_s();
+        if (torn) {
+            r->position = 0;
+            (void)member_record_locked(m); /* what cannot be recorded makes the volume read-only */
+        }
         event_post(m->events, follows ? EVENT_INFO : EVENT_WARNING,
                    "store \"%s\": its catch-up stopped: %s", m->member[i].label, reason);
     }

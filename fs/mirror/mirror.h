@@ -174,7 +174,8 @@ int mirror_compare_hold_names(struct mirror *mirror) must_check;
 bool mirror_compare_release(struct mirror *mirror);
 /* Did a change that it should have received go wrong, or was it given up? */
 bool mirror_sync_spoiled(struct mirror *mirror, unsigned index);
-void mirror_sync_failed(struct mirror *mirror, unsigned index, const char *reason);
+/* `torn`: the next one compares everything, also after a restart. */
+void mirror_sync_failed(struct mirror *mirror, unsigned index, const char *reason, bool torn);
 /* ONLINE, recorded. -HFE_STALE if it was spoiled. */
 int mirror_sync_done(struct mirror *mirror, unsigned index) must_check;
 /* A store that is to be passive has all changes up to `position`, stable: PASSIVE. -HFE_STALE if a

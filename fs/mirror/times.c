@@ -33,8 +33,8 @@ static void equalize_held(struct mirror *m, struct obj *obj, struct mfile *f) {
         struct vol *v = m->member[k].vol;
         struct vol_handle h = mfile_handle(m, f, k);
 
-        if (k == (unsigned)reader_first(m) || !takes_changes(m, k)) {
-            continue;
+        if (k == (unsigned)i || !takes_changes(m, k)) {
+            continue; /* reads may come from another store by now */
         }
         err = (int)RETRY_OWN(v->ops->setattr(v, obj, h, &set, NULL));
         if (answer_class(err) == ANSWER_DEVICE) {

@@ -310,7 +310,7 @@ Test(assemble, a_catch_up_that_missed_a_change_does_not_end_online) {
     member_spoil(mirror_of(a.mirror), 1, "test", -EIO);
     cr_assert_eq(mirror_sync_done(mirror_of(a.mirror), 1), -HFE_STALE);
     cr_assert(!all_online(&a));
-    mirror_sync_failed(mirror_of(a.mirror), 1, "test");
+    mirror_sync_failed(mirror_of(a.mirror), 1, "test", false);
     catch_up(&a);
     end(&a);
 }
