@@ -118,11 +118,11 @@ static bool is_in_doubt(const struct catchup *c, int side, const struct view_nod
     return c->only && name->marked && !name->times_only && (side == TO || node->type != DT_DIR);
 }
 
-/* Is the name one of the node's on the source, now? */
-static bool is_on_source(struct catchup *c, const struct view_node *node,
-                         const struct view_name *name) {
-    unsigned slot = c->c.from_slot;
-    int fd = node->peers >> slot & 1 ? who_open(c, FROM, name->parent) : -ENOENT;
+/* Is the name one of the node's on this side, now? */
+static bool is_on(struct catchup *c, int side, const struct view_node *node,
+                  const struct view_name *name) {
+    unsigned slot = catchup_slot(c, side);
+    int fd = node->peers >> slot & 1 ? who_open(c, side, name->parent) : -ENOENT;
     struct stat st;
 
     return fd >= 0 && at_stat(fd, name->text, -1, &st) == 0 && st.st_ino == node->ino[slot];
@@ -131,16 +131,16 @@ static bool is_on_source(struct catchup *c, const struct view_node *node,
 /* Whose inode on this side nobody asked for: is it at this place of it? It is where the log says, if
  * the log is right just now. After a killed daemon it is for both sides, but for what was under way;
  * and both have it at the same places, also where the log does not say who is there (a further name
- * of a file). */
+ * of a file, or one of which it said last that it may change). */
 static bool is_proven(struct catchup *c, int side, const struct view_node *node,
                       const struct view_name *name) {
     if (is_in_doubt(c, side, node, name)) {
         return false;
     }
-    if (side == FROM) {
-        return name->node == node && (c->exact || !c->c.live);
+    if (name->node == node && (c->only || (side == FROM && (c->exact || !c->c.live)))) {
+        return true;
     }
-    return c->only && (name->node == node || is_on_source(c, node, name));
+    return c->only && is_on(c, side == FROM ? TO : FROM, node, name);
 }
 
 /* Is the node at this place of it? The newest place is tried first. Where inodes say nothing, the

@@ -279,3 +279,44 @@ Test(heal, what_moved_before_the_store_left_is_not_where_it_was_first) {
     catchup_free(c);
     cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
 }
+
+/* The daemon was killed after a change in a folder of which the log knows no inode on the first store, and
+ * said last that its name may change: a mkdir that failed, perhaps. */
+Test(heal, times_of_a_folder_whose_name_may_have_changed_when_the_daemon_was_killed) {
+    struct tree_options t = {.times = true, .differences_max = 10, .out = stderr};
+    struct journal_frame bound = {.kind = JOURNAL_BIND,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .type = DT_DIR,
+                                  .peers = 2,
+                                  .name = "d"},
+                         failed = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d"},
+                         made = {.kind = JOURNAL_NAME, .parent = 100, .name = "f"};
+    struct catchup_config config = {.from = store[0], .to = store[1], .to_slot = 1};
+    struct timespec then[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    struct id volume = store_super(store[0])->volume_id;
+    struct catchup *c;
+    struct why why = {""};
+    struct stat st;
+    char p[300];
+
+    for (int i = 0; i < 2; i++) {
+        folder(i, "d");
+        put(i, "d/f", "the same");
+    }
+    (void)snprintf(p, sizeof(p), "%s/d", path[1]);
+    cr_assert_eq(stat(p, &st), 0);
+    cr_assert_eq(utimensat(AT_FDCWD, p, then, 0), 0);
+    bound.ino[1] = st.st_ino;
+    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
+    catchup_view(c)->slot = -1;
+    cr_assert_eq(catchup_add(c, &bound), 0);
+    cr_assert_eq(catchup_add(c, &failed), 0);
+    cr_assert_eq(catchup_add(c, &made), 0);
+    cr_assert_eq(catchup_only(c, NULL, 0), 0);
+    cr_assert_eq(catchup_names(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
+    catchup_free(c);
+    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+}
