@@ -69,8 +69,8 @@ void catchup_receives(struct catchup *catchup, bool settled);
 void catchup_next(struct catchup *catchup);
 /* The same, and the catch-up goes on: with what comes next. After a round that left nothing pending. */
 int catchup_settle(struct catchup *catchup, struct why *why) must_check;
-/* Once all is equal: has each file as many names on both sides? -HFE_STALE if not: names that the log
- * did not speak of became files of their own. */
+/* Once all is equal: clears what was replaced. Has each file as many names on both sides then? -HFE_STALE
+ * if not: names that the log did not speak of became files of their own. */
 int catchup_links(struct catchup *catchup, struct why *why) must_check;
 /* Did it make files of their own of what is one file? Another catch-up by the log would not look there
  * again. */

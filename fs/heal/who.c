@@ -242,9 +242,14 @@ static bool has_all_names(struct catchup *c, struct view_node *node) {
 
 int catchup_links(struct catchup *c, struct why *why) {
     bool whole = true;
+    int err;
 
     if (!(store_caps(c->c.from) & store_caps(c->c.to) & STORE_STABLE_INO)) {
         return 0; /* their names were compared (mend_links()) */
+    }
+    err = catchup_clear(c, why); /* what was put aside counts as a name of its file */
+    if (err < 0) {
+        return err;
     }
     for (struct view_node *n = c->view->nodes; n && whole; n = n->next) {
         whole = n->type == DT_DIR || has_all_names(c, n);
