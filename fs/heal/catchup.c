@@ -120,8 +120,8 @@ int catchup_add(void *arg, const struct journal_frame *frame) {
         }
     }
     /* Whoever left and came back may have other files there; but of the target that comes back now, it is
-     * what they were that is asked for. */
-    if (f.kind == JOURNAL_LEAVE && (f.slot != c->c.to_slot || !c->c.live)) {
+     * what they were that is asked for, unless a catch-up began on it since. */
+    if (f.kind == JOURNAL_LEAVE && (f.slot != c->c.to_slot || !c->c.live || !c->c.untouched)) {
         view_forget_inodes(c->view, f.slot);
     }
     return view_add(c->view, &f);

@@ -228,13 +228,14 @@ static bool same_file(const struct view_node *n, const struct journal_frame *f) 
     return true;
 }
 
-static void learn_inodes(struct view_node *n, const struct journal_frame *f) {
+static void learn_inodes(const struct view *v, struct view_node *n, const struct journal_frame *f) {
     for (unsigned i = 0; i < JOURNAL_PEERS_MAX; i++) {
         if (f->peers >> i & 1) {
             n->ino[i] = f->ino[i];
         }
     }
     n->peers |= f->peers;
+    n->older = n->older && !(v->slot >= 0 && (f->peers >> v->slot & 1));
     n->linked = n->linked || f->linked;
 }
 
@@ -282,7 +283,7 @@ static int add_bind(struct view *v, const struct journal_frame *f) {
             return err;
         }
     }
-    learn_inodes(n, f);
+    learn_inodes(v, n, f);
     at->node = n;
     return add_place(n, at);
 }
@@ -347,10 +348,14 @@ static int add_data(struct view *v, const struct journal_frame *f) {
     return 0;
 }
 
-/* The member had part in what was told so far, at the last perhaps not in all of it. */
-static void doubt_places(struct view *v) {
+/* The member leaves. It had part in what was told so far, at the last perhaps not in all of it. If it left
+ * before, too, and came back, its files may be others since: only those count that were told again. */
+static void leave(struct view *v) {
+    v->left = true;
     for (struct view_node *n = v->nodes; n; n = n->next) {
         n->astray = n->astray || (n->places > 0 && n->place[0]->ever);
+        n->peers &= n->older ? ~(1u << v->slot) : UINT32_MAX;
+        n->older = n->peers >> v->slot & 1;
     }
 }
 
@@ -380,6 +385,7 @@ int view_add(struct view *v, const struct journal_frame *f) {
         if (n) { /* the last one counts: a catch-up may have made it more than once */
             n->ino[f->slot] = f->ino[0];
             n->peers |= 1u << f->slot;
+            n->older = n->older && (int)f->slot != v->slot;
         }
         return 0;
     case JOURNAL_CHECKPOINT:
@@ -393,8 +399,7 @@ int view_add(struct view *v, const struct journal_frame *f) {
         return 0;
     case JOURNAL_LEAVE:
         if ((int)f->slot == v->slot) {
-            v->left = true;
-            doubt_places(v);
+            leave(v);
         }
         return 0;
     }

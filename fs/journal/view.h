@@ -42,8 +42,8 @@ struct view_node {
     uint32_t peers; /* bit per member whose inode is known */
     uint8_t type;
     bool linked, born, trusted, attr;
-    bool
-        astray; /* its first name may have become another's before the member left: it proves nothing */
+    bool astray;              /* before the member left its first name may have become another's */
+    bool older;               /* its inode there was told before the member left */
     struct view_name **place; /* where it was: the oldest first; place[0] is where it was bound */
     unsigned places;
     struct view_range *range; /* that may differ; not sorted, may overlap */

@@ -239,11 +239,6 @@ void log_linked(struct mirror *m, const struct obj *obj) {
     }
 }
 
-void log_left(struct mirror *m, unsigned i) {
-    (void)journal_try_append(
-        m->journal, &(struct journal_frame){.kind = JOURNAL_LEAVE, .slot = m->member[i].slot});
-}
-
 void log_born(struct mirror *m, struct obj *obj) {
     obj->born_epoch = journal_epoch(m->journal);
 }

@@ -217,7 +217,8 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
         r->left_generation = m->super.generation;
         r->left_mount = m->super.mount_count;
         journal_set_exact(m->journal, true);
-        log_left(m, i);
+        (void)journal_try_append(
+            m->journal, &(struct journal_frame){.kind = JOURNAL_LEAVE, .slot = member->slot});
         super_new_generation(&m->super);
     } else if (recorded == MEMBER_SYNCING || recorded == MEMBER_PASSIVE) {
         r->position = 0; /* what is in it is a mixture, which the record will not tell any more */

@@ -132,11 +132,6 @@ static int take_members(struct mirror *m, const struct mirror_config *c) {
     }
     m->touched = syncfs ? NULL : calloc(TOUCHED_MAX, sizeof(struct obj *));
     journal_set_exact(m->journal, away);
-    for (unsigned i = 0; i < m->count; i++) {
-        if (m->member[i].state != MEMBER_ONLINE && m->member[i].slot < c->super.member_count) {
-            log_left(m, i);
-        }
-    }
     return 0;
 }
 

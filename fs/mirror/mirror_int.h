@@ -253,8 +253,6 @@ void log_change(struct mirror *m, const struct change *c, struct journal_intent 
 void log_name(struct mirror *m, struct obj *dir, const char *name);
 /* A store that can do this takes part from now on. */
 void log_takes_part(struct mirror *m, uint32_t caps);
-/* The store takes no part from now on. */
-void log_left(struct mirror *m, unsigned i);
 /* The object was just made. */
 void log_born(struct mirror *m, struct obj *obj);
 /* It got a further name, and is bound to its inodes on the ONLINE stores: of what is new, the journal
@@ -277,9 +275,9 @@ static inline bool catches_up(const struct mirror *m, unsigned i) {
 
     return state == MEMBER_SYNCING || state == MEMBER_PASSIVE;
 }
-/* Does it get changes? */
+/* Does it get changes? In this order: one that becomes ONLINE receives until then. */
 static inline bool takes_changes(const struct mirror *m, unsigned i) {
-    return is_online(m, i) || atomic_load_explicit(&m->member[i].receives, memory_order_acquire);
+    return atomic_load_explicit(&m->member[i].receives, memory_order_acquire) || is_online(m, i);
 }
 unsigned online_count(const struct mirror *m);
 /* A checkpoint is done; `joined` stores had come back at its cut. If none is away and none came

@@ -320,3 +320,52 @@ Test(heal, times_of_a_folder_whose_name_may_have_changed_when_the_daemon_was_kil
     catchup_free(c);
     cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
 }
+
+/* A store left twice. In between it came back, with another folder in place of the one that was moved; the
+ * inode of that one went to a new folder at its first name. */
+Test(heal, what_was_told_of_a_store_before_it_left_the_time_before_holds_no_more) {
+    struct tree_options t = {.differences_max = 10, .out = stderr};
+    struct journal_frame bound = {.kind = JOURNAL_BIND,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .type = DT_DIR,
+                                  .peers = 3,
+                                  .name = "d1"},
+                         left = {.kind = JOURNAL_LEAVE, .slot = 1},
+                         moved = {.kind = JOURNAL_MOVE,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .parent2 = JOURNAL_ROOT,
+                                  .name = "d1",
+                                  .name2 = "d0"},
+                         made = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d1"};
+    struct catchup_config config = {
+        .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    const struct journal_frame *frames[] = {&bound, &left, &moved, &made, &left};
+    struct id volume = store_super(store[0])->volume_id;
+    struct catchup *c;
+    struct why why = {""};
+    struct stat st;
+    char p[300];
+
+    for (int i = 0; i < 2; i++) {
+        folder(i, "d0");
+        folder(i, "d1");
+        put(i, "d0/f", "in the folder that was moved");
+    }
+    (void)snprintf(p, sizeof(p), "%s/d0", path[0]);
+    cr_assert_eq(stat(p, &st), 0);
+    bound.ino[0] = st.st_ino;
+    (void)snprintf(p, sizeof(p), "%s/d1", path[1]);
+    cr_assert_eq(stat(p, &st), 0);
+    bound.ino[1] = st.st_ino;
+    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
+    for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++) {
+        cr_assert_eq(catchup_add(c, frames[i]), 0);
+    }
+    cr_assert_eq(catchup_names_exact(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
+    catchup_free(c);
+    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+}
