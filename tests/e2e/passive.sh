@@ -84,5 +84,6 @@ write_off
 hf verify crm -q || die "verify"
 hf umount crm
 "$treecmp" "$lab/a/s" "$lab/b/s" || die "the stores differ"
-"$treecmp" -H "$lab/a/s" "$lab/far/s" || die "the far store differs" # bindfs cannot punch
+# Without a handle there, a time is not set on a store if the file is renamed just then; bindfs cannot punch.
+"$treecmp" -t -H "$lab/a/s" "$lab/far/s" || die "the far store differs"
 kill $bind
