@@ -425,6 +425,17 @@ static int begin_side(struct keeper *k, const struct mirror_member_info *info, s
     return 0;
 }
 
+/* Did the journal not lead to equal trees? Errors of a device, or a full one, say nothing about that. */
+static bool is_misled(int err) {
+    static const int errors[] = {HFE_STALE, ENOENT, ENOTDIR, EISDIR, EEXIST, ENOTEMPTY, ELOOP};
+    bool is = false;
+
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        is = is || err == -errors[i];
+    }
+    return is;
+}
+
 void bring_back(struct keeper *k, const struct mirror_member_info *info) {
     char text[sizeof(k->last_told)];
     struct why why = {""};
@@ -462,7 +473,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
         mirror_unuse(k->m, k->from);
     }
     err = err < 0 ? err : mirror_sync_done(k->m, k->i);
-    k->stale = err == -HFE_STALE && !mirror_sync_spoiled(k->m, k->i) ? k->stale + 1 : 0;
+    k->stale = is_misled(err) && !mirror_sync_spoiled(k->m, k->i) ? k->stale + 1 : 0;
     k->anew = err == -HFE_STALE || err == -ESTALE || (err == -ECANCELED && !keeper_stopping(k));
     k->progress.started_s = 0;
     k->progress.phase = NULL;
