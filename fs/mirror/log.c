@@ -94,7 +94,7 @@ static void bind_one(struct mirror *m, struct obj *obj, const struct obj_where *
                               .number = number_of(m, obj),
                               .parent = number_of(m, where->parent),
                               .type = obj->type,
-                              .linked = (obj->flags & OBJ_BOUND) != 0,
+                              .linked = (obj->flags & OBJ_LINKED) != 0,
                               .time_s = obj->born_epoch == journal_epoch(m->journal)};
 
     name_copy(f.name, where->name);

@@ -96,7 +96,7 @@ static int look(struct mirror *m, struct obj *dir, const char *name, struct stat
 static void bind_links(struct mirror *m, struct obj *obj, struct obj *dir, const char *name,
                        const struct stat *attr) {
     if (S_ISDIR(attr->st_mode) || attr->st_nlink < 2 ||
-        (atomic_fetch_or(&obj->flags, OBJ_BOUND) & OBJ_BOUND)) {
+        (atomic_fetch_or(&obj->flags, OBJ_BOUND | OBJ_LINKED) & OBJ_BOUND)) {
         return;
     }
     for (unsigned i = 0; i < m->count; i++) {

@@ -44,8 +44,9 @@ enum obj_flags {
     OBJ_SECOND = 2048,  /* its inode gives a number that is still that of a strange object */
     OBJ_NO_PRIVS =
         1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
-    OBJ_LINGERS = 32, /* it was just replaced: parked a moment longer than it is open */
-    OBJ_BOUND = 16,   /* bound on all ONLINE stores (obj_bind) */
+    OBJ_LINGERS = 32,  /* it was just replaced: parked a moment longer than it is open */
+    OBJ_LINKED = 4096, /* it was seen with several names */
+    OBJ_BOUND = 16,    /* bound on all ONLINE stores (obj_bind) */
     OBJ_NO_CAPS =
         8, /* known to have no file capabilities: the kernel asks before each first write */
     OBJ_TIMES_WAIT = 4, /* on the mirror's list of objects whose times are made equal soon */
