@@ -13,8 +13,7 @@
 struct stream {
     size_t len, room;
     size_t next;   /* the last position that was handed out: known to be the start of a record */
-    bool loaded;   /* it was read, */
-    bool fresh;    /* just now, and nothing handed out yet */
+    bool fresh;    /* just read, and nothing handed out yet */
     char *records; /* struct linux_dirent64, as the kernel gave them */
 };
 
@@ -95,10 +94,9 @@ static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
 int store_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
                   vol_dirent_fn *fill, void *arg) {
     struct stream *s = (struct stream *)(uintptr_t)h.v;
-    int err = (pos == 0 || !s->loaded) && !s->fresh ? stream_load(store_of(v), dir, s) : 0;
+    int err = (pos == 0 || s->len == 0) && !s->fresh ? stream_load(store_of(v), dir, s) : 0;
     size_t at;
 
-    s->loaded = s->loaded || err == 0;
     s->fresh = err == 0 && !fill;
     if (err < 0 || !fill) {
         return err;

@@ -10,8 +10,8 @@ pids+=($far)
 wait_for mountpoint -q "$lab/far"
 hf create crm near="$lab/a/s" far="$lab/far" -q
 hf mount crm "$mnt" -o suid,dev,store-timeout=2s
-# slowest OPERATION: with the far store hung, this operation takes at most the time-out and a second,
-# and does not fail; the next ones take no time.
+# slowest OPERATION: with the far store hung, this operation takes at most the time-out and a second
+# (twice that on a machine that has other things to do), and does not fail; the next ones take no time.
 slowest() {
     echo base >"$mnt/f.$1"
     mkdir "$mnt/d.$1"

@@ -180,10 +180,38 @@ Test(heal, files_that_are_links_on_the_target_only_are_parted) {
     (void)heal(true);
 }
 
+static uint64_t ino_of(int s, const char *name) {
+    struct stat st;
+    char p[300];
+
+    (void)snprintf(p, sizeof(p), "%s/%s", path[s], name);
+    cr_assert_eq(stat(p, &st), 0);
+    return st.st_ino;
+}
+
+static struct catchup *catchup_of(const struct catchup_config *config) {
+    struct id volume = store_super(store[0])->volume_id;
+    struct catchup *c;
+
+    cr_assert_eq(catchup_new(config, &volume, &c), 0);
+    return c;
+}
+
+/* All that was added is made equal, and the trees are. */
+static void catch_up(struct catchup *c, bool exact, bool times) {
+    struct tree_options t = {.times = times, .differences_max = 10, .out = stderr};
+    struct why why = {""};
+
+    cr_assert_eq(exact ? catchup_names_exact(c, &why) : catchup_names(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
+    catchup_free(c);
+    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+}
+
 /* The daemon was killed when a rename was done on the first store and not on the second, of which it
  * never asked which inode the file has. What was at the new name must not be taken for that file. */
 Test(heal, a_rename_that_was_under_way_when_the_daemon_was_killed) {
-    struct tree_options t = {.differences_max = 10, .out = stderr};
     struct journal_frame made = {.kind = JOURNAL_BIND,
                                  .number = 100,
                                  .parent = JOURNAL_ROOT,
@@ -199,51 +227,36 @@ Test(heal, a_rename_that_was_under_way_when_the_daemon_was_killed) {
                                   .name = "new",
                                   .name2 = "f"};
     struct catchup_config config = {.from = store[0], .to = store[1], .to_slot = 1};
-    struct id volume = store_super(store[0])->volume_id;
-    struct catchup *c;
-    struct why why = {""};
-    struct stat st;
-    char p[300];
+    struct catchup *c = catchup_of(&config);
 
     put(0, "f", "what it is renamed to");
     put(1, "new", "what it is renamed to");
     put(1, "f", "what it was, which is longer");
-    (void)snprintf(p, sizeof(p), "%s/f", path[0]);
-    cr_assert_eq(stat(p, &st), 0);
-    made.ino[0] = st.st_ino;
+    made.ino[0] = ino_of(0, "f");
     named.number = 100;
-    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
     catchup_view(c)->slot = -1;
     cr_assert_eq(catchup_add(c, &made), 0);
     cr_assert_eq(catchup_add(c, &named), 0);
     cr_assert_eq(catchup_add(c, &moved), 0);
     cr_assert_eq(catchup_only(c, &moved, 1), 0);
-    cr_assert_eq(catchup_names(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
-    catchup_free(c);
-    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+    catch_up(c, false, false);
 }
 
 /* Two files changed places while the second store took part, and it was not asked which inodes they have:
  * where they were first, it has the other one each. */
 Test(heal, what_moved_before_the_store_left_is_not_where_it_was_first) {
-    struct tree_options t = {.differences_max = 10, .out = stderr};
     static const char *const name[] = {"one", "two"};
     struct journal_frame left = {.kind = JOURNAL_LEAVE, .slot = 1},
                          written = {.kind = JOURNAL_DATA, .number = 100, .len = 7};
     struct catchup_config config = {
         .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
-    struct id volume = store_super(store[0])->volume_id;
-    struct catchup *c;
-    struct why why = {""};
+    struct catchup *c = catchup_of(&config);
     uint64_t position = 1;
 
     put(0, "two", "CHANGED; the first, longer than a word");
     put(0, "one", "the second one, longer than a word");
     put(1, "two", "the first; the first, longer than a word");
     put(1, "one", "the second one, longer than a word");
-    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
     for (int i = 0; i < 2; i++) {
         struct journal_frame bound = {.kind = JOURNAL_BIND,
                                       .position = position++,
@@ -251,13 +264,9 @@ Test(heal, what_moved_before_the_store_left_is_not_where_it_was_first) {
                                       .parent = JOURNAL_ROOT,
                                       .type = DT_REG,
                                       .peers = 1};
-        struct stat st;
-        char p[300];
 
         (void)snprintf(bound.name, sizeof(bound.name), "%s", name[i]);
-        (void)snprintf(p, sizeof(p), "%s/%s", path[0], name[!i]);
-        cr_assert_eq(stat(p, &st), 0);
-        bound.ino[0] = st.st_ino;
+        bound.ino[0] = ino_of(0, name[!i]);
         cr_assert_eq(catchup_add(c, &bound), 0);
     }
     for (int i = 0; i < 2; i++) {
@@ -273,17 +282,12 @@ Test(heal, what_moved_before_the_store_left_is_not_where_it_was_first) {
     }
     cr_assert_eq(catchup_add(c, &left), 0);
     cr_assert_eq(catchup_add(c, &written), 0);
-    cr_assert_eq(catchup_names_exact(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
-    catchup_free(c);
-    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+    catch_up(c, true, false);
 }
 
 /* The daemon was killed after a change in a folder of which the log knows no inode on the first store, and
  * said last that its name may change: a mkdir that failed, perhaps. */
 Test(heal, times_of_a_folder_whose_name_may_have_changed_when_the_daemon_was_killed) {
-    struct tree_options t = {.times = true, .differences_max = 10, .out = stderr};
     struct journal_frame bound = {.kind = JOURNAL_BIND,
                                   .number = 100,
                                   .parent = JOURNAL_ROOT,
@@ -294,10 +298,7 @@ Test(heal, times_of_a_folder_whose_name_may_have_changed_when_the_daemon_was_kil
                          made = {.kind = JOURNAL_NAME, .parent = 100, .name = "f"};
     struct catchup_config config = {.from = store[0], .to = store[1], .to_slot = 1};
     struct timespec then[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
-    struct id volume = store_super(store[0])->volume_id;
-    struct catchup *c;
-    struct why why = {""};
-    struct stat st;
+    struct catchup *c = catchup_of(&config);
     char p[300];
 
     for (int i = 0; i < 2; i++) {
@@ -305,26 +306,19 @@ Test(heal, times_of_a_folder_whose_name_may_have_changed_when_the_daemon_was_kil
         put(i, "d/f", "the same");
     }
     (void)snprintf(p, sizeof(p), "%s/d", path[1]);
-    cr_assert_eq(stat(p, &st), 0);
     cr_assert_eq(utimensat(AT_FDCWD, p, then, 0), 0);
-    bound.ino[1] = st.st_ino;
-    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
+    bound.ino[1] = ino_of(1, "d");
     catchup_view(c)->slot = -1;
     cr_assert_eq(catchup_add(c, &bound), 0);
     cr_assert_eq(catchup_add(c, &failed), 0);
     cr_assert_eq(catchup_add(c, &made), 0);
     cr_assert_eq(catchup_only(c, NULL, 0), 0);
-    cr_assert_eq(catchup_names(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
-    catchup_free(c);
-    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+    catch_up(c, false, true);
 }
 
 /* A store left twice. In between it came back, with another folder in place of the one that was moved; the
  * inode of that one went to a new folder at its first name. */
 Test(heal, what_was_told_of_a_store_before_it_left_the_time_before_holds_no_more) {
-    struct tree_options t = {.differences_max = 10, .out = stderr};
     struct journal_frame bound = {.kind = JOURNAL_BIND,
                                   .number = 100,
                                   .parent = JOURNAL_ROOT,
@@ -342,30 +336,17 @@ Test(heal, what_was_told_of_a_store_before_it_left_the_time_before_holds_no_more
     struct catchup_config config = {
         .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
     const struct journal_frame *frames[] = {&bound, &left, &moved, &made, &left};
-    struct id volume = store_super(store[0])->volume_id;
-    struct catchup *c;
-    struct why why = {""};
-    struct stat st;
-    char p[300];
+    struct catchup *c = catchup_of(&config);
 
     for (int i = 0; i < 2; i++) {
         folder(i, "d0");
         folder(i, "d1");
         put(i, "d0/f", "in the folder that was moved");
     }
-    (void)snprintf(p, sizeof(p), "%s/d0", path[0]);
-    cr_assert_eq(stat(p, &st), 0);
-    bound.ino[0] = st.st_ino;
-    (void)snprintf(p, sizeof(p), "%s/d1", path[1]);
-    cr_assert_eq(stat(p, &st), 0);
-    bound.ino[1] = st.st_ino;
-    cr_assert_eq(catchup_new(&config, &volume, &c), 0);
+    bound.ino[0] = ino_of(0, "d0");
+    bound.ino[1] = ino_of(1, "d1");
     for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++) {
         cr_assert_eq(catchup_add(c, frames[i]), 0);
     }
-    cr_assert_eq(catchup_names_exact(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
-    cr_assert_eq(catchup_clear(c, &why), 0, "%s", why.text);
-    catchup_free(c);
-    cr_assert_eq(tree_compare(path[0], path[1], &t), 0);
+    catch_up(c, true, false);
 }
