@@ -19,7 +19,8 @@ void vref_release(struct snap *s, struct vref *ref) {
     ref->live = NULL;
 }
 
-/* Inside the gate: the table does not change to another one meanwhile. */
+/* Inside the gate: the table does not change to another one meanwhile. Under `names`: a folder that was
+ * told to go, which may be refused, is not seen as one that went. */
 static int current_held(struct snap *s, const struct vref *ref,
                         int (*fn)(void *, const struct snap_node *), void *arg) {
     struct place p = {.node = NULL};
@@ -29,9 +30,7 @@ static int current_held(struct snap *s, const struct vref *ref,
         return -EAGAIN;
     }
     if (ref->live) {
-        rwlock_read(&s->names);
         err = place_of(s, ref->live, &p);
-        rwlock_read_done(&s->names);
     }
     if (err < 0) {
         return err;
@@ -48,7 +47,9 @@ int vref_current(struct snap *s, const struct vref *ref,
     int err;
 
     gate_enter(&s->gate);
+    rwlock_read(&s->names);
     err = current_held(s, ref, fn, arg);
+    rwlock_read_done(&s->names);
     gate_leave(&s->gate);
     return err;
 }
