@@ -25,6 +25,7 @@ struct obj_bind {
 };
 
 enum {
+    NTH_MAX = 7,        /* three bits: an eighth shares its number */
     BIND_BUCKETS = 4096 /* objects with several names are few; more only makes chains longer */
 };
 
@@ -54,8 +55,7 @@ uint32_t obj_hash(const struct obj *parent, const char *name, size_t len) {
 
 uint64_t obj_number(const struct obj *obj) {
     static_assert(STORES_MAX <= 8, "three bits say which store");
-    return obj->store_ino ^ (uint64_t)obj->from << 56 ^
-           (uint64_t)((obj->flags & OBJ_SECOND) != 0) << 59;
+    return obj->store_ino ^ (uint64_t)obj->from << 56 ^ (uint64_t)obj->nth << 59;
 }
 
 int obj_table_new(uint64_t root_ino, uint8_t from, struct obj_table **ret_table) {
@@ -340,16 +340,22 @@ static void remove_name_locked(struct obj_table *t, struct obj_name **slot) {
     drop_unused_locked(t, parent);
 }
 
-/* Does a strange object have the number that this inode gives? (Where inodes say nothing, names of one
- * file are objects of their own, and share it.) */
-static bool is_taken_locked(const struct obj_table *t, uint64_t ino, uint8_t from) {
-    const struct obj *o = t->objs[ino_hash(ino, from) & (t->buckets - 1)];
+/* Which of the numbers that this inode gives no strange object has. (Where inodes say nothing, names of
+ * one file are objects of their own, and share one.) */
+static uint8_t nth_locked(const struct obj_table *t, uint64_t ino, uint8_t from) {
+    unsigned taken = 0;
+    uint8_t nth = 0;
 
-    while (o && (o->store_ino != ino || o->from != from || (o->flags & OBJ_SECOND) ||
-                 !(o->flags & OBJ_STRANGE))) {
-        o = o->bucket_next;
+    for (const struct obj *o = t->objs[ino_hash(ino, from) & (t->buckets - 1)]; o;
+         o = o->bucket_next) {
+        if (o->store_ino == ino && o->from == from && (o->flags & OBJ_STRANGE)) {
+            taken |= 1U << o->nth;
+        }
     }
-    return o != NULL && !(t->unstable >> from & 1);
+    while (nth < NTH_MAX && (taken >> nth & 1)) {
+        nth++;
+    }
+    return t->unstable >> from & 1 ? 0 : nth;
 }
 
 static struct obj *make_locked(struct obj_table *t, uint8_t from, const struct stat *st) {
@@ -363,7 +369,7 @@ static struct obj *make_locked(struct obj_table *t, uint8_t from, const struct s
     o->store_ino = st->st_ino;
     o->from = from;
     o->type = (uint8_t)IFTODT(st->st_mode);
-    o->flags = is_taken_locked(t, o->store_ino, from) ? OBJ_SECOND : 0;
+    o->nth = nth_locked(t, o->store_ino, from);
     b = &t->objs[ino_hash(o->store_ino, from) & (t->buckets - 1)];
     o->bucket_next = *b;
     *b = o;

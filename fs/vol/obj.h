@@ -41,7 +41,6 @@ enum obj_flags {
     OBJ_KEPT = 512,     /* one of its names is among the kept files of snapshots */
     OBJ_LINKING = 1024, /* ... or just comes, or just goes */
     OBJ_STRANGE = 64,   /* its store came back from elsewhere: its inode there may be another's */
-    OBJ_SECOND = 2048,  /* its inode gives a number that is still that of a strange object */
     OBJ_NO_PRIVS =
         1, /* known to have neither setuid, setgid nor file capabilities: writes skip a look */
     OBJ_LINGERS = 32,  /* it was just replaced: parked a moment longer than it is open */
@@ -67,6 +66,7 @@ struct obj {
     _Atomic uint64_t told_position; /* an fsync of its bytes needs the log durable up to here */
     _Atomic uint64_t above;         /* of the layer above the one that owns the table */
     uint8_t from;                   /* the store that gave it its number */
+    uint8_t nth;                    /* on its inode: strange objects have the numbers before */
     uint8_t type;                   /* DT_REG ... */
     _Atomic uint16_t flags;         /* enum obj_flags */
 };
@@ -83,7 +83,7 @@ void obj_table_unstable(struct obj_table *table, uint8_t from);
 /* Lives as long as the table. */
 struct obj *obj_root(struct obj_table *table);
 /* The number users see: unique per object, the store's own inode where `from` is store 0. In the
- * upper bits: 3 for the store, then one for OBJ_SECOND. */
+ * upper bits: 3 for the store, then 3 for `nth`. */
 uint64_t obj_number(const struct obj *obj);
 
 /* The object that (parent, name) is, found by name or by inode, or made. `from`: the store that was

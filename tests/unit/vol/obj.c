@@ -117,7 +117,7 @@ Test(obj, a_new_file_is_not_the_one_that_is_just_being_removed) {
 }
 
 Test(obj, a_new_file_on_a_store_that_came_back_has_no_number_of_another) {
-    struct obj *a = enter(root, "a", 0, 7, S_IFREG), *b;
+    struct obj *a = enter(root, "a", 0, 7, S_IFREG), *b, *d;
 
     obj_table_strange(table, 0, true);
     b = enter(root, "b", 0, 7, S_IFREG);
@@ -126,6 +126,10 @@ Test(obj, a_new_file_on_a_store_that_came_back_has_no_number_of_another) {
     cr_assert_eq(obj_number(a), 7);
     cr_assert_neq(obj_number(b), 7);
     cr_assert_eq(enter(root, "c", 0, 7, S_IFREG), b, "two names of one inode");
+    obj_table_strange(table, 0, true); /* once more, and it has that inode, too */
+    d = enter(root, "d", 0, 7, S_IFREG);
+    cr_assert_neq(obj_number(d), obj_number(a));
+    cr_assert_neq(obj_number(d), obj_number(b));
     obj_forget(table, a, 2);
     cr_assert_eq(obj_number(enter(root, "b", 0, 7, S_IFREG)), obj_number(b));
 }
