@@ -10,6 +10,15 @@
 #include "heal/tree.h"
 #include "store/at.h"
 
+/* What the target has at the name was made like the source's, or is a new copy of it. What was in a folder
+ * here just then is in it there, whatever the log will tell of names in it. */
+static void is_like(struct catchup *c, struct view_node *node, const struct view_name *n,
+                    uint64_t ino) {
+    who_is(c, node, ino);
+    node->at = n;
+    node->trusted = false;
+}
+
 /* The folder of a name, on the target. What made it may have to be done first; and where the log
  * does not prove which folder it is, the one of the same name was compared as a whole. */
 static int target_folder(struct catchup *c, uint64_t number) {
@@ -37,8 +46,7 @@ static int target_folder(struct catchup *c, uint64_t number) {
     if (above < 0 || at_stat(above, spot.at->text, -1, &st) < 0 || !S_ISDIR(st.st_mode)) {
         return -ENOENT;
     }
-    who_is(c, node, st.st_ino);
-    node->at = spot.at;
+    is_like(c, node, spot.at, st.st_ino);
     return who_open(c, TO, number);
 }
 
@@ -85,6 +93,7 @@ static int compare(struct catchup *c, int from, int to, bool top, bool all_data)
                                    .progress = c->stat.go_on,
                                    .progress_arg = c};
 
+    c->c.untouched = c->c.untouched && !top; /* as is_like() */
     return heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
 }
 
@@ -196,8 +205,7 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     }
     if (err == 0 && node && at_stat(to, n->text, -1, &st) == 0) {
         who_forget_folder(c, node->number);
-        who_is(c, node, st.st_ino);
-        node->at = n;
+        is_like(c, node, n, st.st_ino);
         copied_whole(node);
         err = view_place(c->view, node, n->parent, n->text);
     }
@@ -227,8 +235,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
         if (S_ISDIR(s->st_mode)) {
             err = compare_folder(c, from, to, n->text);
             if (err == 0 && node) {
-                who_is(c, node, t->st_ino);
-                node->at = n;
+                is_like(c, node, n, t->st_ino);
             }
             return err;
         }
@@ -236,8 +243,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
             (blind && same_links(from, to, n->text, s, t))) {
             err = copy_equalize(from, n->text, to, n->text, true, &c->stat);
             if (err == 0 && node) {
-                who_is(c, node, t->st_ino);
-                node->at = n;
+                is_like(c, node, n, t->st_ino);
                 copied_whole(node);
                 err = view_place(c->view, node, n->parent, n->text);
             }
