@@ -185,16 +185,20 @@ static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
     return 0;
 }
 
+/* `s` and `t`: what was found there. -ESTALE: it moved since. */
 static int copy_file(struct catchup *c, struct view_node *node, const struct spot *from,
-                     const struct spot *to) {
+                     const struct stat *s, const struct spot *to, const struct stat *t) {
     scope_fd int in = openat(from->fd, from->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     scope_fd int out = openat(to->fd, to->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     struct file f = {.in = in, .out = out};
-    struct stat st;
-    int err = in < 0 || out < 0 || fstat(in, &st) < 0 ? -errno : 0;
+    struct stat a, b;
+    int err = in < 0 || out < 0 || fstat(in, &a) < 0 || fstat(out, &b) < 0 ? -errno : 0;
 
+    if (err == 0 && !(catchup_is_same(c, FROM, s, &a) && catchup_is_same(c, TO, t, &b))) {
+        return -ESTALE;
+    }
     if (err == 0 && c->c.hold) {
-        f.ino = st.st_ino;
+        f.ino = a.st_ino;
         err = path_of(c, from, &f);
     }
     err = err < 0 ? err : copy_ranges(c, node, &f);
@@ -282,7 +286,7 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
         folder = err < 0 ? err : who_open(c, TO, from.at->parent);
         return folder < 0 ? folder : names_equalize_attrs(c, (struct view_name *)from.at);
     }
-    return bytes              ? copy_file(c, node, &from, &to)
+    return bytes              ? copy_file(c, node, &from, &s, &to, &t)
            : node->times_only ? names_equal_times(c, &from, &to)
                               : equalize_held(c, &from, &to, s.st_ino);
 }

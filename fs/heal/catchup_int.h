@@ -66,6 +66,12 @@ static inline int catchup_root(const struct catchup *c, int side) {
 static inline unsigned catchup_slot(const struct catchup *c, int side) {
     return side == FROM ? c->c.from_slot : c->c.to_slot;
 }
+/* Is it the same file, as far as inodes say so? What is looked at by its name may move meanwhile. */
+static inline bool catchup_is_same(const struct catchup *c, int side, const struct stat *a,
+                                   const struct stat *b) {
+    return a->st_ino == b->st_ino ||
+           !(store_caps(side == FROM ? c->c.from : c->c.to) & STORE_STABLE_INO);
+}
 /* Is it to stop? */
 static inline bool catchup_stopped(struct catchup *c) {
     return c->c.stopped && c->c.stopped(c->c.arg, &c->stat);

@@ -193,6 +193,14 @@ static void copied_whole(struct view_node *node) {
     node->attr = true;
 }
 
+/* What was made like the source's name may be what another had there: -ENOENT, as if it had gone. */
+static int check_unmoved(struct catchup *c, int from, const char *name, const struct stat *s) {
+    struct stat now;
+    int err = at_stat(from, name, -1, &now);
+
+    return err < 0 ? err : catchup_is_same(c, FROM, s, &now) ? 0 : -ENOENT;
+}
+
 static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
                      struct view_node *node, const struct stat *s) {
     struct stat st;
@@ -203,6 +211,7 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     } else if (err == 0 && S_ISREG(s->st_mode)) {
         err = sync_new(c, to, n->text);
     }
+    err = err < 0 ? err : check_unmoved(c, from, n->text, s);
     if (err == 0 && node && at_stat(to, n->text, -1, &st) == 0) {
         who_forget_folder(c, node->number);
         is_like(c, node, n, st.st_ino);
@@ -234,6 +243,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
     if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node)) {
         if (S_ISDIR(s->st_mode)) {
             err = compare_folder(c, from, to, n->text);
+            err = err < 0 ? err : check_unmoved(c, from, n->text, s);
             if (err == 0 && node) {
                 is_like(c, node, n, t->st_ino);
             }
@@ -242,6 +252,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
         if ((s->st_nlink == 1 && t->st_nlink == 1) ||
             (blind && same_links(from, to, n->text, s, t))) {
             err = copy_equalize(from, n->text, to, n->text, true, &c->stat);
+            err = err < 0 ? err : check_unmoved(c, from, n->text, s);
             if (err == 0 && node) {
                 is_like(c, node, n, t->st_ino);
                 copied_whole(node);
