@@ -321,6 +321,9 @@ int mirror_change(struct mirror *m, struct change *c) {
     if (c->took != 0 || c->failed >= 0) { /* else no store has anything new */
         apply_receiving(m, c, err);
     }
+    if (err < 0 && c->tells == TELLS_NAMES) {
+        log_refused(m, c);
+    }
     journal_end(m->journal, &intent);
     return err;
 }

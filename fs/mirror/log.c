@@ -226,6 +226,26 @@ void log_name(struct mirror *m, struct obj *dir, const char *name) {
     (void)journal_append(m->journal, NULL, &f);
 }
 
+static void bind_at(struct mirror *m, struct obj *obj, const struct change_name *at) {
+    struct obj_where where = {.parent = at->dir};
+
+    name_copy(where.name, at->name);
+    bind_one(m, obj, &where);
+}
+
+void log_refused(struct mirror *m, const struct change *c) {
+    bool moves = c->obj && c->name[1].dir;
+    struct obj *there = c->other ? c->other : c->victim;
+
+    if (moves) {
+        log_name(m, c->name[1].dir, c->name[1].name);
+        bind_at(m, c->obj, &c->name[0]);
+    }
+    if (there) {
+        bind_at(m, there, &c->name[moves]);
+    }
+}
+
 void log_linked(struct mirror *m, const struct obj *obj) {
     if (obj->born_epoch != journal_epoch(m->journal)) {
         return; /* its BIND told them */

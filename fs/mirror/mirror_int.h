@@ -251,6 +251,9 @@ void log_attr_alone(struct mirror *m, struct obj *obj);
 void log_change(struct mirror *m, const struct change *c, struct journal_intent *ret_intent);
 /* Tells one name, of a change that is not one of mirror_change(). */
 void log_name(struct mirror *m, struct obj *dir, const char *name);
+/* A change of names that was told is refused, or was taken back: everything is where it was. Within its
+ * intent. */
+void log_refused(struct mirror *m, const struct change *c);
 /* A store that can do this takes part from now on. */
 void log_takes_part(struct mirror *m, uint32_t caps);
 /* The object was just made. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "journal/view.h"
 #include "rig.h"
 #include "store/segment.h"
 
@@ -587,6 +588,41 @@ Test(mirror, what_is_made_durable_has_the_same_times_on_both) {
     cr_assert_eq(stat(path, &one), 0);
     cr_assert_eq(one.st_mtim.tv_sec, two.st_mtim.tv_sec);
     cr_assert_eq(one.st_mtim.tv_nsec, two.st_mtim.tv_nsec);
+}
+
+static int add_to_view(void *arg, const struct journal_frame *f) {
+    return view_add(arg, f);
+}
+
+/* After kill -9 the journal alone says where things are (a store that just came back was never asked). */
+Test(mirror, the_journal_knows_that_a_refused_change_of_names_changed_nothing) {
+    struct obj *d = rig_mkdir(&rig, rig.root, "d"), *e = rig_mkdir(&rig, rig.root, "e");
+    struct view_node *nd, *ne, *nf, *ng;
+    struct view *view;
+    uint64_t first;
+
+    (void)rig_file(&rig, d, "f", "in d");
+    (void)rig_file(&rig, e, "g", "in e");
+    cr_assert_eq(OP(rename, rig.root, "d", rig.root, "e", 0), -ENOTEMPTY);
+    cr_assert_eq(OP(rmdir, rig.root, "d"), -ENOTEMPTY);
+    plan(0, FAULT_RENAME, -ENOSPC, 2);
+    cr_assert_eq(OP(rename, d, "f", e, "g", 0), -ENOSPC);
+    cr_assert_eq(OP(rename, d, "f", e, "g", RENAME_EXCHANGE), -ENOSPC);
+    cr_assert_eq(vol_fault_hits(rig.fault[0]), 2);
+
+    view = view_new(&rig.super.volume_id, -1);
+    cr_assert(view);
+    first = store_log_first(rig_store(&rig, 0));
+    cr_assert_eq(store_log_read(rig_store(&rig, 0), first, mirror_log_flush(mirror_of(rig.vol)),
+                                add_to_view, view),
+                 0);
+    nd = view_name_at(view, JOURNAL_ROOT, "d")->node;
+    ne = view_name_at(view, JOURNAL_ROOT, "e")->node;
+    cr_assert(nd && ne && nd != ne);
+    nf = view_name_at(view, nd->number, "f")->node;
+    ng = view_name_at(view, ne->number, "g")->node;
+    cr_assert(nf && ng && nf != ng);
+    view_free(view);
 }
 
 static void checkpoint(void) {
