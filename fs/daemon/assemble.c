@@ -394,7 +394,7 @@ static void note_states(struct gather *g) {
         if (m->state == MEMBER_ONLINE) {
             lost = true;
             if (m->left_mount == 0) { /* not here: since the last checkpoint */
-                m->position = g->stable;
+                m->position = g->checkpointed ? g->stable : 0;
                 m->left_generation = g->record.generation;
                 m->left_mount = g->record.mount_count;
             }

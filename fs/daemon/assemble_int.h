@@ -11,8 +11,9 @@ struct candidate {
     struct store *store; /* NULL: not here */
     struct why why;      /* why it is not here */
     enum member_state state;
-    uint64_t log_end; /* of its journal */
-    bool log;         /* it has one that goes on */
+    uint64_t log_end;   /* of its journal, */
+    uint64_t log_first; /* and the beginning, after a crash */
+    bool log;           /* it has one that goes on */
 };
 
 struct gather {
@@ -28,7 +29,8 @@ struct gather {
     bool witnessed;    /* `seen` is of the witness in force */
     bool crashed;      /* frames may be missing in the journal: it says so */
     uint64_t position; /* where the journal goes on */
-    uint64_t stable;   /* its last checkpoint */
+    uint64_t stable;   /* all before it is stable on all that take part: its last checkpoint, */
+    bool checkpointed; /* if it has one: then on all that were ONLINE */
 };
 
 static inline bool takes_part(const struct candidate *c) {
@@ -36,5 +38,5 @@ static inline bool takes_part(const struct candidate *c) {
 }
 
 /* After judging, before the new record: those that take part are equal, or all but one become
- * STALE, and their logs end at one position. Sets position, stable and crashed. */
+ * STALE, and their logs end at one position. Sets position, stable, checkpointed and crashed. */
 int recover_stores(struct gather *g, struct why *why) must_check;

@@ -44,18 +44,57 @@ static void open_logs(struct gather *g) {
     }
 }
 
-/* One source for the whole volume: a mixture is a tree that never existed. The longest journal, and
- * of those a local one. */
+/* The last checkpoint that any of the logs has: all before it is stable on every store that takes part. The
+ * log of a store that came back since begins later, and without one, and so does a log that was begun
+ * anew. Where no log has one, they all begin with the volume, or with stores that came back. */
+static void find_stable(struct gather *g) {
+    uint64_t first = UINT64_MAX;
+
+    g->stable = 0;
+    for (unsigned i = 0; i < g->count; i++) {
+        struct candidate *c = &g->c[i];
+        uint64_t checkpoint = 0;
+
+        if (!c->log) {
+            continue;
+        }
+        c->log_first = store_log_first(c->store);
+        c->log = c->log_first != UINT64_MAX &&
+                 store_log_read(c->store, c->log_first, c->log_end, note_checkpoint, &checkpoint) ==
+                     0; /* else it is begun anew */
+        if (c->log) {
+            g->stable = checkpoint > g->stable ? checkpoint : g->stable;
+            first = c->log_first < first ? c->log_first : first;
+        }
+    }
+    g->checkpointed = g->stable != 0;
+    g->stable = !g->checkpointed && first != UINT64_MAX ? first : g->stable;
+}
+
+/* How well the store serves as the source for the others: first where its log ends, then whether that
+ * reaches back to the last checkpoint, then whether it is local. */
+static bool is_better(const struct gather *g, const struct candidate *c,
+                      const struct candidate *best) {
+    bool reaches = c->log_first <= g->stable, best_reaches = best->log_first <= g->stable;
+
+    if (c->log != best->log) {
+        return c->log;
+    }
+    if (c->log && c->log_end != best->log_end) {
+        return c->log_end > best->log_end;
+    }
+    if (c->log && reaches != best_reaches) {
+        return reaches;
+    }
+    return store_is_remote(best->store) && !store_is_remote(c->store);
+}
+
+/* One source for the whole volume: a mixture is a tree that never existed. */
 static int pick_source(const struct gather *g) {
     int source = -1;
 
     for (unsigned i = 0; i < g->count; i++) {
-        const struct candidate *c = &g->c[i];
-        const struct candidate *best = source >= 0 ? &g->c[source] : NULL;
-
-        if (takes_part(c) && (!best || (c->log && (!best->log || c->log_end > best->log_end)) ||
-                              (c->log == best->log && c->log_end == best->log_end &&
-                               store_is_remote(best->store) && !store_is_remote(c->store)))) {
+        if (takes_part(&g->c[i]) && (source < 0 || is_better(g, &g->c[i], &g->c[source]))) {
             source = (int)i;
         }
     }
@@ -142,6 +181,7 @@ static int recover_one(struct gather *g, unsigned from, unsigned to, const struc
                                 .to = g->c[to].store,
                                 .from_slot = super_slot_of(&g->record, &g->c[from].id),
                                 .to_slot = super_slot_of(&g->record, &g->c[to].id)};
+    uint64_t first = g->c[from].log_first;
     struct catchup *c;
     int err = refuse_poorer(g, from, to, why);
 
@@ -150,7 +190,8 @@ static int recover_one(struct gather *g, unsigned from, unsigned to, const struc
         return why->text[0] ? err : why_set(why, err, "cannot recover: %s", error_words(err));
     }
     catchup_view(c)->slot = -1;
-    err = store_log_read(g->c[from].store, g->stable, g->position, catchup_add, c);
+    err = store_log_read(g->c[from].store, g->stable > first ? g->stable : first, g->position,
+                         catchup_add, c);
     /* Times that were not made equal yet are, of all that was told; names and bytes only of what
      * was under way, for all other changes were on every store. */
     err =
@@ -173,30 +214,16 @@ static int recover_one(struct gather *g, unsigned from, unsigned to, const struc
     return err;
 }
 
-/* The last checkpoint that the source's log has. */
-static int checkpoint_of(struct gather *g, unsigned source, struct why *why) {
-    uint64_t first = store_log_first(g->c[source].store);
-    int err;
-
-    g->stable = first;
-    err = store_log_read(g->c[source].store, first, g->position, note_checkpoint, &g->stable);
-    if (err == 0 && g->stable < first) {
-        g->stable = first;
-    }
-    return err < 0 ? why_set(why, err, "the change journal of store \"%s\" cannot be read: %s",
-                             g->c[source].label, error_words(err))
-                   : 0;
-}
-
 /* Power was lost, or a store was mounted anew: any single store holds all that was synced. One of
  * them serves, and the others are caught up meanwhile. */
 static int recover_crashed(struct gather *g, struct why *why) {
-    int source = pick_source(g), err;
+    int source, err = 0;
 
+    find_stable(g);
+    source = pick_source(g);
     g->position =
         g->c[source].log ? g->c[source].log_end : g->record.end_position + JOURNAL_CAP_BYTES;
     g->crashed = true;
-    err = g->c[source].log ? checkpoint_of(g, (unsigned)source, why) : 0;
     for (unsigned i = 0; i < g->count && err == 0; i++) {
         struct super_member *m = super_member_of(&g->record, &g->c[i].id);
 
@@ -220,18 +247,19 @@ static int recover_crashed(struct gather *g, struct why *why) {
 
 /* The daemon was killed: its ring says what was under way. */
 static int recover_killed(struct gather *g, const struct journal_tail *t, struct why *why) {
-    int source = pick_source(g), err;
+    int source, err = 0;
 
     for (unsigned i = 0; i < g->count; i++) {
         if (takes_part(&g->c[i])) {
             append_tail(&g->c[i], t);
         }
     }
+    find_stable(g);
+    source = pick_source(g);
     if (!g->c[source].log) { /* no room for what the ring knows */
         return recover_crashed(g, why);
     }
     g->position = t->position + t->bytes;
-    err = checkpoint_of(g, (unsigned)source, why);
     for (unsigned i = 0; i < g->count && err == 0; i++) {
         err = (int)i == source || !takes_part(&g->c[i])
                   ? 0
@@ -257,6 +285,7 @@ int recover_stores(struct gather *g, struct why *why) {
         g->position =
             g->record.end_position > JOURNAL_START ? g->record.end_position : JOURNAL_START;
         g->stable = g->position;
+        g->checkpointed = true;
         equal_logs(g, (unsigned)pick_source(g));
         return 0;
     }

@@ -263,6 +263,27 @@ Test(assemble, a_killed_daemon_leaves_equal_stores_that_serve_at_once) {
     cr_assert_eq(tree_compare(config.store[0].path, config.store[1].path, &t), 0);
 }
 
+/* The log of a store that came back begins at its return. What the others were told before that, and did
+ * not sync, they may yet lose. */
+Test(assemble, after_a_kill_what_is_stable_is_what_all_logs_say) {
+    struct assembly a;
+    uint64_t stable;
+
+    run_once(&plain, "one");
+    hide(0, false);
+    run_once(&degraded, "two");
+    hide(0, true);
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    make_folder(&a, "three");
+    stable = atomic_load(&mirror_of(a.mirror)->log_stable);
+    catch_up(&a);
+    disassemble(&a); /* no goodbye */
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    cr_assert(all_online(&a) && has(&a, "three"));
+    cr_assert_leq(atomic_load(&mirror_of(a.mirror)->log_stable), stable);
+    end(&a);
+}
+
 /* The runs that spin finds when a safeguard is taken away (tests/model/membership.pml), with the
  * real functions: -DNO_MIXTURE, -DNO_EQUAL and -DNO_MOUNT. */
 static void begin_catch_up(struct assembly *a) {
