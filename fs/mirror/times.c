@@ -2,6 +2,7 @@
  * counts, and is given to the others: for files when they are closed, for folders and for files
  * that were synced within DIR_TIMES_MS, so that nothing jumps at a failover and the stores compare
  * equal. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -52,11 +53,21 @@ static void equalize(struct mirror *m, struct obj *obj, struct mfile *f) {
 }
 
 void times_now(struct mirror *m, struct obj *obj, struct mfile *f) {
-    if (m->count > 1) {
-        rwlock_read(&m->names);
-        equalize(m, obj, f);
-        rwlock_read_done(&m->names);
+    struct obj_hold name = {.where.parent = NULL};
+    int err = 0;
+
+    if (m->count < 2) {
+        return;
     }
+    rwlock_read(&m->names); /* holds the names of folders */
+    if (obj->type != DT_DIR) {
+        err = hold_obj(m, obj, &name); /* else another's times could be set where it was */
+    }
+    if (err == 0 || f) { /* it may be open without a name */
+        equalize(m, obj, f);
+    }
+    hold_done(m, &name);
+    rwlock_read_done(&m->names);
 }
 
 /* True if the object is on the list now. */
