@@ -541,6 +541,13 @@ static void drop_old(struct mirror *m) {
             needed = r->position;
         }
     }
+    for (unsigned i = 0; i < m->count; i++) {
+        uint64_t from = atomic_load(&m->member[i].log_needed);
+
+        if (from != 0 && m->log_carried - from <= JOURNAL_CAP_BYTES && from < needed) {
+            needed = from;
+        }
+    }
     rwlock_write_done(&m->member_lock);
     for (unsigned i = 0; i < m->count; i++) {
         if (is_online(m, i) && !m->member[i].log_broken) {

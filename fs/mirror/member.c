@@ -192,6 +192,29 @@ void member_spoil(struct mirror *m, unsigned i, const char *what, int err) {
 
 /* --- leaving --- */
 
+/* The journal tells no more what the stores that are away need to know of each other. */
+static void forget_positions_locked(struct mirror *m) {
+    for (unsigned i = 0; i < m->count; i++) {
+        struct super_member *r = member_record_of(m, i);
+
+        if (!r || r->state == MEMBER_ONLINE) {
+            continue;
+        }
+        r->position = 0;
+        if (catches_up(m, i)) {
+            member_spoil(m, i, "the change journal had no room", -EAGAIN);
+        }
+    }
+}
+
+/* That it left, in the journal: by it the inodes that were told before are not believed. */
+static void tell_leave_locked(struct mirror *m, const struct member *member) {
+    if (!journal_try_append(m->journal,
+                            &(struct journal_frame){.kind = JOURNAL_LEAVE, .slot = member->slot})) {
+        forget_positions_locked(m); /* whoever makes room may wait for us */
+    }
+}
+
 static int leave_locked(struct mirror *m, unsigned i, enum member_state state, const char *reason) {
     struct member *member = &m->member[i];
     enum member_state before = (enum member_state)member->state;
@@ -217,8 +240,7 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
         r->left_generation = m->super.generation;
         r->left_mount = m->super.mount_count;
         journal_set_exact(m->journal, true);
-        (void)journal_try_append(
-            m->journal, &(struct journal_frame){.kind = JOURNAL_LEAVE, .slot = member->slot});
+        tell_leave_locked(m, member);
         super_new_generation(&m->super);
     } else if (recorded == MEMBER_SYNCING || recorded == MEMBER_PASSIVE) {
         r->position = 0; /* what is in it is a mixture, which the record will not tell any more */
@@ -345,6 +367,7 @@ static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint6
     guard_open(member->guard, store_vol(store));
     atomic_store(&member->receives, false);
     atomic_store(&member->spoiled, false);
+    atomic_store(&member->log_needed, position == 0 ? atomic_load(&m->log_stable) : 0);
     err = write_super(m, i); /* it must say itself that it is a mixture now */
     err = err < 0 ? err : member_record_locked(m);
     member_show(m, i, MEMBER_SYNCING, "being caught up");
@@ -381,14 +404,15 @@ void mirror_sync_failed(struct mirror *m, unsigned i, const char *why, bool torn
         bool follows = m->member[i].state == MEMBER_PASSIVE;
 
         atomic_store(&m->member[i].receives, false);
-        guard_shut(m->member[i].guard);
-        member_show(m, i, MEMBER_STALE,
-                    reason); /* the record keeps SYNCING or PASSIVE: what is in it is a mixture */
+        atomic_store(&m->member[i].log_needed, 0);
         r->since_s = clock_real_s();
         if (torn) {
             r->position = 0;
             (void)member_record_locked(m); /* what cannot be recorded makes the volume read-only */
         }
+        guard_shut(m->member[i].guard);
+        member_show(m, i, MEMBER_STALE,
+                    reason); /* the record keeps SYNCING or PASSIVE: what is in it is a mixture */
         event_post(m->events, follows ? EVENT_INFO : EVENT_WARNING,
                    "store \"%s\": its catch-up stopped: %s", m->member[i].label, reason);
     }
@@ -470,6 +494,7 @@ static int done_locked(struct mirror *m, unsigned i) {
     r->left_mount = 0;
     r->left_generation = (struct id){{0}};
     member->unproven = false;
+    atomic_store(&member->log_needed, 0);
     atomic_store(&member->receives, false);
     err = member_record_locked(m);
     member_show(m, i, MEMBER_ONLINE, "");
@@ -527,6 +552,7 @@ static int follows_locked(struct mirror *m, unsigned i, uint64_t position) {
     }
     r->state = MEMBER_PASSIVE;
     r->position = position;
+    atomic_store(&member->log_needed, 0); /* from now on the record says it */
     if (before != MEMBER_PASSIVE) {
         r->since_s = clock_real_s();
         member_show(m, i, MEMBER_PASSIVE, "it follows behind");

@@ -37,11 +37,12 @@ struct member {
     /* atomic */
     _Atomic int state; /* enum member_state; changed only by member.c */
     _Atomic uint64_t read_errors, write_errors, checksum_errors, total_bytes, free_bytes;
-    _Atomic bool unproven; /* nobody knows since when it lacks changes: no durable position */
-    _Atomic bool receives; /* SYNCING, and takes changes: nobody counts them */
-    _Atomic bool settled;  /* ... and every change under way knew so from its beginning */
-    _Atomic bool spoiled;  /* a change that it should have received went wrong: begin anew */
-    _Atomic bool passive;  /* as recorded: it is to follow behind */
+    _Atomic bool unproven;       /* nobody knows since when it lacks changes: no durable position */
+    _Atomic uint64_t log_needed; /* it is compared as a whole, and needs the log from here; or 0 */
+    _Atomic bool receives;       /* SYNCING, and takes changes: nobody counts them */
+    _Atomic bool settled;        /* ... and every change under way knew so from its beginning */
+    _Atomic bool spoiled;        /* a change that it should have received went wrong: begin anew */
+    _Atomic bool passive;        /* as recorded: it is to follow behind */
     _Atomic bool silent, waits;
     _Atomic uint64_t latency_us, lag_bytes, lag_s; /* as the policy measured last */
     _Atomic bool measured;                         /* enough calls for latency_us */

@@ -17,6 +17,7 @@
 #include "daemon/volume.h"
 #include "heal/keeper.h"
 #include "mirror/mirror_int.h"
+#include "store/segment.h"
 #include "tree.h"
 
 static char dir[64];
@@ -313,6 +314,46 @@ Test(assemble, a_store_whose_catch_up_was_cut_off_never_serves) {
                  "nor without the witness: by its own record it is a mixture");
     hide(0, true);
     cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    catch_up(&a);
+    end(&a);
+}
+
+static int take_frame(void *arg, const struct journal_frame *f) {
+    (void)f;
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* Else it would begin anew for ever on a busy volume. */
+Test(assemble, the_log_is_kept_for_a_store_that_is_compared_as_a_whole) {
+    enum { FRAMES = 100000, AT_ONCE = 1000 }; /* several segments */
+    uint64_t position = 0;
+    struct assembly a;
+    struct mirror *m;
+    unsigned n = 0;
+
+    run_once(&plain, "one");
+    hide(1, false);
+    run_once(&degraded, "two");
+    hide(1, true);
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    m = mirror_of(a.mirror);
+    begin_catch_up(&a);
+    cr_assert_eq(mirror_cut(m, &position), 0);
+    for (unsigned i = 0; i < FRAMES; i++) {
+        mirror_tell_peer(m, 0, 5, 5);
+        if (i % AT_ONCE == 0) {
+            (void)mirror_log_flush(m);
+        }
+    }
+    cr_assert_eq(mirror_checkpoint(m), 0);
+    cr_assert_eq(mirror_checkpoint(m), 0);
+    cr_assert_eq(store_log_read(m->member[0].store, position, mirror_log_flush(m), take_frame, &n),
+                 0);
+    cr_assert_geq(n, FRAMES);
+    mirror_sync_failed(m, 1, "a test", false);
+    cr_assert_eq(mirror_checkpoint(m), 0);
+    cr_assert_gt(store_log_first(m->member[0].store), position);
     catch_up(&a);
     end(&a);
 }
