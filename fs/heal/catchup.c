@@ -109,15 +109,21 @@ static bool is_of_new(const struct catchup *c, const struct journal_frame *f) {
 
 int catchup_add(void *arg, const struct journal_frame *frame) {
     struct catchup *c = arg;
+    unsigned slot = c->c.to_slot;
     struct journal_frame f = *frame;
 
     /* The target's files are not what they were; or it may have lost with its power what was made, and
      * that inode may be any file by now. */
     if (c->c.compared || (c->c.live && is_of_new(c, &f))) {
-        f.peers &= ~(1u << c->c.to_slot);
-        if (f.kind == JOURNAL_PEER && f.slot == c->c.to_slot) {
-            return 0;
+        bool is_peer = f.kind == JOURNAL_PEER && f.slot == slot;
+        int err = is_peer               ? who_disown(c, f.ino[0])
+                  : f.peers >> slot & 1 ? who_disown(c, f.ino[slot])
+                                        : 0;
+
+        if (err < 0 || is_peer) {
+            return err;
         }
+        f.peers &= ~(1u << slot);
     }
     /* Whoever left and came back may have other files there; but of the target that comes back now, it is
      * what they were that is asked for, unless a catch-up began on it since. */

@@ -24,6 +24,7 @@ enum {
 struct by_ino {
     uint64_t ino; /* key */
     struct view_node *node;
+    uint64_t disowned; /* then it was told to be one that is not believed; see view_node.told */
     UT_hash_handle hh;
 };
 
@@ -83,6 +84,8 @@ static inline bool catchup_stopped(struct catchup *c) {
 struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino);
 /* It was found, or made, on the target: this is its inode. */
 void who_is(struct catchup *c, struct view_node *node, uint64_t ino);
+/* It was told to be that of a node that is not believed: it is no other's, either. -ENOMEM. */
+int who_disown(struct catchup *c, uint64_t ino) must_check;
 /* Where the node is: the newest of its places at which it proves to be. -ENOENT, -ELOOP. */
 int who_find(struct catchup *c, int side, struct view_node *node, struct spot *ret_spot,
              struct stat *ret_st) must_check;

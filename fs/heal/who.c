@@ -9,24 +9,68 @@
 #include "heal/catchup_int.h"
 #include "store/at.h"
 
-static void index_node(struct catchup *c, int side, struct view_node *node) {
-    unsigned slot = catchup_slot(c, side);
+/* The log may know one file as two objects. */
+static bool are_one(const struct catchup *c, const struct view_node *a, const struct view_node *b) {
+    unsigned slot = c->c.from_slot;
+
+    return (a->peers & b->peers) >> slot & 1 && a->ino[slot] == b->ino[slot];
+}
+
+/* A number that was given again on the target is that of whom it was told last. */
+static struct view_node *owner_of(const struct catchup *c, struct view_node *a,
+                                  struct view_node *b) {
+    struct view_node *before = a->told < b->told ? a : b;
+
+    if (a != b && !are_one(c, a, b)) {
+        before->peers &= ~(1u << c->c.to_slot);
+        return before == a ? b : a;
+    }
+    return b;
+}
+
+static struct by_ino *entry_of(struct catchup *c, int side, uint64_t ino) {
     struct by_ino *b;
 
-    if (!(node->peers >> slot & 1)) {
-        return;
-    }
-    HASH_FIND(hh, c->known[side], &node->ino[slot], sizeof(b->ino), b);
+    HASH_FIND(hh, c->known[side], &ino, sizeof(ino), b);
     if (b) {
-        b->node = node; /* the later one: the number was used again */
-        return;
+        return b;
     }
     b = calloc(1, sizeof(*b));
-    if (b) { /* else it is compared as a whole */
-        b->ino = node->ino[slot];
-        b->node = node;
+    if (b) {
+        b->ino = ino;
         HASH_ADD(hh, c->known[side], ino, sizeof(b->ino), b);
     }
+    return b;
+}
+
+static void index_node(struct catchup *c, int side, struct view_node *node) {
+    unsigned slot = catchup_slot(c, side);
+    struct by_ino *b = node->peers >> slot & 1 ? entry_of(c, side, node->ino[slot]) : NULL;
+
+    if (!b) {
+        return; /* nobody knows, or no memory: it is compared as a whole */
+    }
+    if (side == TO && b->disowned > node->told) {
+        node->peers &= ~(1u << slot);
+    } else if (side == TO && b->node) {
+        b->node = owner_of(c, b->node, node);
+    } else {
+        b->node = node; /* of the source, the later one */
+    }
+}
+
+int who_disown(struct catchup *c, uint64_t ino) {
+    struct by_ino *b = entry_of(c, TO, ino);
+
+    if (!b) {
+        return -ENOMEM;
+    }
+    if (b->node) {
+        b->node->peers &= ~(1u << c->c.to_slot);
+        b->node = NULL;
+    }
+    b->disowned = ++c->view->told;
+    return 0;
 }
 
 struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino) {
@@ -37,8 +81,7 @@ struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino) {
 }
 
 void who_is(struct catchup *c, struct view_node *node, uint64_t ino) {
-    node->ino[c->c.to_slot] = ino;
-    node->peers |= 1u << c->c.to_slot;
+    view_is_ino(c->view, node, c->c.to_slot, ino);
     index_node(c, TO, node);
     if (c->c.found) {
         c->c.found(c->c.arg, node->number, ino);
@@ -154,8 +197,7 @@ static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned 
         return false;
     }
     if (stable && !(node->peers >> slot & 1) && is_proven(c, side, node, node->place[place])) {
-        node->ino[slot] = st->st_ino;
-        node->peers |= 1u << slot;
+        view_is_ino(c->view, node, slot, st->st_ino);
         index_node(c, side, node);
     }
     if (stable) {

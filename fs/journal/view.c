@@ -228,14 +228,21 @@ static bool same_file(const struct view_node *n, const struct journal_frame *f) 
     return true;
 }
 
-static void learn_inodes(const struct view *v, struct view_node *n, const struct journal_frame *f) {
+void view_is_ino(struct view *v, struct view_node *n, unsigned slot, uint64_t ino) {
+    n->ino[slot] = ino;
+    n->peers |= 1u << slot;
+    if (v->slot < 0 || (unsigned)v->slot == slot) {
+        n->older = false;
+        n->told = ++v->told;
+    }
+}
+
+static void learn_inodes(struct view *v, struct view_node *n, const struct journal_frame *f) {
     for (unsigned i = 0; i < JOURNAL_PEERS_MAX; i++) {
         if (f->peers >> i & 1) {
-            n->ino[i] = f->ino[i];
+            view_is_ino(v, n, i, f->ino[i]);
         }
     }
-    n->peers |= f->peers;
-    n->older = n->older && !(v->slot >= 0 && (f->peers >> v->slot & 1));
     n->linked = n->linked || f->linked;
 }
 
@@ -383,9 +390,7 @@ int view_add(struct view *v, const struct journal_frame *f) {
     case JOURNAL_PEER:
         n = view_find(v, f->number);
         if (n) { /* the last one counts: a catch-up may have made it more than once */
-            n->ino[f->slot] = f->ino[0];
-            n->peers |= 1u << f->slot;
-            n->older = n->older && (int)f->slot != v->slot;
+            view_is_ino(v, n, f->slot, f->ino[0]);
         }
         return 0;
     case JOURNAL_CHECKPOINT:

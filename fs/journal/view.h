@@ -44,6 +44,7 @@ struct view_node {
     bool linked, born, trusted, attr;
     bool astray;              /* before the member left its first name may have become another's */
     bool older;               /* its inode there was told before the member left */
+    uint64_t told;            /* when its inode there was told last: what was told later is right */
     struct view_name **place; /* where it was: the oldest first; place[0] is where it was bound */
     unsigned places;
     struct view_range *range; /* that may differ; not sorted, may overlap */
@@ -68,7 +69,7 @@ struct view {
     struct view_name *marked, **marked_end;
     uint64_t marked_count;
     struct view_node *nodes, **nodes_end;
-    uint64_t node_count, mark_count;
+    uint64_t node_count, mark_count, told;
     /* tables */
     struct view_name **names;
     struct view_number **numbers;
@@ -87,6 +88,8 @@ bool view_is_somewhere(const struct view_node *node);
 void view_is_nowhere(struct view_node *node);
 /* The name, or NULL if the log never spoke of it. */
 struct view_name *view_name_at(const struct view *view, uint64_t parent, const char *text);
+/* The node is that inode on this member, as of now. */
+void view_is_ino(struct view *view, struct view_node *node, unsigned slot, uint64_t ino);
 /* The node was found, or put, at another name: a further place of it. -ENOMEM. */
 int view_place(struct view *view, struct view_node *node, uint64_t parent,
                const char *text) must_check;

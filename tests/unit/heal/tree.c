@@ -416,3 +416,44 @@ Test(heal, what_changes_places_while_everything_is_compared) {
     cr_assert_eq(catchup_add(c, &back), 0);
     catch_up(c, true, false);
 }
+
+/* A catch-up put a file aside and was cut off; what it had put aside went, and its inode went to the new
+ * file at that name, which was copied by the next one. */
+Test(heal, what_was_put_aside_by_a_catch_up_that_was_cut_off) {
+    struct journal_frame bound = {.kind = JOURNAL_BIND,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .type = DT_REG,
+                                  .peers = 1,
+                                  .name = "x"},
+                         moved = {.kind = JOURNAL_MOVE,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .parent2 = JOURNAL_ROOT,
+                                  .name = "x",
+                                  .name2 = "y"},
+                         made = {.kind = JOURNAL_BIND,
+                                 .number = 101,
+                                 .parent = JOURNAL_ROOT,
+                                 .type = DT_REG,
+                                 .peers = 1,
+                                 .time_s = 1,
+                                 .name = "x"},
+                         named = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "x"},
+                         once = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
+                         now = {.kind = JOURNAL_PEER, .number = 101, .slot = 1};
+    const struct journal_frame *frames[] = {&bound, &moved, &named, &made, &once, &now};
+    struct catchup_config config = {.from = store[0], .to = store[1], .to_slot = 1, .live = true};
+    struct catchup *c = catchup_of(&config);
+
+    put(0, "y", "the old file");
+    put(0, "x", "the new file");
+    put(1, "x", "the new file");
+    bound.ino[0] = ino_of(0, "y");
+    made.ino[0] = ino_of(0, "x");
+    once.ino[0] = now.ino[0] = ino_of(1, "x");
+    for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++) {
+        cr_assert_eq(catchup_add(c, frames[i]), 0);
+    }
+    catch_up(c, true, false);
+}
