@@ -246,17 +246,8 @@ void log_refused(struct mirror *m, const struct change *c) {
     }
 }
 
-void log_linked(struct mirror *m, const struct obj *obj) {
-    if (obj->born_epoch != journal_epoch(m->journal)) {
-        return; /* its BIND told them */
-    }
-    for (unsigned i = 0; i < m->count; i++) {
-        uint64_t ino = obj_ino_on(m->objs, obj, (uint8_t)i);
-
-        if (ino != 0 && (m->member[i].caps & STORE_STABLE_INO)) {
-            mirror_tell_peer(m, i, number_of(m, obj), ino);
-        }
-    }
+void log_linked(struct mirror *m, struct obj *obj, struct obj *dir, const char *name) {
+    bind_at(m, obj, &(struct change_name){dir, name});
 }
 
 void log_born(struct mirror *m, struct obj *obj) {

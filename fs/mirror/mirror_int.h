@@ -259,9 +259,9 @@ void log_refused(struct mirror *m, const struct change *c);
 void log_takes_part(struct mirror *m, uint32_t caps);
 /* The object was just made. */
 void log_born(struct mirror *m, struct obj *obj);
-/* It got a further name, and is bound to its inodes on the ONLINE stores: of what is new, the journal
- * learns them now. By them the names are found to be one file. */
-void log_linked(struct mirror *m, const struct obj *obj);
+/* It got a further name. Its others may go before anybody looks it up by this one: the journal is told now
+ * who is there, and that it is linked. */
+void log_linked(struct mirror *m, struct obj *obj, struct obj *dir, const char *name);
 /* All frames so far are durable on the ONLINE stores. Before an fsync that they cover. */
 int log_make_durable(struct mirror *m, uint64_t position) must_check;
 

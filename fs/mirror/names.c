@@ -255,7 +255,7 @@ static int make_new(struct mirror *m, struct make_change *mc, struct vol_entry *
     }
     bind_links(m, mc->entry.obj, mc->dir, mc->name, &mc->entry.attr);
     if (mc->obj) {
-        log_linked(m, mc->obj);
+        log_linked(m, mc->obj, mc->dir, mc->name);
     }
     present(m, mc->entry.obj, &mc->entry.attr);
     *ret_entry = mc->entry;
@@ -560,6 +560,7 @@ static int park_target(struct mirror *m, struct obj *obj, bool *ret_parked) {
     mc.c.obj = obj;
     err = mirror_change(m, &mc.c);
     if (err == 0) {
+        log_linked(m, obj, m->parked, parked);
         err = obj_name_added(m->objs, obj, m->parked, parked, false);
         atomic_fetch_or(&obj->flags, OBJ_PARKED | OBJ_LINGERS);
         *ret_parked = true;

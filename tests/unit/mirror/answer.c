@@ -594,12 +594,50 @@ static int add_to_view(void *arg, const struct journal_frame *f) {
     return view_add(arg, f);
 }
 
+/* What the journal says. To be freed. */
+static struct view *view_of_log(void) {
+    struct view *view = view_new(&rig.super.volume_id, -1);
+    uint64_t first = store_log_first(rig_store(&rig, 0));
+
+    cr_assert(view);
+    cr_assert_eq(store_log_read(rig_store(&rig, 0), first, mirror_log_flush(mirror_of(rig.vol)),
+                                add_to_view, view),
+                 0);
+    return view;
+}
+
+/* A store that catches up finds the file's bytes by it. */
+Test(mirror, the_journal_knows_the_further_names_of_a_file) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "one"), *h;
+    struct vol_handle open;
+    struct vol_entry e;
+    struct view *view;
+    unsigned parked = 0;
+
+    cr_assert_eq(OP(link, f, rig.root, "g", &e), 0);
+    cr_assert_eq(OP(unlink, rig.root, "f"), 0);
+    h = rig_file(&rig, rig.root, "h", "two");
+    (void)rig_file(&rig, rig.root, "i", "three");
+    cr_assert_eq(OP(open, h, O_RDWR, &rig_cred, &open), 0);
+    cr_assert_eq(OP(rename, rig.root, "i", rig.root, "h", 0), 0);
+    view = view_of_log();
+    cr_assert_not_null(view_name_at(view, JOURNAL_ROOT, "g")->node);
+    cr_assert(view_name_at(view, JOURNAL_ROOT, "g")->node->linked);
+    for (const struct view_node *n = view->nodes; n; n = n->next) {
+        for (unsigned i = 0; i < n->places; i++) {
+            parked += n->place[i]->parent == JOURNAL_PARKED && n->place[i]->node == n;
+        }
+    }
+    cr_assert_eq(parked, 1);
+    view_free(view);
+    cr_assert_eq(OP(close, h, open), 0);
+}
+
 /* After kill -9 the journal alone says where things are (a store that just came back was never asked). */
 Test(mirror, the_journal_knows_that_a_refused_change_of_names_changed_nothing) {
     struct obj *d = rig_mkdir(&rig, rig.root, "d"), *e = rig_mkdir(&rig, rig.root, "e");
     struct view_node *nd, *ne, *nf, *ng;
     struct view *view;
-    uint64_t first;
 
     (void)rig_file(&rig, d, "f", "in d");
     (void)rig_file(&rig, e, "g", "in e");
@@ -610,12 +648,7 @@ Test(mirror, the_journal_knows_that_a_refused_change_of_names_changed_nothing) {
     cr_assert_eq(OP(rename, d, "f", e, "g", RENAME_EXCHANGE), -ENOSPC);
     cr_assert_eq(vol_fault_hits(rig.fault[0]), 2);
 
-    view = view_new(&rig.super.volume_id, -1);
-    cr_assert(view);
-    first = store_log_first(rig_store(&rig, 0));
-    cr_assert_eq(store_log_read(rig_store(&rig, 0), first, mirror_log_flush(mirror_of(rig.vol)),
-                                add_to_view, view),
-                 0);
+    view = view_of_log();
     nd = view_name_at(view, JOURNAL_ROOT, "d")->node;
     ne = view_name_at(view, JOURNAL_ROOT, "e")->node;
     cr_assert(nd && ne && nd != ne);
