@@ -324,6 +324,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
         if (position == 0) {
             position = now;
             catchup_view(c)->left = true; /* from here on blocks are told exactly */
+            err = err < 0 ? err : catchup_parked(c);
         }
     }
     for (int round = 0; err == 0 && round < ROUNDS_MAX; round++) {

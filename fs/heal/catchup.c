@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -131,6 +133,28 @@ int catchup_add(void *arg, const struct journal_frame *frame) {
         view_forget_inodes(c->view, f.slot);
     }
     return view_add(c->view, &f);
+}
+
+/* Its names are of files that are open, or were when the target left. */
+static int add_parked(struct catchup *c, int side) {
+    struct journal_frame f = {.kind = JOURNAL_NAME, .parent = JOURNAL_PARKED};
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+    int err = io_open_dir(c->parked[side], ".", &d);
+
+    while (err == 0 && (errno = 0, e = readdir(d))) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            (void)snprintf(f.name, sizeof(f.name), "%s", e->d_name); /* a name fits */
+            err = catchup_add(c, &f);
+        }
+    }
+    return err == 0 ? -errno : err;
+}
+
+int catchup_parked(struct catchup *c) {
+    int err = add_parked(c, FROM);
+
+    return err < 0 ? err : add_parked(c, TO);
 }
 
 int catchup_only(struct catchup *c, const struct journal_frame *frames, unsigned n) {

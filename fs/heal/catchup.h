@@ -47,6 +47,8 @@ void catchup_free(struct catchup *catchup);
 struct view *catchup_view(struct catchup *catchup);
 /* A frame of the log; shaped for store_log_read(). */
 int catchup_add(void *catchup, const struct journal_frame *frame);
+/* Files that are open and have no name, before the log: all of them are made equal with the other names. */
+int catchup_parked(struct catchup *catchup) must_check;
 /* Of all that was added, only times and attributes may differ; besides, these frames. */
 int catchup_only(struct catchup *catchup, const struct journal_frame *frames,
                  unsigned n) must_check;
