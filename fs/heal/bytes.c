@@ -262,17 +262,23 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     bool bytes = (node->ranges > 0 || node->tail != UINT64_MAX) && node->type == DT_REG;
     struct spot from, to;
     struct stat s, t;
+    int err;
 
     if (!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX) {
         return 0;
     }
-    if (who_find(c, FROM, node, &from, &s) < 0) {
-        return not_there(c, node);
+    err = who_find(c, FROM, node, &from, &s);
+    if (err < 0) {
+        return who_is_gone(err) ? not_there(c, node) : err;
     }
     (void)snprintf(c->where, sizeof(c->where), "%s", from.name);
     c->stat.objects_compared++;
-    if (who_find(c, TO, node, &to, &t) < 0) {
-        int folder, err;
+    err = who_find(c, TO, node, &to, &t);
+    if (err < 0 && !who_is_gone(err)) {
+        return err;
+    }
+    if (err < 0) {
+        int folder;
 
         if (c->view->no_names) {
             if (node->peers >> c->c.to_slot & 1) {
@@ -294,15 +300,20 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
 /* Bytes changed under a name that is gone, of a file that has other names which nobody looked up:
  * somewhere it may still be. The source is searched for it. */
 static int equalize_lost_links(struct catchup *c) {
-    bool any = false;
+    int err = 0;
+    bool any;
 
-    for (const struct view_node *n = c->view->nodes; n && !any; n = n->next) {
-        struct view_node *node = (struct view_node *)n;
+    for (struct view_node *n = c->view->nodes; n && err == 0; n = n->next) {
         struct spot spot;
         struct stat st;
 
-        any = n->linked && (n->ranges > 0 || n->tail != UINT64_MAX || n->attr) &&
-              who_find(c, FROM, node, &spot, &st) < 0;
+        if (n->linked && (n->ranges > 0 || n->tail != UINT64_MAX || n->attr)) {
+            err = who_find(c, FROM, n, &spot, &st);
+        }
+    }
+    any = who_is_gone(err);
+    if (err < 0 && !any) {
+        return err;
     }
     if (!any || c->view->no_names) {
         return any ? -HFE_STALE : 0;

@@ -86,9 +86,11 @@ struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino);
 void who_is(struct catchup *c, struct view_node *node, uint64_t ino);
 /* It was told to be that of a node that is not believed: it is no other's, either. -ENOMEM. */
 int who_disown(struct catchup *c, uint64_t ino) must_check;
-/* Where the node is: the newest of its places at which it proves to be. -ENOENT, -ELOOP. */
+/* Where the node is: the newest of its places at which it proves to be. If it is at none, an error by which
+ * who_is_gone(); else nobody knows, and what is to be done with it must not be forgotten. */
 int who_find(struct catchup *c, int side, struct view_node *node, struct spot *ret_spot,
              struct stat *ret_st) must_check;
+bool who_is_gone(int err);
 /* A descriptor of the folder `number`, kept by us. -ENOENT if it is not there, or nobody knows. */
 int who_open(struct catchup *c, int side, uint64_t number) must_check;
 /* The target's folder of that number is another one now. */

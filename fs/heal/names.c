@@ -298,7 +298,7 @@ static int equalize_name(struct catchup *c, int from, int to, struct view_name *
     }
     err = who_find(c, TO, node, &old, &st);
     if (err < 0) {
-        return equalize_unknown(c, from, to, n, node, s, t);
+        return who_is_gone(err) ? equalize_unknown(c, from, to, n, node, s, t) : err;
     }
     if (t && t->st_ino == st.st_ino && old.at == n) {
         return 0;
@@ -449,8 +449,13 @@ int catchup_names_exact(struct catchup *c, struct why *why) {
         if (catchup_stopped(c)) {
             break; /* the next step says so */
         }
-        if (view_is_somewhere(n) && who_find(c, FROM, n, &spot, &st) < 0) {
+        err = view_is_somewhere(n) ? who_find(c, FROM, n, &spot, &st) : 0;
+        if (who_is_gone(err)) {
             view_is_nowhere(n); /* a crash took what the log says was done to it */
+            err = 0;
+        } else if (err < 0) {
+            err =
+                why_set(why, err, "%s cannot be read: %s", store_path(c->c.from), error_words(err));
         }
         who_trim_folders(c, OPEN_FOLDERS);
     }

@@ -207,9 +207,13 @@ static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned 
                         : node->place[place] == node->at && node->at != NULL;
 }
 
+bool who_is_gone(int err) {
+    return err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -ESTALE;
+}
+
 int who_find(struct catchup *c, int side, struct view_node *node, struct spot *ret_spot,
              struct stat *ret_st) {
-    int err = -ENOENT;
+    int err = -ENOENT, failed = 0;
 
     if (node->busy) {
         return -ELOOP;
@@ -218,14 +222,16 @@ int who_find(struct catchup *c, int side, struct view_node *node, struct spot *r
     for (unsigned i = node->places; i-- > 0 && err < 0;) {
         const struct view_name *n = node->place[i];
         int fd = who_open(c, side, n->parent);
+        int look = fd < 0 ? fd : at_stat(fd, n->text, -1, ret_st);
 
-        if (fd >= 0 && at_stat(fd, n->text, -1, ret_st) == 0 && is_at(c, side, node, i, ret_st)) {
+        if (look == 0 && is_at(c, side, node, i, ret_st)) {
             *ret_spot = (struct spot){fd, n->text, n};
             err = 0;
         }
+        failed = look < 0 && !who_is_gone(look) ? look : failed;
     }
     node->busy = false;
-    return err;
+    return err < 0 && failed < 0 ? failed : err;
 }
 
 void who_look_at_target(struct catchup *c) {
@@ -272,9 +278,10 @@ static bool has_all_names(struct catchup *c, struct view_node *node) {
     for (int i = 0; i < TRIES; i++) {
         struct spot from;
         struct stat a, b;
+        int err = who_find(c, FROM, node, &from, &a);
 
-        if (who_find(c, FROM, node, &from, &a) < 0 || stat_there(c, node, &from, &b) < 0 ||
-            a.st_nlink == b.st_nlink) {
+        err = err < 0 ? err : stat_there(c, node, &from, &b);
+        if (err < 0 ? who_is_gone(err) : a.st_nlink == b.st_nlink) {
             return true; /* or it moves, and both sides with it */
         }
         (void)poll(NULL, 0, PAUSE_MS);
