@@ -182,7 +182,10 @@ static void step(struct keeper *k, bool woken) {
         k->tried_ms = clock_ms();
         return;
     }
-    k->urgent = k->urgent || woken; /* also while it cannot be let go yet */
+    if (woken) {
+        k->urgent = true; /* also while it cannot be let go yet */
+        k->retry_ms = RETRY_MS;
+    }
     k->wanted = k->wanted || (woken && info.state == MEMBER_OFFLINE);
     if (!mirror_let_go(k->m, k->i) || info.path[0] == '\0') {
         return;

@@ -267,6 +267,16 @@ static struct view_node *new_node(struct view *v, const struct journal_frame *f,
     return n;
 }
 
+/* The later one: the inode of a file that is gone is given again. */
+static struct view_node *last_same(const struct view *v, const struct journal_frame *f) {
+    struct view_node *last = NULL;
+
+    for (struct view_node *n = v->nodes; n; n = n->next) {
+        last = same_file(n, f) ? n : last;
+    }
+    return last;
+}
+
 static int add_bind(struct view *v, const struct journal_frame *f) {
     struct view_name *at = name_of(v, f->parent, f->name);
     struct view_node *n = view_find(v, f->number);
@@ -278,13 +288,10 @@ static int add_bind(struct view *v, const struct journal_frame *f) {
     if (!n) {
         n = at->node && !(f->time_s == 1 && !at->node->born) && same_file(at->node, f) ? at->node
                                                                                        : NULL;
-        for (struct view_node *other = v->nodes; !n && f->linked && f->time_s != 1 && other;
-             other = other->next) {
-            n = same_file(other, f) ? other : NULL;
+        if (!n && f->linked && f->time_s != 1) {
+            n = last_same(v, f);
         }
-        if (!n) {
-            n = new_node(v, f, at);
-        }
+        n = n ? n : new_node(v, f, at);
         err = n ? add_number(v, f->number, n) : -ENOMEM;
         if (err < 0) {
             return err;
