@@ -56,5 +56,7 @@ void guard_spent(const struct guard *guard, uint64_t *ret_us, uint64_t *ret_call
 /* For how long, in ms, calls of this kind have waited while none of its kind (or a slower one) was
  * answered. 0: none waits. Called at every tick, by one thread that runs no fiber. */
 int64_t guard_silence(struct guard *guard, enum guard_kind kind, int64_t now_ms);
+/* The machine itself stood still: silence counts from now on. The same thread. */
+void guard_forgive(struct guard *guard, int64_t now_ms);
 /* Gives up all calls on it that wait now. */
 void guard_give_up(struct guard *guard);

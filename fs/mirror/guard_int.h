@@ -81,11 +81,6 @@ static inline struct vol_handle below_of(struct vol_handle h) {
     return vol_have(h) ? (struct vol_handle){h.v & UINT32_MAX} : h;
 }
 
-/* A handle of an opening before this one. */
-static inline bool outdated(const struct guard *g, struct vol_handle h) {
-    return vol_have(h) && !guard_handle_ok(g, h);
-}
-
 /* A file was opened: our handle for it. If there is no memory to remember it, it is still closed by
  * whoever opened it. */
 struct vol_handle guard_remember(struct guard *g, struct vol_handle below);

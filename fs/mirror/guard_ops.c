@@ -20,6 +20,35 @@ static void set_new(struct op *o, const struct vol_new *new) {
     }
 }
 
+/* A handle of an opening before this one. */
+static bool is_outdated(const struct guard *g, struct vol_handle h) {
+    return vol_have(h) && !guard_handle_ok(g, h);
+}
+
+/* A call on open files, or VOL_NO_HANDLE. Once it has begun, the store is not let go: its handles, which
+ * are numbers that may be given again, are looked at only then. */
+static struct op *begin_files(struct guard *g, enum guard_kind kind, void (*run)(struct blocking *),
+                              struct obj *a, struct vol_handle ha, struct obj *b,
+                              struct vol_handle hb) {
+    struct op *o = guard_begin(g, kind, run, a, b);
+
+    if (!o) {
+        return NULL;
+    }
+    if (is_outdated(g, ha) || is_outdated(g, hb)) {
+        atomic_fetch_sub(&g->calls, 1);
+        return NULL;
+    }
+    o->ha = below_of(ha);
+    o->hb = below_of(hb);
+    return o;
+}
+
+static struct op *begin_file(struct guard *g, enum guard_kind kind, void (*run)(struct blocking *),
+                             struct obj *obj, struct vol_handle h) {
+    return begin_files(g, kind, run, obj, h, NULL, VOL_NO_HANDLE);
+}
+
 #define DO(name) static void do_##name(struct blocking *call)
 #define OP_AND_VOL                                                                                 \
     struct op *o = (struct op *)call;                                                              \
@@ -169,14 +198,11 @@ DO(getattr) {
     o->result = v->ops->getattr(v, o->a, o->ha, &o->stat);
 }
 static int op_getattr(struct vol *v, struct obj *obj, struct vol_handle h, struct stat *ret_attr) {
-    struct op *o = outdated(guard_of(v), h)
-                       ? NULL
-                       : guard_begin(guard_of(v), GUARD_READ, do_getattr, obj, NULL);
+    struct op *o = begin_file(guard_of(v), GUARD_READ, do_getattr, obj, h);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(h);
     if (guard_make(o) < 0) {
         return -HFE_GIVEN_UP;
     }
@@ -193,13 +219,11 @@ DO(setattr) {
 static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
                       const struct vol_attr *attr, struct stat *ret_attr) {
     enum guard_kind kind = attr->set & VOL_SET_SIZE ? GUARD_SLOW : GUARD_CHANGE;
-    struct op *o =
-        outdated(guard_of(v), h) ? NULL : guard_begin(guard_of(v), kind, do_setattr, obj, NULL);
+    struct op *o = begin_file(guard_of(v), kind, do_setattr, obj, h);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(h);
     o->attr = *attr;
     if (attr->cred) {
         o->cred = *attr->cred;
@@ -350,13 +374,11 @@ DO(close) {
     o->result = v->ops->close(v, o->a, o->ha);
 }
 static int op_close(struct vol *v, struct obj *obj, struct vol_handle h) {
-    struct op *o =
-        outdated(guard_of(v), h) ? NULL : guard_begin(guard_of(v), GUARD_SLOW, do_close, obj, NULL);
+    struct op *o = begin_file(guard_of(v), GUARD_SLOW, do_close, obj, h);
 
     if (!o) {
         return 0; /* closed with all others when the store is let go */
     }
-    o->ha = below_of(h);
     return guard_make(o) < 0 ? -HFE_GIVEN_UP : (int)o->result;
 }
 
@@ -368,13 +390,11 @@ DO(read) {
  * use that memory for an answer, and gives it up with fiber_orphan(). */
 static ssize_t op_read(struct vol *v, struct obj *obj, struct vol_handle h, void *buf, size_t size,
                        off_t off) {
-    struct op *o =
-        outdated(guard_of(v), h) ? NULL : guard_begin(guard_of(v), GUARD_READ, do_read, obj, NULL);
+    struct op *o = begin_file(guard_of(v), GUARD_READ, do_read, obj, h);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(h);
     o->out = buf;
     o->size = size;
     o->off = off;
@@ -387,14 +407,11 @@ DO(write) {
 }
 static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, const void *buf,
                         size_t size, off_t off, const struct cred *cred) {
-    struct op *o = outdated(guard_of(v), h)
-                       ? NULL
-                       : guard_begin(guard_of(v), GUARD_CHANGE, do_write, obj, NULL);
+    struct op *o = begin_file(guard_of(v), GUARD_CHANGE, do_write, obj, h);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(h);
     o->in = buf;
     o->size = size;
     o->off = off;
@@ -407,13 +424,11 @@ DO(fsync) {
     o->result = v->ops->fsync(v, o->a, o->ha, o->data_only);
 }
 static int op_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool data_only) {
-    struct op *o =
-        outdated(guard_of(v), h) ? NULL : guard_begin(guard_of(v), GUARD_SLOW, do_fsync, obj, NULL);
+    struct op *o = begin_file(guard_of(v), GUARD_SLOW, do_fsync, obj, h);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(h);
     o->data_only = data_only;
     return guard_make(o) < 0 ? -HFE_GIVEN_UP : (int)o->result;
 }
@@ -424,14 +439,11 @@ DO(fallocate) {
 }
 static int op_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int mode, off_t off,
                         off_t len, const struct cred *cred) {
-    struct op *o = outdated(guard_of(v), h)
-                       ? NULL
-                       : guard_begin(guard_of(v), GUARD_SLOW, do_fallocate, obj, NULL);
+    struct op *o = begin_file(guard_of(v), GUARD_SLOW, do_fallocate, obj, h);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(h);
     o->flags = mode;
     o->off = off;
     o->off2 = len;
@@ -446,15 +458,11 @@ DO(copy) {
 static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, off_t from_off,
                        struct obj *to, struct vol_handle ht, off_t to_off, size_t len,
                        const struct cred *cred) {
-    struct guard *g = guard_of(v);
-    struct op *o =
-        outdated(g, hf) || outdated(g, ht) ? NULL : guard_begin(g, GUARD_SLOW, do_copy, from, to);
+    struct op *o = begin_files(guard_of(v), GUARD_SLOW, do_copy, from, hf, to, ht);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(hf);
-    o->hb = below_of(ht);
     o->off = from_off;
     o->off2 = to_off;
     o->size = len;
@@ -467,13 +475,11 @@ DO(seek) {
     o->result = v->ops->seek(v, o->a, o->ha, o->off, o->flags);
 }
 static off_t op_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t off, int whence) {
-    struct op *o =
-        outdated(guard_of(v), h) ? NULL : guard_begin(guard_of(v), GUARD_READ, do_seek, obj, NULL);
+    struct op *o = begin_file(guard_of(v), GUARD_READ, do_seek, obj, h);
 
     if (!o) {
         return -ENODEV;
     }
-    o->ha = below_of(h);
     o->off = off;
     o->flags = whence;
     return guard_make(o) < 0 ? -HFE_GIVEN_UP : (off_t)o->result;

@@ -230,6 +230,7 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
                                           : 0; /* somebody else was faster; was it recorded? */
     }
     if (before == MEMBER_ONLINE && online_count(m) == 1) {
+        guard_reopen(member->guard); /* others were there when the watchdog shut it */
         return -HFE_UNSAFE;
     }
     recorded = r->state;

@@ -21,10 +21,9 @@ struct loss {
 
 static void lose(void *arg) {
     struct loss *l = arg;
+    int err = mirror_lose(l->m, l->i, l->state, l->reason);
 
-    if (mirror_lose(l->m, l->i, l->state, l->reason) == -HFE_UNSAFE) {
-        guard_reopen(l->m->member[l->i].guard); /* meanwhile it is the last one: it stays */
-    }
+    (void)err; /* the last one stays; and what cannot be recorded was said */
     atomic_fetch_sub(&l->m->losing, 1);
     free(l);
 }
@@ -98,13 +97,22 @@ static bool others_serve(const struct mirror *m, unsigned i) {
     return false;
 }
 
-/* Did this machine itself stand still since the last look? Its stores had no time to answer then. */
+/* Did this machine itself stand still since the last look? Its stores had no time to answer then: whoever
+ * waits for one waits since now. */
 static bool stood_still(struct mirror *m, int64_t now) {
     enum { STILL_MS = 1000 };
     int64_t last = m->watched_ms;
 
     m->watched_ms = now;
-    return last > 0 && now - last > STILL_MS;
+    if (last == 0 || now - last <= STILL_MS) {
+        return false;
+    }
+    for (unsigned i = 0; i < m->count; i++) {
+        guard_forgive(m->member[i].guard, now);
+        atomic_store(&m->member[i].held_ms, now);
+    }
+    atomic_store(&m->compare.held_ms, now);
+    return true;
 }
 
 void mirror_watch(struct mirror *m) {
