@@ -99,11 +99,16 @@ static void show_catchup(struct shown *shown, const json_t *store) {
     }
 }
 
-/* Waits until the store has that state (NULL: is not there), with progress. */
-static int wait_for_state(const struct args *a, const char *label, const char *state,
-                          struct why *why) {
+static bool is_in(const json_t *s, const char *state) {
+    return s && state && strcmp(text_of(s, "state"), state) == 0;
+}
+
+/* Waits until the store has that state, or (if not NULL) the other one; NULL: is not there. With progress.
+ * 1: it has the other one. */
+static int wait_for_either(const struct args *a, const char *label, const char *state,
+                           const char *other, struct why *why) {
     struct shown shown = {.tenth = -1};
-    bool reached = false;
+    bool reached = false, is_other = false, out, was_in = false;
     int err = 0;
 
     while (err == 0 && !reached) {
@@ -112,9 +117,17 @@ static int wait_for_state(const struct args *a, const char *label, const char *s
 
         err = ask_status(a->word[0], &st, why);
         s = err == 0 ? store_of(st, label) : NULL;
-        reached = err == 0 && (state ? s && strcmp(text_of(s, "state"), state) == 0 : !s);
+        is_other = err == 0 && is_in(s, other);
+        reached = err == 0 && (is_other || is_in(s, state) || (!state && !s));
+        out = is_in(s, "OFFLINE");
+        was_in = was_in || (s && !out);
         if (err == 0 && state && !s) {
             err = why_set(why, -ENOENT, "store \"%s\" was removed meanwhile", label);
+        } else if (err == 0 && state && !reached && was_in && out) {
+            err = why_set(why, -ECANCELED,
+                          "store \"%s\" was taken out meanwhile; `holdfast events "
+                          "%s` says why",
+                          label, a->word[0]);
         }
         if (s && !reached) {
             if (!a->quiet) {
@@ -125,34 +138,45 @@ static int wait_for_state(const struct args *a, const char *label, const char *s
         json_decref(st);
     }
     end_progress(&shown);
-    return err;
+    return err < 0 ? err : is_other;
+}
+
+static int wait_for_state(const struct args *a, const char *label, const char *state,
+                          struct why *why) {
+    return wait_for_either(a, label, state, NULL, why);
 }
 
 /* --- online, offline --- */
 
-static int change(const struct args *a, const char *verb, const char *wanted, const char *now) {
+/* `other`: the state that is as good, of a store that follows behind; or NULL. */
+static int change(const struct args *a, const char *verb, const char *wanted, const char *other,
+                  const char *now) {
     struct why why = {""};
     int err = tell(a->word[0], json_pack("{s:s, s:s}", "verb", verb, "store", a->word[1]), &why);
 
     if (err == 0 && a->wait) {
-        err = wait_for_state(a, a->word[1], wanted, &why);
+        err = wait_for_either(a, a->word[1], wanted, other, &why);
     }
     if (err < 0) {
         return fail(err, &why);
     }
     if (!a->quiet) {
         (void)printf("store \"%s\" of \"%s\": %s; `holdfast status %s` shows it\n", a->word[1],
-                     a->word[0], a->wait ? wanted : now, a->word[0]);
+                     a->word[0],
+                     !a->wait   ? now
+                     : err == 1 ? other
+                                : wanted,
+                     a->word[0]);
     }
     return EXIT_OK;
 }
 
 int cmd_store_online(const struct args *a) {
-    return change(a, "online", "ONLINE", "is being brought back");
+    return change(a, "online", "ONLINE", "PASSIVE", "is being brought back");
 }
 
 int cmd_store_offline(const struct args *a) {
-    return change(a, "offline", "OFFLINE", "is out");
+    return change(a, "offline", "OFFLINE", NULL, "is out");
 }
 
 int cmd_store_set(const struct args *a) {

@@ -5,7 +5,7 @@
  *     FAULTED, STALE, OFFLINE -> SYNCING   its catch-up begins               [mirror_sync_begin]
  *     SYNCING -> ONLINE    it is equal and stable                            [mirror_sync_done]
  *     SYNCING -> STALE     the catch-up did not end well                     [mirror_sync_failed]
- *     FAULTED, STALE -> OFFLINE            by an admin                       [mirror_lose]
+ *     FAULTED, STALE, SYNCING, PASSIVE -> OFFLINE   by an admin              [mirror_lose]
  *     SYNCING -> PASSIVE   it follows, equal up to a cut                      [mirror_follows]
  *     PASSIVE -> ONLINE    it is to serve, and has got all                    [mirror_sync_done]
  *     PASSIVE -> STALE     it does not follow any more                        [mirror_sync_failed]
@@ -84,7 +84,8 @@ bool member_edge_ok(enum member_state from, enum member_state to) {
                  {MEMBER_OFFLINE, MEMBER_REMOVED}, {MEMBER_SYNCING, MEMBER_REMOVED},
                  {MEMBER_SYNCING, MEMBER_PASSIVE}, {MEMBER_PASSIVE, MEMBER_ONLINE},
                  {MEMBER_PASSIVE, MEMBER_STALE},   {MEMBER_PASSIVE, MEMBER_OFFLINE},
-                 {MEMBER_PASSIVE, MEMBER_REMOVED}, {MEMBER_ONLINE, MEMBER_STALE}};
+                 {MEMBER_PASSIVE, MEMBER_REMOVED}, {MEMBER_ONLINE, MEMBER_STALE},
+                 {MEMBER_SYNCING, MEMBER_OFFLINE}};
 
     for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
         if (edges[i].from == from && edges[i].to == to) {
@@ -246,6 +247,8 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     } else if (recorded == MEMBER_SYNCING || recorded == MEMBER_PASSIVE) {
         r->position = 0; /* what is in it is a mixture, which the record will not tell any more */
         member_spoil(m, i, "taken out", -ECANCELED);
+        atomic_store(&member->receives, false);
+        atomic_store(&member->log_needed, 0);
     }
     guard_shut(member->guard);
     err = member_record_locked(m);
@@ -446,6 +449,9 @@ void mirror_names_done(struct mirror *m, unsigned i, bool receives) {
     if (atomic_exchange(&m->member[i].names_held, false)) { /* else the watchdog let go of them */
         atomic_store(&m->member[i].settled, false);
         atomic_store(&m->member[i].receives, receives);
+        if (atomic_load(&m->member[i].spoiled)) { /* it was just taken out, perhaps */
+            atomic_store(&m->member[i].receives, false);
+        }
         rwlock_write_done(&m->names);
     }
 }

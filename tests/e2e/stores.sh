@@ -178,3 +178,25 @@ hf status v | grep -q "nearly full" || die "status does not say that b is nearly
 rm "$lab/b/fill"
 hf umount v
 for s in b c; do "$treecmp" "$lab/a/v" "$lab/$s/v" || die "v: the stores differ"; done
+# A store that is being caught up is taken out, and whoever waits for it is told.
+hf mount v "$mnt"
+hf store offline v c -q
+head -c 30000000 /dev/urandom >"$mnt/big"
+hf resync v --limit 1M -q
+hf store online v c --wait -q 2>"$lab/told" &
+waiter=$!
+pids+=($waiter)
+state_of_c() { hf store list v -H | awk -F'\t' '$1 == "c" { print $2 }'; }
+syncing() { [ "$(state_of_c)" = SYNCING ]; }
+wait_for syncing
+sleep 0.5 # the waiter has seen it, too
+hf store offline v c --wait -q
+[ "$(state_of_c)" = OFFLINE ] || die "it is $(state_of_c)"
+rc=0
+wait $waiter || rc=$?
+ended $waiter
+[ $rc = 1 ] && grep -qF 'store "c" was taken out meanwhile' "$lab/told" || { cat "$lab/told"; die "the waiter ended with $rc"; }
+hf resync v --limit 0 -q
+hf store online v c --wait -q
+hf umount v
+for s in b c; do "$treecmp" "$lab/a/v" "$lab/$s/v" || die "v: the stores differ"; done
