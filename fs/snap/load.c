@@ -285,6 +285,10 @@ static int live_folder(struct snap *s, const struct snap_node *n, struct obj **r
     return err;
 }
 
+static bool is_nothing(int err) {
+    return err == -ENOENT || err == -ENOTDIR; /* a file may be where a folder on the way was */
+}
+
 /* 1 if there is something at this name, and the inode number of that; 0 if not. */
 static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const char *name,
                   size_t len, uint64_t *ret_number) {
@@ -296,7 +300,7 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
 
     *ret_number = 0;
     if (err < 0) {
-        return err == -ENOENT ? 0 : err;
+        return is_nothing(err) ? 0 : err;
     }
     memcpy(text, name, len);
     text[len] = '\0';
@@ -308,7 +312,7 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
     if (dir != s->root && dir != s->kept) {
         snap_forget(s, dir);
     }
-    return err == 0 ? 1 : err == -ENOENT ? 0 : err;
+    return err == 0 ? 1 : is_nothing(err) ? 0 : err;
 }
 
 /* 1 if it was done, 0 if not, -HFE_CORRUPT if nobody can tell. */
@@ -328,7 +332,10 @@ static int was_done(struct snap *s, struct snap_table *t, const struct snap_reco
         return 1; /* another one has that name by now */
     }
     there = exists(s, t, r->parent2, r->name2, r->name2_bytes, &number2);
-    return there < 0 ? there : there == 1 && number2 == r->where ? 1 : -HFE_CORRUPT;
+    if (there <= 0) {
+        return there; /* another store gives other numbers; but it did not come there */
+    }
+    return number2 == r->where ? 1 : -HFE_CORRUPT;
 }
 
 struct seen_name {
@@ -353,17 +360,42 @@ static bool seen(struct seen_name **all, uint32_t parent, const char *name, size
     return found != NULL;
 }
 
-static int tell_outcome(struct snap *s, struct replay *p, const struct snap_file *log,
-                        enum snap_kind kind, const struct open_deed *d) {
-    struct snap_record r = {
-        .kind = kind, .id = d->r.seq, .seq = ++p->l->seq, .name = "", .name2 = ""};
-    uint8_t *bytes = malloc(SNAP_RECORD_HEAD_BYTES);
-    size_t size = bytes ? snap_record_encode(&r, &s->config.volume, bytes) : 0;
-    int err = bytes ? snap_write(s, log, bytes, size, p->l->end) : -ENOMEM;
+static int append(struct snap *s, struct replay *p, const struct snap_file *log,
+                  struct snap_record *r) {
+    uint8_t *bytes = malloc(SNAP_RECORD_HEAD_BYTES + SNAP_BODY_BYTES + NAME_BYTES);
+    size_t size;
+    int err;
 
+    if (!bytes) {
+        return -ENOMEM;
+    }
+    r->seq = ++p->l->seq;
+    size = snap_record_encode(r, &s->config.volume, bytes);
+    err = snap_write(s, log, bytes, size, p->l->end);
     p->l->end += size;
     fiber_orphan(bytes);
     return err;
+}
+
+static int tell_outcome(struct snap *s, struct replay *p, const struct snap_file *log,
+                        enum snap_kind kind, const struct open_deed *d) {
+    struct snap_record r = {.kind = kind, .id = d->r.seq, .name = "", .name2 = ""};
+
+    return append(s, p, log, &r);
+}
+
+/* Nothing is kept any more in this epoch. It is told for good: names go on changing, and whoever asked once
+ * more would be told something else. */
+static int tell_broken(struct snap *s, struct replay *p, const struct snap_file *log) {
+    static const char reason[] =
+        "names were being changed when the daemon was killed, and nobody can "
+        "tell how far that went";
+    struct snap_record r = {
+        .kind = SNAP_BROKEN, .name = reason, .name_bytes = sizeof(reason) - 1, .name2 = ""};
+
+    p->l->harmed = true;
+    (void)snprintf(p->l->reason, sizeof(p->l->reason), "%s", reason);
+    return append(s, p, log, &r);
 }
 
 /* The newest first: what is seen to be done was preceded by all that concerned the same names. */
@@ -377,8 +409,12 @@ static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
                      (two && seen(&all, d->r.parent2, d->r.name2, d->r.name2_bytes, false));
         int done = known ? 1 : was_done(s, p->l->table, &d->r);
 
-        if (done == -HFE_CORRUPT && d->done) {
-            done = 1;
+        if (done == -HFE_CORRUPT && !d->done) {
+            err = p->l->harmed ? 0 : tell_broken(s, p, log);
+        }
+        done = done == -HFE_CORRUPT ? 1 : done;
+        if (err < 0) {
+            break;
         }
         if (done == 1) {
             (void)seen(&all, d->r.parent, d->r.name, d->r.name_bytes, true);
@@ -389,11 +425,6 @@ static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
         } else if (done == 0) {
             err = snap_table_undo(p->l->table, &d->r, d->replaced);
             err = err < 0 ? err : tell_outcome(s, p, log, SNAP_NOT, d);
-        } else if (done == -HFE_CORRUPT) {
-            p->l->harmed = true;
-            (void)snprintf(p->l->reason, sizeof(p->l->reason),
-                           "names were being changed when the daemon was killed, and nobody can "
-                           "tell how far that went");
         } else {
             err = done;
         }

@@ -280,6 +280,57 @@ Test(snap, breaks_loudly_and_lets_the_change_go_on_when_nothing_can_be_kept) {
     cr_assert_str_eq(content(".holdfast/snapshots/next/d/b"), "Bhe b file");
 }
 
+/* Behind our back: which file is which by their inodes, nobody can tell. */
+static void confuse(const char *store) {
+    char f[300], g[300], away[300];
+    int fd;
+
+    (void)snprintf(f, sizeof(f), "%s/d/f", store);
+    (void)snprintf(g, sizeof(g), "%s/d/g", store);
+    (void)snprintf(away, sizeof(away), "%s/d/away", store);
+    cr_assert_eq(rename(access(f, F_OK) == 0 ? f : g, away), 0);
+    for (int i = 0; i < 2; i++) {
+        fd = open(i ? f : g, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+        cr_assert(fd >= 0 && close(fd) == 0);
+    }
+}
+
+/* The daemon died in a rename of which nobody can tell whether it was done. Later mounts do not ask again:
+ * names go on changing, and the folder of then is a file by now. */
+Test(snap, a_doubt_is_told_once_and_for_all) {
+    bool broken = false;
+
+    for (unsigned n = 0; !broken; n++) {
+        cr_assert_lt(n, 20, "no doubt arose");
+        up();
+        folder("d");
+        (void)file("d", "f", "the f file");
+        snapshot("s");
+        vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_CHANGES, .err = -EIO, .after = n});
+        (void)OP(rename, find("d"), "f", find("d"), "g", 0);
+        vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_NONE});
+        if (!harmed()) {
+            for (int i = 0; i < 2; i++) {
+                confuse(rig.path[i]);
+            }
+            rig_again(&rig);
+            broken = harmed();
+        }
+        if (!broken) {
+            down();
+        }
+    }
+    cr_assert_eq(OP(unlink, find("d"), "f"), 0);
+    cr_assert_eq(OP(unlink, find("d"), "g"), 0);
+    cr_assert_eq(OP(unlink, find("d"), "away"), 0);
+    cr_assert_eq(OP(rmdir, rig.root, "d"), 0);
+    (void)file("", "d", "a file");
+    rig_again(&rig);
+    cr_assert(harmed());
+    snapshot("next");
+    cr_assert_str_eq(content(".holdfast/snapshots/next/d"), "a file");
+}
+
 Test(snap, damaged_bytes_are_an_error_and_not_an_answer) {
     char path[512];
     uint8_t bytes[4096];
