@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -61,7 +62,7 @@ static int copy_chunk(struct catchup *c, int in, int out, off_t off, size_t len)
 
 struct file {
     int in, out;
-    const char *path[DEPTH_MAX];
+    const char **path; /* names from the root down; freed by whoever has the file */
     unsigned depth;
     uint64_t ino;
 };
@@ -147,42 +148,55 @@ static int copy_ranges(struct catchup *c, struct view_node *node, const struct f
     return err == 0 && node->tail != UINT64_MAX ? copy_range(c, f, node->tail, INT64_MAX) : err;
 }
 
-/* Names from the root down, where the node is on the source now. */
-static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
-    const struct view_name *n = spot->at;
-    const char *up[DEPTH_MAX];
-    unsigned depth = 0;
+static int add_step(struct file *f, const char *name) {
+    if ((f->depth & (f->depth - 1)) == 0) { /* grows at powers of two */
+        const char **more = realloc(f->path, (f->depth ? f->depth * 2 : 1) * sizeof(*more));
 
-    for (;;) {
+        if (!more) {
+            return -ENOMEM;
+        }
+        f->path = more;
+    }
+    f->path[f->depth++] = name;
+    return 0;
+}
+
+/* From the name up to a folder that has a number of its own; the names of that are added, too. */
+static int steps_up(struct catchup *c, const struct view_name *n, struct file *f) {
+    int err = add_step(f, n->text);
+
+    while (err == 0 && n->parent != JOURNAL_ROOT) {
         struct view_node *folder;
         struct spot above;
         struct stat st;
-        int err;
 
-        if (depth == DEPTH_MAX) {
-            return -ELOOP;
-        }
-        up[depth++] = n->text;
-        if (n->parent == JOURNAL_ROOT) {
-            break;
-        }
-        if ((n->parent == JOURNAL_PARKED || n->parent == JOURNAL_SNAPS) && depth + 2 <= DEPTH_MAX) {
-            up[depth++] = n->parent == JOURNAL_PARKED ? STORE_OPEN_FOLDER : STORE_SNAP_FOLDER;
-            up[depth++] = STORE_FOLDER;
-            break;
+        if (n->parent == JOURNAL_PARKED || n->parent == JOURNAL_SNAPS) {
+            err = add_step(f, n->parent == JOURNAL_PARKED ? STORE_OPEN_FOLDER : STORE_SNAP_FOLDER);
+            return err < 0 ? err : add_step(f, STORE_FOLDER);
         }
         folder = view_find(c->view, n->parent);
-        err = folder ? who_find(c, FROM, folder, &above, &st) : -ENOENT;
-        if (err < 0) {
-            return err;
+        err = !folder                          ? -ENOENT
+              : f->depth > c->view->node_count ? -ELOOP
+                                               : who_find(c, FROM, folder, &above, &st);
+        if (err == 0) {
+            n = above.at;
+            err = add_step(f, n->text);
         }
-        n = above.at;
     }
-    for (unsigned i = 0; i < depth; i++) {
-        f->path[i] = up[depth - 1 - i];
+    return err;
+}
+
+/* Where the node is on the source now. */
+static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
+    int err = steps_up(c, spot->at, f);
+
+    for (unsigned i = 0; err == 0 && i < f->depth / 2; i++) {
+        const char *name = f->path[i];
+
+        f->path[i] = f->path[f->depth - 1 - i];
+        f->path[f->depth - 1 - i] = name;
     }
-    f->depth = depth;
-    return 0;
+    return err;
 }
 
 /* `s` and `t`: what was found there. -ESTALE: it moved since. */
@@ -203,34 +217,49 @@ static int copy_file(struct catchup *c, struct view_node *node, const struct spo
     }
     err = err < 0 ? err : copy_ranges(c, node, &f);
     err = err < 0 ? err : equal_size(c, &f, from, to);
+    free(f.path);
     if (err == 0 && !(store_caps(c->c.to) & STORE_SYNCFS) && fsync(out) < 0) {
         err = -errno;
     }
     return err == 0 && close(steal_fd(&out)) < 0 ? -errno : err;
 }
 
-/* The target receives all names, so what is at the same place is the same file: for what was bound
- * when nobody asked the target. Folders first. Depth is bounded by path_of(). */
-static int learn(struct catchup *c, struct view_node *node) {
-    struct file f = {.depth = 0};
-    struct view_node *folder;
-    struct spot spot;
-    struct stat st;
-    uint64_t ino;
-    int err = who_find(c, FROM, node, &spot, &st);
+/* Whose inode is not known on the target: the uppermost folder of the node's on the source, or itself. */
+static int first_unknown(struct catchup *c, struct view_node **node, struct spot *ret_spot,
+                         struct stat *ret_st) {
+    for (uint64_t steps = 0; steps <= c->view->node_count; steps++) {
+        int err = who_find(c, FROM, *node, ret_spot, ret_st);
+        struct view_node *folder = err == 0 ? view_find(c->view, ret_spot->at->parent) : NULL;
 
-    if (err < 0 || !c->c.peer) {
-        return err < 0 ? err : -HFE_STALE;
+        if (err < 0 || !folder || folder->peers >> c->c.to_slot & 1) {
+            return err;
+        }
+        *node = folder;
     }
-    folder = view_find(c->view, spot.at->parent);
-    err = path_of(c, &spot, &f);
-    if (err == 0 && folder && !(folder->peers >> c->c.to_slot & 1)) {
-        err = learn(c, folder);
-    }
-    err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino);
-    if (err == 0) {
-        who_is(c, node, ino);
-        node->at = spot.at;
+    return -ELOOP;
+}
+
+/* The target receives all names, so what is at the same place is the same file: for what was bound
+ * when nobody asked the target. Folders first. */
+static int learn(struct catchup *c, struct view_node *node) {
+    struct view_node *n = NULL;
+    int err = c->c.peer ? 0 : -HFE_STALE;
+
+    while (err == 0 && n != node) {
+        struct file f = {.depth = 0};
+        struct spot spot;
+        struct stat st;
+        uint64_t ino;
+
+        n = node;
+        err = first_unknown(c, &n, &spot, &st);
+        err = err < 0 ? err : path_of(c, &spot, &f);
+        err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino);
+        free(f.path);
+        if (err == 0) {
+            who_is(c, n, ino);
+            n->at = spot.at;
+        }
     }
     return err;
 }
@@ -255,6 +284,7 @@ static int equalize_held(struct catchup *c, const struct spot *from, const struc
         err = copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
         release(c);
     }
+    free(f.path);
     return err;
 }
 

@@ -16,7 +16,6 @@ enum {
     FROM = 0,
     TO = 1,
     STAGE = 2,          /* the number of our folder for what is in the way; see JOURNAL_ROOT */
-    DEPTH_MAX = 256,    /* of folders in a path; deeper ones are compared as a whole from there */
     OPEN_FOLDERS = 256, /* kept open on each side, from one name to the next */
     CHUNK = 256 << 10,
 };
@@ -44,6 +43,8 @@ struct catchup {
     int stage;               /* our folders: for what is in the way, */
     int parked[2], snaps[2]; /* of open files without a name, and of snapshots */
     unsigned staged;
+    unsigned inside;  /* calls of who_open() in each other, */
+    uint32_t look;    /* and which one it was that came from outside */
     bool only;        /* all that was told is on both stores, but for what was under way */
     bool exact;       /* nothing moves on the source now: the log says where everything is */
     unsigned pending; /* names and nodes that are to be looked at again */

@@ -19,15 +19,17 @@ static void is_like(struct catchup *c, struct view_node *node, const struct view
     node->trusted = false;
 }
 
-/* The folder of a name, on the target. What made it may have to be done first; and where the log
- * does not prove which folder it is, the one of the same name was compared as a whole. */
-static int target_folder(struct catchup *c, uint64_t number) {
-    struct view_node *node = view_find(c->view, number);
-    int fd = who_open(c, TO, number), above;
+static int target_folder(struct catchup *c, uint64_t number);
+
+/* A folder that the target does not have, or of which nobody knows which it is; those over it are there.
+ * What made it may have to be done first; and where the log does not prove which folder it is, the one of
+ * the same name was compared as a whole. */
+static int make_folder(struct catchup *c, struct view_node *node) {
     struct spot spot;
     struct stat st;
+    int above, fd = who_find(c, FROM, node, &spot, &st);
 
-    if (fd >= 0 || !node || node->busy || who_find(c, FROM, node, &spot, &st) < 0) {
+    if (fd < 0) {
         return fd;
     }
     node->busy = true;
@@ -36,7 +38,7 @@ static int target_folder(struct catchup *c, uint64_t number) {
     if (fd < 0) {
         return fd;
     }
-    fd = who_open(c, TO, number);
+    fd = who_open(c, TO, node->number);
     if (fd >= 0) {
         return fd;
     }
@@ -47,7 +49,39 @@ static int target_folder(struct catchup *c, uint64_t number) {
         return -ENOENT;
     }
     is_like(c, node, spot.at, st.st_ino);
-    return who_open(c, TO, number);
+    return who_open(c, TO, node->number);
+}
+
+/* The uppermost folder over it, on the source, that the target does not have; or itself. */
+static struct view_node *uppermost_missing(struct catchup *c, struct view_node *node) {
+    struct view_node *up = node;
+
+    for (uint64_t steps = 0; up && steps <= c->view->node_count; steps++) {
+        struct spot spot;
+        struct stat st;
+
+        node = up;
+        up = who_find(c, FROM, node, &spot, &st) < 0 ? NULL : view_find(c->view, spot.at->parent);
+        if (up && (up->busy || who_open(c, TO, up->number) >= 0)) {
+            up = NULL;
+        }
+    }
+    return node;
+}
+
+/* The folder of a name, on the target. From the top down: a deep tree needs no deep stack. */
+static int target_folder(struct catchup *c, uint64_t number) {
+    struct view_node *node = view_find(c->view, number), *n = NULL;
+    int fd = who_open(c, TO, number);
+
+    if (fd >= 0 || !node || node->busy) {
+        return fd;
+    }
+    for (fd = 0; fd >= 0 && n != node;) {
+        n = uppermost_missing(c, node);
+        fd = make_folder(c, n);
+    }
+    return fd;
 }
 
 /* What is in the way on the target goes to our stage: it may be needed elsewhere. */

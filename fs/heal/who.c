@@ -108,27 +108,24 @@ void who_trim_folders(struct catchup *c, unsigned keep) {
     }
 }
 
-int who_open(struct catchup *c, int side, uint64_t number) {
-    struct view_node *node = view_find(c->view, number);
+static struct open_folder *open_already(struct catchup *c, int side, const struct view_node *n) {
+    struct open_folder *f;
+
+    HASH_FIND(hh, c->folder[side], &n->number, sizeof(f->number), f);
+    return f;
+}
+
+/* Was it looked for in vain since who_open() was called from outside? */
+static bool is_absent(const struct catchup *c, int side, const struct view_node *n) {
+    return n->absent[side].look == c->look;
+}
+
+static int open_node(struct catchup *c, int side, struct view_node *node) {
     struct open_folder *f;
     struct spot spot;
     struct stat st;
-    int fd, err;
+    int fd, err = who_find(c, side, node, &spot, &st);
 
-    if (number == JOURNAL_PARKED || number == JOURNAL_SNAPS) {
-        return number == JOURNAL_PARKED ? c->parked[side] : c->snaps[side];
-    }
-    if (number == JOURNAL_ROOT || number == STAGE) {
-        return number == JOURNAL_ROOT ? catchup_root(c, side) : side == TO ? c->stage : -ENOENT;
-    }
-    if (!node) {
-        return -ENOENT;
-    }
-    HASH_FIND(hh, c->folder[side], &node->number, sizeof(f->number), f);
-    if (f) {
-        return f->fd;
-    }
-    err = who_find(c, side, node, &spot, &st);
     if (err < 0) {
         return err;
     }
@@ -144,6 +141,83 @@ int who_open(struct catchup *c, int side, uint64_t number) {
     f->number = node->number;
     f->fd = fd;
     HASH_ADD(hh, c->folder[side], number, sizeof(f->number), f);
+    return fd;
+}
+
+/* The folders over it that were not looked for yet, by the newest place of each, itself first. -ENOMEM. */
+static int folders_over(struct catchup *c, int side, struct view_node *node,
+                        struct view_node ***ret_list) {
+    struct view_node **list = NULL;
+    int n = 0;
+
+    while (node && (uint64_t)n <= c->view->node_count) {
+        if ((n & (n - 1)) == 0) { /* grows at powers of two */
+            struct view_node **more = realloc(list, (size_t)(n ? n * 2 : 1) * sizeof(*more));
+
+            if (!more) {
+                free(list);
+                return -ENOMEM;
+            }
+            list = more;
+        }
+        list[n++] = node;
+        node = node->places ? view_find(c->view, node->place[node->places - 1]->parent) : NULL;
+        if (node && (node->busy || open_already(c, side, node) || is_absent(c, side, node))) {
+            node = NULL;
+        }
+    }
+    *ret_list = list;
+    return n;
+}
+
+/* From the top down, so that a deep tree needs no deep stack: who_find() looks in folders that are open
+ * already, or known not to be there. */
+static int descend(struct catchup *c, int side, struct view_node *node) {
+    struct view_node **list;
+    int n = folders_over(c, side, node, &list), fd = n;
+
+    if (n < 0) {
+        return n;
+    }
+    while (n-- > 0) {
+        const struct open_folder *f = open_already(c, side, list[n]); /* on the way to another one */
+
+        fd = f ? f->fd : open_node(c, side, list[n]);
+        if (fd < 0) {
+            list[n]->absent[side].look = c->look;
+            list[n]->absent[side].err = fd;
+        }
+    }
+    free(list);
+    return fd;
+}
+
+int who_open(struct catchup *c, int side, uint64_t number) {
+    struct view_node *node = view_find(c->view, number);
+    const struct open_folder *f;
+    int fd;
+
+    if (number == JOURNAL_PARKED || number == JOURNAL_SNAPS) {
+        return number == JOURNAL_PARKED ? c->parked[side] : c->snaps[side];
+    }
+    if (number == JOURNAL_ROOT || number == STAGE) {
+        return number == JOURNAL_ROOT ? catchup_root(c, side) : side == TO ? c->stage : -ENOENT;
+    }
+    if (!node) {
+        return -ENOENT;
+    }
+    f = open_already(c, side, node);
+    if (f) {
+        return f->fd;
+    }
+    if (c->inside == 0) {
+        c->look++;
+    } else if (is_absent(c, side, node)) {
+        return node->absent[side].err;
+    }
+    c->inside++;
+    fd = descend(c, side, node);
+    c->inside--;
     return fd;
 }
 
