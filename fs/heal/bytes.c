@@ -9,6 +9,7 @@
 
 #include "base/io.h"
 #include "heal/catchup_int.h"
+#include "store/at.h"
 
 static bool is_zero(const uint8_t *p, size_t n) {
     return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
@@ -112,6 +113,30 @@ static int by_off(const void *a, const void *b) {
     return x->off < y->off ? -1 : x->off > y->off;
 }
 
+static bool is_still(const struct catchup *c, int side, const struct spot *at,
+                     const struct stat *was) {
+    struct stat now;
+
+    return at_stat(at->fd, at->name, -1, &now) == 0 && catchup_is_same(c, side, &now, was);
+}
+
+/* Attributes, by names. -ESTALE: one of the files moved, while a hold was waited for perhaps; it is done
+ * again. If it moved just now, attributes of another one were copied, or to another one; once the target
+ * receives names, that other one is told only from the beginning of the log on: -HFE_STALE. */
+static int equal_attrs(struct catchup *c, const struct spot *from, const struct stat *s,
+                       const struct spot *to, const struct stat *t) {
+    int err;
+
+    if (!is_still(c, FROM, from, s) || !is_still(c, TO, to, t)) {
+        return -ESTALE;
+    }
+    err = copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
+    if (is_still(c, FROM, from, s) && is_still(c, TO, to, t)) {
+        return err;
+    }
+    return c->view->no_names ? -HFE_STALE : -ESTALE;
+}
+
 /* The size, and attributes. Under a hold of all bytes. */
 static int equal_size(struct catchup *c, const struct file *f, const struct spot *from,
                       const struct spot *to) {
@@ -126,7 +151,7 @@ static int equal_size(struct catchup *c, const struct file *f, const struct spot
         err = -errno;
     }
     copy_holes(f->in, f->out, err < 0 ? 0 : a.st_size);
-    err = err < 0 ? err : copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
+    err = err < 0 ? err : equal_attrs(c, from, &a, to, &b);
     release(c);
     return err;
 }
@@ -274,14 +299,14 @@ static int not_there(struct catchup *c, struct view_node *node) {
 }
 
 /* Attributes, which nobody else may set meanwhile. */
-static int equalize_held(struct catchup *c, const struct spot *from, const struct spot *to,
-                         uint64_t ino) {
-    struct file f = {.ino = ino};
+static int equalize_held(struct catchup *c, const struct spot *from, const struct stat *s,
+                         const struct spot *to, const struct stat *t) {
+    struct file f = {.ino = s->st_ino};
     int err = c->c.hold ? path_of(c, from, &f) : 0;
 
     err = err < 0 ? err : hold(c, &f, INT64_MAX, 1);
     if (err == 0) {
-        err = copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
+        err = equal_attrs(c, from, s, to, t);
         release(c);
     }
     free(f.path);
@@ -324,7 +349,7 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     }
     return bytes              ? copy_file(c, node, &from, &s, &to, &t)
            : node->times_only ? names_equal_times(c, &from, &to)
-                              : equalize_held(c, &from, &to, s.st_ino);
+                              : equalize_held(c, &from, &s, &to, &t);
 }
 
 /* Bytes changed under a name that is gone, of a file that has other names which nobody looked up:
