@@ -428,8 +428,7 @@ static int begin_side(struct keeper *k, const struct mirror_member_info *info, s
 
 /* Did the journal not lead to equal trees? Errors of a device, or a full one, say nothing about that. */
 static bool is_misled(int err) {
-    static const int errors[] = {HFE_STALE, ESTALE,    ENOENT, ENOTDIR, EISDIR,
-                                 EEXIST,    ENOTEMPTY, ELOOP,  EINVAL};
+    static const int errors[] = {HFE_STALE, ENOENT, ENOTDIR, EISDIR, EEXIST, ENOTEMPTY, ELOOP};
     bool is = false;
 
     for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
@@ -454,7 +453,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
         }
         return;
     }
-    err = mirror_sync_begin(k->m, k->i, to, position);
+    err = mirror_sync_begin(k->m, k->i, info->state, to, position);
     if (err == -HFE_IN_USE) {
         store_close(to);
         return;
@@ -476,8 +475,8 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
     }
     err = err < 0 ? err : mirror_sync_done(k->m, k->i);
     k->stale = is_misled(err) && !mirror_sync_spoiled(k->m, k->i) ? k->stale + 1 : 0;
-    k->anew =
-        (is_misled(err) && k->stale <= STALE_TRIES) || (err == -ECANCELED && !keeper_stopping(k));
+    k->anew = (is_misled(err) && k->stale <= STALE_TRIES) || err == -ESTALE ||
+              (err == -ECANCELED && !keeper_stopping(k));
     k->progress.started_s = 0;
     k->progress.phase = NULL;
     mirror_set_progress(k->m, k->i, &k->progress);

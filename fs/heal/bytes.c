@@ -113,11 +113,14 @@ static int by_off(const void *a, const void *b) {
     return x->off < y->off ? -1 : x->off > y->off;
 }
 
-static bool is_still(const struct catchup *c, int side, const struct spot *at,
-                     const struct stat *was) {
+/* 0: it is there still; -ENOENT: nothing is; -HFE_STALE: another is. */
+static int check_still(const struct catchup *c, int side, const struct spot *at,
+                       const struct stat *was) {
     struct stat now;
 
-    return at_stat(at->fd, at->name, -1, &now) == 0 && catchup_is_same(c, side, &now, was);
+    return at_stat(at->fd, at->name, -1, &now) < 0 ? -ENOENT
+           : catchup_is_same(c, side, &now, was)   ? 0
+                                                   : -HFE_STALE;
 }
 
 /* Attributes, by names. -ESTALE: one of the files moved, while a hold was waited for perhaps; it is done
@@ -125,16 +128,18 @@ static bool is_still(const struct catchup *c, int side, const struct spot *at,
  * receives names, that other one is told only from the beginning of the log on: -HFE_STALE. */
 static int equal_attrs(struct catchup *c, const struct spot *from, const struct stat *s,
                        const struct spot *to, const struct stat *t) {
-    int err;
+    int err, a, b;
 
-    if (!is_still(c, FROM, from, s) || !is_still(c, TO, to, t)) {
+    if (check_still(c, FROM, from, s) < 0 || check_still(c, TO, to, t) < 0) {
         return -ESTALE;
     }
     err = copy_attrs(from->fd, from->name, to->fd, to->name, &c->stat);
-    if (is_still(c, FROM, from, s) && is_still(c, TO, to, t)) {
+    a = check_still(c, FROM, from, s);
+    b = check_still(c, TO, to, t);
+    if (a == 0 && b == 0) {
         return err;
     }
-    return c->view->no_names ? -HFE_STALE : -ESTALE;
+    return c->view->no_names && (a == -HFE_STALE || b == -HFE_STALE) ? -HFE_STALE : -ESTALE;
 }
 
 /* The size, and attributes. Under a hold of all bytes. */

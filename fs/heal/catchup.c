@@ -114,6 +114,9 @@ int catchup_add(void *arg, const struct journal_frame *frame) {
     unsigned slot = c->c.to_slot;
     struct journal_frame f = *frame;
 
+    if (f.kind == JOURNAL_PEER && f.slot == slot && c->indexed) {
+        return 0; /* since this one began to look, nobody but it told of the target (who_is()) */
+    }
     /* The target's files are not what they were; or it may have lost with its power what was made, and
      * that inode may be any file by now. */
     if (c->c.compared || (c->c.live && is_of_new(c, &f))) {

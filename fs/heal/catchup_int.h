@@ -44,7 +44,7 @@ struct catchup {
     int parked[2], snaps[2]; /* of open files without a name, and of snapshots */
     unsigned staged;
     unsigned inside;  /* calls of who_open() in each other, */
-    uint32_t look;    /* and which one it was that came from outside */
+    uint64_t look;    /* and which one it was that came from outside */
     bool only;        /* all that was told is on both stores, but for what was under way */
     bool exact;       /* nothing moves on the source now: the log says where everything is */
     unsigned pending; /* names and nodes that are to be looked at again */

@@ -35,11 +35,11 @@ static int make_folder(struct catchup *c, struct view_node *node) {
     node->busy = true;
     fd = names_reconcile(c, (struct view_name *)spot.at);
     node->busy = false;
-    if (fd < 0) {
-        return fd;
+    if (fd < 0 || spot.at->again) {
+        return fd < 0 ? fd : -ENOENT; /* what the target has there may be another's */
     }
     fd = who_open(c, TO, node->number);
-    if (fd >= 0) {
+    if (fd >= 0 || !who_is_gone(fd)) {
         return fd;
     }
     node->busy = true;
@@ -74,7 +74,7 @@ static int target_folder(struct catchup *c, uint64_t number) {
     struct view_node *node = view_find(c->view, number), *n = NULL;
     int fd = who_open(c, TO, number);
 
-    if (fd >= 0 || !node || node->busy) {
+    if (fd >= 0 || !node || node->busy || !who_is_gone(fd)) {
         return fd;
     }
     for (fd = 0; fd >= 0 && n != node;) {
@@ -299,7 +299,9 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
         err = put_aside(c, to, n->text, t);
     }
     if (err == 0 && find_same(c, n, s, &other) == 0) {
-        return bring(c, &other, to, n, s);
+        err = bring(c, &other, to, n, s);
+        return err == -EINVAL ? make_anew(c, from, to, n, node, s)
+                              : err; /* as in equalize_name() */
     }
     c->links_lost = c->links_lost || (blind && !S_ISDIR(s->st_mode) && s->st_nlink > 1);
     return err < 0 ? err : make_anew(c, from, to, n, node, s);

@@ -180,7 +180,8 @@ static int descend(struct catchup *c, int side, struct view_node *node) {
         return n;
     }
     while (n-- > 0) {
-        const struct open_folder *f = open_already(c, side, list[n]); /* on the way to another one */
+        const struct open_folder *f =
+            open_already(c, side, list[n]); /* on the way to another one */
 
         fd = f ? f->fd : open_node(c, side, list[n]);
         if (fd < 0) {
@@ -346,7 +347,8 @@ static int stat_there(struct catchup *c, struct view_node *node, const struct sp
     return fd < 0 ? fd : at_stat(fd, from->name, -1, ret_st);
 }
 
-static bool has_all_names(struct catchup *c, struct view_node *node) {
+/* 1 if so, 0 if not. */
+static int has_all_names(struct catchup *c, struct view_node *node) {
     enum { TRIES = 30, PAUSE_MS = 100 }; /* one is just made, or a file that was replaced lingers */
 
     for (int i = 0; i < TRIES; i++) {
@@ -355,17 +357,19 @@ static bool has_all_names(struct catchup *c, struct view_node *node) {
         int err = who_find(c, FROM, node, &from, &a);
 
         err = err < 0 ? err : stat_there(c, node, &from, &b);
-        if (err < 0 ? who_is_gone(err) : a.st_nlink == b.st_nlink) {
-            return true; /* or it moves, and both sides with it */
+        if (err < 0) {
+            return who_is_gone(err) ? 1 : err; /* it moves, and both sides with it */
+        }
+        if (a.st_nlink == b.st_nlink) {
+            return 1;
         }
         (void)poll(NULL, 0, PAUSE_MS);
     }
-    return false;
+    return 0;
 }
 
 int catchup_links(struct catchup *c, struct why *why) {
-    bool whole = true;
-    int err;
+    int err, whole = 1;
 
     if (!(store_caps(c->c.from) & store_caps(c->c.to) & STORE_STABLE_INO)) {
         return 0; /* their names were compared (mend_links()) */
@@ -374,11 +378,15 @@ int catchup_links(struct catchup *c, struct why *why) {
     if (err < 0) {
         return err;
     }
-    for (struct view_node *n = c->view->nodes; n && whole; n = n->next) {
-        whole = n->type == DT_DIR || has_all_names(c, n);
+    for (struct view_node *n = c->view->nodes; n && whole == 1; n = n->next) {
+        whole = n->type == DT_DIR ? 1 : has_all_names(c, n);
         who_trim_folders(c, OPEN_FOLDERS);
     }
-    c->lacks_names = !whole;
+    if (whole < 0) {
+        return why_set(why, whole, "the links of files could not be counted: %s",
+                       error_words(whole));
+    }
+    c->lacks_names = whole == 0;
     return !catchup_tore_links(c)
                ? 0
                : why_set(why, -HFE_STALE,

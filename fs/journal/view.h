@@ -56,7 +56,7 @@ struct view_node {
     bool times_only;            /* nothing else of it can differ */
     bool again, missed;         /* as of a name */
     struct {
-        uint32_t look;
+        uint64_t look;
         int err;
     } absent[2]; /* of a folder on each side: in which look it was not found, and why */
 };

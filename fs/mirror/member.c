@@ -232,6 +232,9 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     }
     if (before == MEMBER_ONLINE && online_count(m) == 1) {
         guard_reopen(member->guard); /* others were there when the watchdog shut it */
+        if (atomic_load(&m->taken)) {
+            guard_shut(member->guard); /* just now */
+        }
         return -HFE_UNSAFE;
     }
     recorded = r->state;
@@ -348,13 +351,14 @@ struct super mirror_super(struct mirror *m) {
     return s;
 }
 
-static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint64_t position) {
+static int begin_locked(struct mirror *m, unsigned i, enum member_state seen, struct store *store,
+                        uint64_t position) {
     struct member *member = &m->member[i];
     struct super_member *r = member_record_of(m, i);
     int err;
 
-    if (!r || !member_edge_ok((enum member_state)member->state, MEMBER_SYNCING) || member->store ||
-        atomic_load(&m->taken)) {
+    if (!r || member->state != (int)seen || !member_edge_ok(seen, MEMBER_SYNCING) ||
+        member->store || atomic_load(&m->taken)) {
         return -HFE_IN_USE;
     }
     r->state = MEMBER_SYNCING;
@@ -383,11 +387,12 @@ static int begin_locked(struct mirror *m, unsigned i, struct store *store, uint6
     return 0;
 }
 
-int mirror_sync_begin(struct mirror *m, unsigned i, struct store *store, uint64_t position) {
+int mirror_sync_begin(struct mirror *m, unsigned i, enum member_state seen, struct store *store,
+                      uint64_t position) {
     int err;
 
     rwlock_write(&m->member_lock);
-    err = begin_locked(m, i, store, position);
+    err = begin_locked(m, i, seen, store, position);
     rwlock_write_done(&m->member_lock);
     return err;
 }

@@ -145,9 +145,10 @@ bool mirror_let_go(struct mirror *mirror, unsigned index);
 /* store_check_alive() of a store that is ONLINE, as GUARD_CHANGE. -ENODEV, -HFE_GIVEN_UP. */
 int mirror_probe(struct mirror *mirror, unsigned index, bool full) must_check;
 /* SYNCING, recorded durably before the first byte: `store` is the mirror's now, also on failure if
- * it is not -HFE_IN_USE. `position`: since when it lacks changes; 0: nobody knows. */
-int mirror_sync_begin(struct mirror *mirror, unsigned index, struct store *store,
-                      uint64_t position) must_check;
+ * it is not -HFE_IN_USE. `seen`: its state when it was decided; it was taken out since, perhaps:
+ * -HFE_IN_USE. `position`: since when it lacks changes; 0: nobody knows. */
+int mirror_sync_begin(struct mirror *mirror, unsigned index, enum member_state seen,
+                      struct store *store, uint64_t position) must_check;
 /* All names to oneself, after a cut at *ret_position; until mirror_names_done(), from which on the
  * store receives all changes if `receives`. -ETIMEDOUT. */
 int mirror_names_alone(struct mirror *mirror, unsigned index, uint64_t *ret_position) must_check;

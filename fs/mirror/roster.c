@@ -159,6 +159,7 @@ static int remove_locked(struct mirror *m, unsigned i, const char *reason) {
             m->super.member[k].replaces = 0;
         }
     }
+    atomic_store(&member->log_needed, 0);
     r->state = MEMBER_REMOVED;
     r->since_s = clock_real_s();
     r->position = r->left_mount = 0;

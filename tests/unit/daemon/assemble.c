@@ -291,7 +291,7 @@ static void begin_catch_up(struct assembly *a) {
     struct store *b;
 
     cr_assert_eq(store_open(config.store[1].path, &why, &b), 0, "%s", why.text);
-    cr_assert_eq(mirror_sync_begin(mirror_of(a->mirror), 1, b, 0), 0);
+    cr_assert_eq(mirror_sync_begin(mirror_of(a->mirror), 1, MEMBER_STALE, b, 0), 0);
 }
 
 Test(assemble, a_store_whose_catch_up_was_cut_off_never_serves) {

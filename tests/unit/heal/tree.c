@@ -457,3 +457,46 @@ Test(heal, what_was_put_aside_by_a_catch_up_that_was_cut_off) {
     }
     catch_up(c, true, false);
 }
+
+/* A new folder was copied, and is renamed before the last round: what this catch-up told of it is not taken
+ * for something that the store may have lost. */
+Test(heal, a_new_folder_that_was_copied_and_is_renamed) {
+    struct journal_frame made = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d"},
+                         bound = {.kind = JOURNAL_BIND,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .type = DT_DIR,
+                                  .peers = 1,
+                                  .time_s = 1,
+                                  .name = "d"},
+                         inside = {.kind = JOURNAL_NAME, .parent = 100, .name = "f"},
+                         told = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
+                         moved = {.kind = JOURNAL_MOVE,
+                                  .number = 100,
+                                  .parent = JOURNAL_ROOT,
+                                  .parent2 = JOURNAL_ROOT,
+                                  .name = "d",
+                                  .name2 = "e"};
+    struct catchup_config config = {
+        .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    struct catchup *c = catchup_of(&config);
+    struct why why = {""};
+    char p[300], q[300];
+
+    folder(0, "d");
+    put(0, "d/f", "in the new folder");
+    bound.ino[0] = ino_of(0, "d");
+    cr_assert_eq(catchup_add(c, &made), 0);
+    cr_assert_eq(catchup_add(c, &bound), 0);
+    cr_assert_eq(catchup_add(c, &inside), 0);
+    cr_assert_eq(catchup_names(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    catchup_next(c);
+    told.ino[0] = ino_of(1, "d");
+    (void)snprintf(p, sizeof(p), "%s/d", path[0]);
+    (void)snprintf(q, sizeof(q), "%s/e", path[0]);
+    cr_assert_eq(rename(p, q), 0);
+    cr_assert_eq(catchup_add(c, &told), 0);
+    cr_assert_eq(catchup_add(c, &moved), 0);
+    catch_up(c, true, false);
+}
