@@ -457,6 +457,10 @@ static unsigned dirfds_for(unsigned stores) {
     return n < DIRFDS_MIN ? DIRFDS_MIN : n > DIRFDS_MAX ? DIRFDS_MAX : (unsigned)n;
 }
 
+static bool had_number(void *arg, struct obj *obj, uint64_t number) {
+    return mirror_had_number(arg, obj, number);
+}
+
 /* Snapshots, on top of the mirror. */
 static int add_snapshots(struct gather *g, struct assembly *a, struct why *why) {
     struct mirror *m = mirror_of(a->mirror);
@@ -466,7 +470,9 @@ static int add_snapshots(struct gather *g, struct assembly *a, struct why *why) 
                             .events = g->events,
                             .reserve_bytes = g->options->snap_reserve,
                             .strict = g->options->snap_strict,
-                            .cut_off = g->crashed};
+                            .cut_off = g->crashed,
+                            .had_number = had_number,
+                            .arg = m};
     int err;
 
     c.folder = mirror_snapshots(m);

@@ -626,6 +626,27 @@ int mirror_peer_ino(struct mirror *m, unsigned i, unsigned from, const char *con
     return err;
 }
 
+bool mirror_had_number(struct mirror *m, struct obj *obj, uint64_t number) {
+    unsigned i = obj_number_store(number);
+    bool had = false;
+    struct obj_hold hold;
+    struct vol_entry e;
+
+    if (i >= m->count || !is_online(m, i) || !(m->member[i].caps & STORE_STABLE_INO)) {
+        return false;
+    }
+    rwlock_read(&m->names);
+    if (hold_obj(m, obj, &hold) == 0) {
+        struct vol *v = m->member[i].vol;
+
+        had = hold.where.parent && v->ops->lookup(v, hold.where.parent, hold.where.name, &e) == 0 &&
+              e.attr.st_ino == obj_number_ino(number);
+        hold_done(m, &hold);
+    }
+    rwlock_read_done(&m->names);
+    return had;
+}
+
 void mirror_range_release(struct mirror *m, unsigned i) {
     struct member *member = &m->member[i];
     struct range_hold *hold = atomic_exchange(&member->range, NULL);

@@ -164,6 +164,9 @@ int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, cons
 int mirror_peer_ino(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
                     unsigned depth, uint64_t ino, uint64_t *ret_ino) must_check;
 void mirror_range_release(struct mirror *mirror, unsigned index);
+/* Was that the object's number in the mount before, where another store may have given it? By its inode
+ * there; false also if that store is not ONLINE. */
+bool mirror_had_number(struct mirror *mirror, struct obj *obj, uint64_t number);
 /* A comparison of ONLINE stores, one at a time: false if one runs. It may hold bytes of a file (found
  * as above), or all names, so that nobody changes them; the watchdog lets go of that after
  * store-timeout, and then the release says false: what was done meanwhile counts for nothing. */

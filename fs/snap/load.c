@@ -289,16 +289,16 @@ static bool is_nothing(int err) {
     return err == -ENOENT || err == -ENOTDIR; /* a file may be where a folder on the way was */
 }
 
-/* 1 if there is something at this name, and the inode number of that; 0 if not. */
+/* 1 if there is something at this name, and whether it is what had that number; 0 if not. */
 static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const char *name,
-                  size_t len, uint64_t *ret_number) {
+                  size_t len, uint64_t number, bool *ret_same) {
     const struct snap_node *n = snap_node(t, parent);
     struct obj *dir = NULL;
     struct vol_entry e;
     char text[NAME_BYTES];
     int err = n ? live_folder(s, n, &dir) : -HFE_CORRUPT;
 
-    *ret_number = 0;
+    *ret_same = false;
     if (err < 0) {
         return is_nothing(err) ? 0 : err;
     }
@@ -306,7 +306,8 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
     text[len] = '\0';
     err = s->next->ops->lookup(s->next, dir, text, &e);
     if (err == 0) {
-        *ret_number = obj_number(e.obj);
+        *ret_same = obj_number(e.obj) == number ||
+                    (s->config.had_number && s->config.had_number(s->config.arg, e.obj, number));
         snap_forget(s, e.obj);
     }
     if (dir != s->root && dir != s->kept) {
@@ -318,24 +319,24 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
 /* 1 if it was done, 0 if not, -HFE_CORRUPT if nobody can tell. */
 static int was_done(struct snap *s, struct snap_table *t, const struct snap_record *r) {
     bool kept = r->kind == SNAP_MOVE && r->parent2 == SNAP_KEPT;
-    uint64_t number, number2 = 0;
-    int there = kept ? exists(s, t, r->parent2, r->name2, r->name2_bytes, &number)
-                     : exists(s, t, r->parent, r->name, r->name_bytes, &number);
+    bool same;
+    int there = kept ? exists(s, t, r->parent2, r->name2, r->name2_bytes, r->where, &same)
+                     : exists(s, t, r->parent, r->name, r->name_bytes, r->where, &same);
 
     if (there < 0 || kept || r->kind == SNAP_MADE || r->kind == SNAP_LINK) {
         return there;
     }
-    if (there == 1 && number == r->where) {
+    if (there == 1 && same) {
         return 0; /* it is where it was */
     }
     if (there == 0 || r->kind == SNAP_GONE) {
         return 1; /* another one has that name by now */
     }
-    there = exists(s, t, r->parent2, r->name2, r->name2_bytes, &number2);
+    there = exists(s, t, r->parent2, r->name2, r->name2_bytes, r->where, &same);
     if (there <= 0) {
-        return there; /* another store gives other numbers; but it did not come there */
+        return there; /* which it is, nobody can tell; but it did not come there */
     }
-    return number2 == r->where ? 1 : -HFE_CORRUPT;
+    return same ? 1 : -HFE_CORRUPT;
 }
 
 struct seen_name {

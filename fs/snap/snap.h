@@ -44,6 +44,9 @@ struct snap_config {
     uint64_t reserve_bytes; /* room that what is kept may not take; 0: none */
     bool strict;            /* what is kept is on the disks before the change is passed on */
     bool cut_off;           /* the stores may have lost what was not synced: the power was cut */
+    /* Was that the object's number in the mount before? NULL: only if it is now. */
+    bool (*had_number)(void *arg, struct obj *obj, uint64_t number);
+    void *arg;
 };
 
 int snap_new(const struct snap_config *config, struct why *why, struct vol **ret_vol) must_check;
@@ -103,8 +106,7 @@ static inline uint64_t snap_ino_low(unsigned store, uint64_t ino) {
 /* What of an st_ino is the same in the live tree and in all views, as long as the file is there; 0 if
  * it is no more. */
 static inline uint64_t snap_ino_same(uint64_t st_ino) {
-    return st_ino >> 63 == 0
-               ? snap_ino_low((unsigned)(st_ino >> 56 & 7), st_ino & ((UINT64_C(1) << 56) - 1))
+    return st_ino >> 63 == 0 ? snap_ino_low(obj_number_store(st_ino), obj_number_ino(st_ino))
            : st_ino >> SNAP_INO_GONE & 1 ? 0
                                          : st_ino & ((UINT64_C(1) << SNAP_INO_GONE) - 1);
 }

@@ -85,6 +85,13 @@ struct obj *obj_root(struct obj_table *table);
 /* The number users see: unique per object, the store's own inode where `from` is store 0. In the
  * upper bits: 3 for the store, then 3 for `nth`. */
 uint64_t obj_number(const struct obj *obj);
+/* Which store gave the number, and for which inode. */
+static inline unsigned obj_number_store(uint64_t number) {
+    return (unsigned)(number >> 56 & 7);
+}
+static inline uint64_t obj_number_ino(uint64_t number) {
+    return number & ((UINT64_C(1) << 56) - 1);
+}
 
 /* The object that (parent, name) is, found by name or by inode, or made. `from`: the store that was
  * asked. Counts one nlookup for the caller if `count`, else one pin. -ENOMEM. */

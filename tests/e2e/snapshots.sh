@@ -216,3 +216,27 @@ rm "$mnt/crm/big"
 [ "$(cat "$views/strict/more")" = more ] && cmp "$views/strict/crm/big" "$lab/ref/crm/big" || die "strict"
 hf umount "$mnt"
 same
+# kill -9 right after renames of files to which a store gave their numbers that does not any more: snapshots
+# stay whole.
+hf mount crm "$mnt" -o suid,dev
+hf store offline crm a -q
+mkdir "$mnt/old"
+echo one >"$mnt/old/one"
+echo two >"$mnt/old/two"
+hf store online crm a --wait -q
+hf snapshot create crm@numbers -q
+mkdir "$mnt/new"
+mv "$mnt/old/one" "$mnt/new/one"
+mv "$mnt/new/one" "$mnt/old/two" # the first told was over; of this one nothing is told any more
+echo three >"$mnt/new/one"
+pid=$(daemon_pid)
+kill -KILL "$pid"
+wait_for sh -c "! kill -0 $pid 2>/dev/null"
+hf mount crm "$mnt" -o suid,dev
+! hf snapshot list crm -H | grep 'numbers.*BROKEN' || die "broken by a kill"
+[ "$(cat "$views/numbers/old/one" "$views/numbers/old/two" "$mnt/old/two" "$mnt/new/one")" = "one
+two
+one
+three" ] || die "after the kill"
+hf umount "$mnt"
+same
