@@ -195,8 +195,16 @@ def go_away(how, store):
 
 
 def come_back(store):
+    slow = rng.randrange(2) == 0  # so that more happens in between
+    if slow:
+        hf("resync", "crm", "--limit", rng.choice(["100K", "300K", "1M"]), "-q")
     hf("store", "online", "crm", store, "-q")
     many()
+    if slow:
+        for _ in range(3):
+            time.sleep(rng.random() / 4)
+            many()
+        hf("resync", "crm", "--limit", "0", "-q")
     hf("store", "online", "crm", store, "--wait", "-q")
     many()
 
