@@ -128,6 +128,7 @@ static int replay_one(struct replay *p, const struct snap_record *r) {
         return outcome(p, r);
     case SNAP_SYNCED:
         p->l->settled = p->l->settled || r->id == 0;
+        p->l->strict = r->type == 1;
         forget_deeds(p, r->id);
         return 0;
     case SNAP_BROKEN:
@@ -316,8 +317,17 @@ static int exists(struct snap *s, struct snap_table *t, uint32_t parent, const c
     return err == 0 ? 1 : is_nothing(err) ? 0 : err;
 }
 
+/* Could another file have come to the name after the change, and nothing of that be in the log? Only in a
+ * folder that was made since, as nothing is told of that; or if the power took the end of the log. */
+static bool may_be_another(const struct snap *s, const struct replay *p, uint32_t parent) {
+    const struct snap_node *n = snap_node(p->l->table, parent);
+
+    return !n || n->made || (s->config.cut_off && !p->l->strict);
+}
+
 /* 1 if it was done, 0 if not, -HFE_CORRUPT if nobody can tell. */
-static int was_done(struct snap *s, struct snap_table *t, const struct snap_record *r) {
+static int was_done(struct snap *s, const struct replay *p, const struct snap_record *r) {
+    struct snap_table *t = p->l->table;
     bool kept = r->kind == SNAP_MOVE && r->parent2 == SNAP_KEPT;
     bool same;
     int there = kept ? exists(s, t, r->parent2, r->name2, r->name2_bytes, r->where, &same)
@@ -326,7 +336,7 @@ static int was_done(struct snap *s, struct snap_table *t, const struct snap_reco
     if (there < 0 || kept || r->kind == SNAP_MADE || r->kind == SNAP_LINK) {
         return there;
     }
-    if (there == 1 && same) {
+    if (there == 1 && (same || (r->kind != SNAP_SWAP && !may_be_another(s, p, r->parent)))) {
         return 0; /* it is where it was */
     }
     if (there == 0 || r->kind == SNAP_GONE) {
@@ -408,7 +418,7 @@ static int settle(struct snap *s, struct replay *p, struct snap_file *log) {
         bool two = d->r.name2_bytes > 0;
         bool known = seen(&all, d->r.parent, d->r.name, d->r.name_bytes, false) ||
                      (two && seen(&all, d->r.parent2, d->r.name2, d->r.name2_bytes, false));
-        int done = known ? 1 : was_done(s, p->l->table, &d->r);
+        int done = known ? 1 : was_done(s, p, &d->r);
 
         if (done == -HFE_CORRUPT && !d->done) {
             err = p->l->harmed ? 0 : tell_broken(s, p, log);
@@ -443,6 +453,9 @@ static int load_current(struct snap *s, uint32_t epoch) {
     struct replay p = {.s = s, .l = &l, .current = true};
     struct log_file *f = calloc(1, sizeof(*f));
     struct vol_attr cut = {.set = VOL_SET_SIZE, .cred = &cred_self};
+    /* How this mount tells what it does; its first record is on the disks in any case. */
+    struct snap_record mode = {
+        .kind = SNAP_SYNCED, .type = s->config.strict, .id = 1, .name = "", .name2 = ""};
     char name[NAME_BYTES];
     struct stat st;
     int err = f ? load(&p, epoch) : -ENOMEM;
@@ -454,6 +467,9 @@ static int load_current(struct snap *s, uint32_t epoch) {
         cut.size = (off_t)l.end;
         err = s->next->ops->setattr(s->next, f->file.obj, f->file.h, &cut, &st);
         err = err < 0 ? err : settle(s, &p, &f->file);
+        if (err == 0 && l.strict != s->config.strict) {
+            err = append(s, &p, &f->file, &mode);
+        }
         if (err < 0) {
             snap_file_close(s, &f->file);
         }

@@ -78,7 +78,7 @@ int snap_new(const struct snap_config *c, struct why *why, struct vol **ret_vol)
 
 /* All that was told up to now is on the disks, with what it tells of; and that is told. */
 static int tell_synced(struct snap *s) {
-    struct snap_record r = {.kind = SNAP_SYNCED, .name = "", .name2 = ""};
+    struct snap_record r = {.kind = SNAP_SYNCED, .type = s->config.strict, .name = "", .name2 = ""};
     uint32_t epoch = s->epoch;
     int err;
 
@@ -288,7 +288,7 @@ static struct snap_entry *unsettled(struct snap *s) {
 /* All from before the cut is on the disks, and that is told: it holds whether a snapshot is left of
  * it or not. */
 static int finish_epoch(struct snap *s, struct log_rest *rest) {
-    struct snap_record r = {.kind = SNAP_SYNCED, .name = "", .name2 = ""};
+    struct snap_record r = {.kind = SNAP_SYNCED, .type = s->config.strict, .name = "", .name2 = ""};
     int err = log_finish(s, rest);
 
     if (err < 0) {

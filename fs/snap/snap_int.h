@@ -222,6 +222,7 @@ struct loaded {
     uint32_t merged; /* the last epoch that it says is contained in it; 0 */
     bool harmed;     /* something of it is missing: a part cannot be read, or it says so */
     bool settled;    /* all from before its cut is on the disks */
+    bool strict;     /* what it told last was on the disks before the change was passed on */
     bool kept;       /* it kept what only a snapshot needs, */
     bool dropped;    /* or did not */
     char reason[NAME_BYTES];

@@ -313,7 +313,9 @@ Test(snap, a_doubt_is_told_once_and_for_all) {
             for (int i = 0; i < 2; i++) {
                 confuse(rig.path[i]);
             }
+            rig.cut_off = true; /* else the log would have told of another file */
             rig_again(&rig);
+            rig.cut_off = false;
             broken = harmed();
         }
         if (!broken) {
