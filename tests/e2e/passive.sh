@@ -84,5 +84,6 @@ write_off
 hf verify crm -q || die "verify"
 hf umount crm
 "$treecmp" "$lab/a/s" "$lab/b/s" || die "the stores differ"
-"$treecmp" -H "$lab/a/s" "$lab/far/s" || die "the far store differs" # bindfs cannot punch
+# Under load a time may stay another one on a store without stable inodes; bindfs cannot punch.
+"$treecmp" -t -H "$lab/a/s" "$lab/far/s" || die "the far store differs"
 kill $bind
