@@ -54,18 +54,24 @@ static void find_stable(struct gather *g) {
     for (unsigned i = 0; i < g->count; i++) {
         struct candidate *c = &g->c[i];
         uint64_t checkpoint = 0;
+        int err;
 
         if (!c->log) {
             continue;
         }
         c->log_first = store_log_first(c->store);
-        c->log = c->log_first != UINT64_MAX &&
-                 store_log_read(c->store, c->log_first, c->log_end, note_checkpoint, &checkpoint) ==
-                     0; /* else it is begun anew */
-        if (c->log) {
-            g->stable = checkpoint > g->stable ? checkpoint : g->stable;
-            first = c->log_first < first ? c->log_first : first;
+        err = c->log_first == UINT64_MAX ? -ENOENT
+                                         : store_log_read(c->store, c->log_first, c->log_end,
+                                                          note_checkpoint, &checkpoint);
+        if (err < 0) {
+            c->log = false;
+            event_post(g->events, EVENT_WARNING,
+                       "the change journal of store \"%s\" cannot be read (%s): it is begun anew",
+                       c->label, error_words(err));
+            continue;
         }
+        g->stable = checkpoint > g->stable ? checkpoint : g->stable;
+        first = c->log_first < first ? c->log_first : first;
     }
     g->checkpointed = g->stable != 0;
     g->stable = !g->checkpointed && first != UINT64_MAX ? first : g->stable;

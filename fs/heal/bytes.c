@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "base/io.h"
 #include "heal/catchup_int.h"
 #include "store/at.h"
@@ -179,14 +179,12 @@ static int copy_ranges(struct catchup *c, struct view_node *node, const struct f
 }
 
 static int add_step(struct file *f, const char *name) {
-    if ((f->depth & (f->depth - 1)) == 0) { /* grows at powers of two */
-        const char **more = realloc(f->path, (f->depth ? f->depth * 2 : 1) * sizeof(*more));
+    const char **more = grow_by_one(f->path, f->depth, sizeof(*more));
 
-        if (!more) {
-            return -ENOMEM;
-        }
-        f->path = more;
+    if (!more) {
+        return -ENOMEM;
     }
+    f->path = more;
     f->path[f->depth++] = name;
     return 0;
 }
@@ -254,19 +252,8 @@ static int copy_file(struct catchup *c, struct view_node *node, const struct spo
     return err == 0 && close(steal_fd(&out)) < 0 ? -errno : err;
 }
 
-/* Whose inode is not known on the target: the uppermost folder of the node's on the source, or itself. */
-static int first_unknown(struct catchup *c, struct view_node **node, struct spot *ret_spot,
-                         struct stat *ret_st) {
-    for (uint64_t steps = 0; steps <= c->view->node_count; steps++) {
-        int err = who_find(c, FROM, *node, ret_spot, ret_st);
-        struct view_node *folder = err == 0 ? view_find(c->view, ret_spot->at->parent) : NULL;
-
-        if (err < 0 || !folder || folder->peers >> c->c.to_slot & 1) {
-            return err;
-        }
-        *node = folder;
-    }
-    return -ELOOP;
+static bool is_unknown(struct catchup *c, const struct view_node *folder) {
+    return !(folder->peers >> c->c.to_slot & 1);
 }
 
 /* The target receives all names, so what is at the same place is the same file: for what was bound
@@ -281,8 +268,8 @@ static int learn(struct catchup *c, struct view_node *node) {
         struct stat st;
         uint64_t ino;
 
-        n = node;
-        err = first_unknown(c, &n, &spot, &st);
+        n = who_uppermost(c, node, is_unknown);
+        err = who_find(c, FROM, n, &spot, &st);
         err = err < 0 ? err : path_of(c, &spot, &f);
         err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino);
         free(f.path);
@@ -361,7 +348,6 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
  * somewhere it may still be. The source is searched for it. */
 static int equalize_lost_links(struct catchup *c) {
     int err = 0;
-    bool any;
 
     for (struct view_node *n = c->view->nodes; n && err == 0; n = n->next) {
         struct spot spot;
@@ -371,12 +357,11 @@ static int equalize_lost_links(struct catchup *c) {
             err = who_find(c, FROM, n, &spot, &st);
         }
     }
-    any = who_is_gone(err);
-    if (err < 0 && !any) {
+    if (!who_is_gone(err)) {
         return err;
     }
-    if (!any || c->view->no_names) {
-        return any ? -HFE_STALE : 0;
+    if (c->view->no_names) {
+        return -HFE_STALE;
     }
     /* Rare: the trees are compared, every byte. */
     return names_compare(c, catchup_root(c, FROM), catchup_root(c, TO), true);

@@ -92,6 +92,10 @@ int who_disown(struct catchup *c, uint64_t ino) must_check;
 int who_find(struct catchup *c, int side, struct view_node *node, struct spot *ret_spot,
              struct stat *ret_st) must_check;
 bool who_is_gone(int err);
+/* The uppermost of the folders over the node, on the source, of which each up from the node `lacks`
+ * something; or the node itself. What is done to it, and then to the next one, needs no deep stack. */
+struct view_node *who_uppermost(struct catchup *c, struct view_node *node,
+                                bool (*lacks)(struct catchup *c, const struct view_node *folder));
 /* A descriptor of the folder `number`, kept by us. -ENOENT if it is not there, or nobody knows. */
 int who_open(struct catchup *c, int side, uint64_t number) must_check;
 /* The target's folder of that number is another one now. */

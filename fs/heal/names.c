@@ -52,21 +52,8 @@ static int make_folder(struct catchup *c, struct view_node *node) {
     return who_open(c, TO, node->number);
 }
 
-/* The uppermost folder over it, on the source, that the target does not have; or itself. */
-static struct view_node *uppermost_missing(struct catchup *c, struct view_node *node) {
-    struct view_node *up = node;
-
-    for (uint64_t steps = 0; up && steps <= c->view->node_count; steps++) {
-        struct spot spot;
-        struct stat st;
-
-        node = up;
-        up = who_find(c, FROM, node, &spot, &st) < 0 ? NULL : view_find(c->view, spot.at->parent);
-        if (up && (up->busy || who_open(c, TO, up->number) >= 0)) {
-            up = NULL;
-        }
-    }
-    return node;
+static bool is_missing(struct catchup *c, const struct view_node *folder) {
+    return !folder->busy && who_open(c, TO, folder->number) < 0;
 }
 
 /* The folder of a name, on the target. From the top down: a deep tree needs no deep stack. */
@@ -78,7 +65,7 @@ static int target_folder(struct catchup *c, uint64_t number) {
         return fd;
     }
     for (fd = 0; fd >= 0 && n != node;) {
-        n = uppermost_missing(c, node);
+        n = who_uppermost(c, node, is_missing);
         fd = make_folder(c, n);
     }
     return fd;

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "heal/catchup_int.h"
 #include "store/at.h"
 
@@ -151,15 +152,13 @@ static int folders_over(struct catchup *c, int side, struct view_node *node,
     int n = 0;
 
     while (node && (uint64_t)n <= c->view->node_count) {
-        if ((n & (n - 1)) == 0) { /* grows at powers of two */
-            struct view_node **more = realloc(list, (size_t)(n ? n * 2 : 1) * sizeof(*more));
+        struct view_node **more = grow_by_one(list, (size_t)n, sizeof(*more));
 
-            if (!more) {
-                free(list);
-                return -ENOMEM;
-            }
-            list = more;
+        if (!more) {
+            free(list);
+            return -ENOMEM;
         }
+        list = more;
         list[n++] = node;
         node = node->places ? view_find(c->view, node->place[node->places - 1]->parent) : NULL;
         if (node && (node->busy || open_already(c, side, node) || is_absent(c, side, node))) {
@@ -307,6 +306,22 @@ int who_find(struct catchup *c, int side, struct view_node *node, struct spot *r
     }
     node->busy = false;
     return err < 0 && failed < 0 ? failed : err;
+}
+
+struct view_node *who_uppermost(struct catchup *c, struct view_node *node,
+                                bool (*lacks)(struct catchup *c, const struct view_node *folder)) {
+    for (uint64_t steps = 0; steps <= c->view->node_count; steps++) {
+        struct view_node *up;
+        struct spot spot;
+        struct stat st;
+
+        up = who_find(c, FROM, node, &spot, &st) < 0 ? NULL : view_find(c->view, spot.at->parent);
+        if (!up || !lacks(c, up)) {
+            break;
+        }
+        node = up;
+    }
+    return node;
 }
 
 void who_look_at_target(struct catchup *c) {

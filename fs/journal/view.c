@@ -6,6 +6,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/grow.h"
 #include "journal/journal.h"
 
 /* One object may have had several numbers. */
@@ -331,7 +332,7 @@ static int add_move(struct view *v, const struct journal_frame *f) {
 
 static int add_data(struct view *v, const struct journal_frame *f) {
     struct view_node *n = view_find(v, f->number);
-    struct view_range *last;
+    struct view_range *last, *more;
 
     if (!n || v->no_marks) {
         return 0; /* bound before this stretch of the log: then it is told anew, or was made since
@@ -349,15 +350,11 @@ static int add_data(struct view *v, const struct journal_frame *f) {
         }
         return 0;
     }
-    if ((n->ranges & (n->ranges - 1)) == 0) { /* grows at powers of two */
-        struct view_range *more =
-            realloc(n->range, (n->ranges ? n->ranges * 2 : 1) * sizeof(*more));
-
-        if (!more) {
-            return -ENOMEM;
-        }
-        n->range = more;
+    more = grow_by_one(n->range, n->ranges, sizeof(*more));
+    if (!more) {
+        return -ENOMEM;
     }
+    n->range = more;
     n->range[n->ranges++] = (struct view_range){f->off, f->len};
     return 0;
 }

@@ -191,6 +191,11 @@ void member_spoil(struct mirror *m, unsigned i, const char *what, int err) {
     }
 }
 
+void member_sync_over(struct member *member) {
+    atomic_store(&member->receives, false);
+    atomic_store(&member->log_needed, 0);
+}
+
 /* --- leaving --- */
 
 /* The journal tells no more what the stores that are away need to know of each other. */
@@ -250,8 +255,7 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
     } else if (recorded == MEMBER_SYNCING || recorded == MEMBER_PASSIVE) {
         r->position = 0; /* what is in it is a mixture, which the record will not tell any more */
         member_spoil(m, i, "taken out", -ECANCELED);
-        atomic_store(&member->receives, false);
-        atomic_store(&member->log_needed, 0);
+        member_sync_over(member);
     }
     guard_shut(member->guard);
     err = member_record_locked(m);
@@ -412,8 +416,7 @@ void mirror_sync_failed(struct mirror *m, unsigned i, const char *why, bool torn
         struct super_member *r = member_record_of(m, i);
         bool follows = m->member[i].state == MEMBER_PASSIVE;
 
-        atomic_store(&m->member[i].receives, false);
-        atomic_store(&m->member[i].log_needed, 0);
+        member_sync_over(&m->member[i]);
         r->since_s = clock_real_s();
         if (torn) {
             r->position = 0;
@@ -506,8 +509,7 @@ static int done_locked(struct mirror *m, unsigned i) {
     r->left_mount = 0;
     r->left_generation = (struct id){{0}};
     member->unproven = false;
-    atomic_store(&member->log_needed, 0);
-    atomic_store(&member->receives, false);
+    member_sync_over(member);
     err = member_record_locked(m);
     member_show(m, i, MEMBER_ONLINE, "");
     atomic_fetch_add(&m->joined, 1);        /* exact marks go on until a checkpoint includes it */

@@ -289,6 +289,8 @@ unsigned online_count(const struct mirror *m);
 void mirror_end_exact(struct mirror *m, unsigned joined);
 /* A change that a SYNCING store should have received went wrong there: its catch-up begins anew. */
 void member_spoil(struct mirror *m, unsigned i, const char *what, int err);
+/* Its catch-up ended, well or not: it receives nothing as such, and needs no log. Under member_lock. */
+void member_sync_over(struct member *member);
 bool member_edge_ok(enum member_state from, enum member_state to);
 /* A device error while others did well. 0 when recorded; negative if the store is the last one. */
 int member_fault(struct mirror *m, unsigned i, int err, const char *what);

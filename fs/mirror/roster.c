@@ -159,7 +159,6 @@ static int remove_locked(struct mirror *m, unsigned i, const char *reason) {
             m->super.member[k].replaces = 0;
         }
     }
-    atomic_store(&member->log_needed, 0);
     r->state = MEMBER_REMOVED;
     r->since_s = clock_real_s();
     r->position = r->left_mount = 0;
@@ -169,7 +168,7 @@ static int remove_locked(struct mirror *m, unsigned i, const char *reason) {
         super_new_generation(&m->super);
     }
     atomic_store(&member->spoiled, true); /* a catch-up that runs ends */
-    atomic_store(&member->receives, false);
+    member_sync_over(member);
     guard_shut(member->guard);
     err = member_record_locked(m);
     member_show(m, i, MEMBER_REMOVED, reason);

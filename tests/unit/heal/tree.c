@@ -189,6 +189,18 @@ static uint64_t ino_of(int s, const char *name) {
     return st.st_ino;
 }
 
+/* Frames about names in the root; of a BIND, the inode on the first store is added when the file is there. */
+#define BIND(number_, type_, name_, ...)                                                           \
+    {                                                                                              \
+        .kind = JOURNAL_BIND, .number = number_, .parent = JOURNAL_ROOT, .type = type_,            \
+        .peers = 1, .name = name_, ##__VA_ARGS__                                                   \
+    }
+#define MOVE(number_, from_, to_)                                                                  \
+    {                                                                                              \
+        .kind = JOURNAL_MOVE, .number = number_, .parent = JOURNAL_ROOT, .parent2 = JOURNAL_ROOT,  \
+        .name = from_, .name2 = to_                                                                \
+    }
+
 static struct catchup *catchup_of(const struct catchup_config *config) {
     struct id volume = store_super(store[0])->volume_id;
     struct catchup *c;
@@ -212,20 +224,9 @@ static void catch_up(struct catchup *c, bool exact, bool times) {
 /* The daemon was killed when a rename was done on the first store and not on the second, of which it
  * never asked which inode the file has. What was at the new name must not be taken for that file. */
 Test(heal, a_rename_that_was_under_way_when_the_daemon_was_killed) {
-    struct journal_frame made = {.kind = JOURNAL_BIND,
-                                 .number = 100,
-                                 .parent = JOURNAL_ROOT,
-                                 .time_s = 1,
-                                 .type = DT_REG,
-                                 .peers = 1,
-                                 .name = "new"},
+    struct journal_frame made = BIND(100, DT_REG, "new", .time_s = 1),
                          named = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "new"},
-                         moved = {.kind = JOURNAL_MOVE,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .parent2 = JOURNAL_ROOT,
-                                  .name = "new",
-                                  .name2 = "f"};
+                         moved = MOVE(100, "new", "f");
     struct catchup_config config = {.from = store[0], .to = store[1], .to_slot = 1};
     struct catchup *c = catchup_of(&config);
 
@@ -325,13 +326,7 @@ Test(heal, what_was_told_of_a_store_before_it_left_the_time_before_holds_no_more
                                   .type = DT_DIR,
                                   .peers = 3,
                                   .name = "d1"},
-                         left = {.kind = JOURNAL_LEAVE, .slot = 1},
-                         moved = {.kind = JOURNAL_MOVE,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .parent2 = JOURNAL_ROOT,
-                                  .name = "d1",
-                                  .name2 = "d0"},
+                         left = {.kind = JOURNAL_LEAVE, .slot = 1}, moved = MOVE(100, "d1", "d0"),
                          made = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d1"};
     struct catchup_config config = {
         .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
@@ -355,39 +350,11 @@ Test(heal, what_was_told_of_a_store_before_it_left_the_time_before_holds_no_more
  * that the other name changed places with another file. What is at that one's name on the target has the
  * bytes of the first now: the log, which tells of it later, must not be believed there. */
 Test(heal, what_changes_places_while_everything_is_compared) {
-    struct journal_frame bound = {.kind = JOURNAL_BIND,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .type = DT_REG,
-                                  .peers = 1,
-                                  .linked = true,
-                                  .name = "gone"},
+    struct journal_frame bound = BIND(100, DT_REG, "gone", .linked = true),
                          written = {.kind = JOURNAL_DATA, .number = 100, .len = 4},
                          gone = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "gone"},
-                         known = {.kind = JOURNAL_BIND,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .type = DT_REG,
-                                  .peers = 1,
-                                  .name = "x"},
-                         other = {.kind = JOURNAL_BIND,
-                                  .number = 101,
-                                  .parent = JOURNAL_ROOT,
-                                  .type = DT_REG,
-                                  .peers = 1,
-                                  .name = "y"},
-                         there = {.kind = JOURNAL_MOVE,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .parent2 = JOURNAL_ROOT,
-                                  .name = "x",
-                                  .name2 = "y"},
-                         back = {.kind = JOURNAL_MOVE,
-                                 .number = 101,
-                                 .parent = JOURNAL_ROOT,
-                                 .parent2 = JOURNAL_ROOT,
-                                 .name = "y",
-                                 .name2 = "x"};
+                         known = BIND(100, DT_REG, "x"), other = BIND(101, DT_REG, "y"),
+                         there = MOVE(100, "x", "y"), back = MOVE(101, "y", "x");
     struct catchup_config config = {
         .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
     struct catchup *c = catchup_of(&config);
@@ -420,25 +387,8 @@ Test(heal, what_changes_places_while_everything_is_compared) {
 /* A catch-up put a file aside and was cut off; what it had put aside went, and its inode went to the new
  * file at that name, which was copied by the next one. */
 Test(heal, what_was_put_aside_by_a_catch_up_that_was_cut_off) {
-    struct journal_frame bound = {.kind = JOURNAL_BIND,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .type = DT_REG,
-                                  .peers = 1,
-                                  .name = "x"},
-                         moved = {.kind = JOURNAL_MOVE,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .parent2 = JOURNAL_ROOT,
-                                  .name = "x",
-                                  .name2 = "y"},
-                         made = {.kind = JOURNAL_BIND,
-                                 .number = 101,
-                                 .parent = JOURNAL_ROOT,
-                                 .type = DT_REG,
-                                 .peers = 1,
-                                 .time_s = 1,
-                                 .name = "x"},
+    struct journal_frame bound = BIND(100, DT_REG, "x"), moved = MOVE(100, "x", "y"),
+                         made = BIND(101, DT_REG, "x", .time_s = 1),
                          named = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "x"},
                          once = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
                          now = {.kind = JOURNAL_PEER, .number = 101, .slot = 1};
@@ -462,21 +412,10 @@ Test(heal, what_was_put_aside_by_a_catch_up_that_was_cut_off) {
  * for something that the store may have lost. */
 Test(heal, a_new_folder_that_was_copied_and_is_renamed) {
     struct journal_frame made = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d"},
-                         bound = {.kind = JOURNAL_BIND,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .type = DT_DIR,
-                                  .peers = 1,
-                                  .time_s = 1,
-                                  .name = "d"},
+                         bound = BIND(100, DT_DIR, "d", .time_s = 1),
                          inside = {.kind = JOURNAL_NAME, .parent = 100, .name = "f"},
                          told = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
-                         moved = {.kind = JOURNAL_MOVE,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .parent2 = JOURNAL_ROOT,
-                                  .name = "d",
-                                  .name2 = "e"};
+                         moved = MOVE(100, "d", "e");
     struct catchup_config config = {
         .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
     struct catchup *c = catchup_of(&config);
