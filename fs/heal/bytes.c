@@ -69,7 +69,13 @@ struct file {
 };
 
 static int hold(struct catchup *c, const struct file *f, uint64_t off, uint64_t len) {
-    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len) : 0;
+    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len, false) : 0;
+}
+
+/* Attributes, too, which are found by names. */
+static int hold_attrs(struct catchup *c, const struct file *f, uint64_t off, uint64_t len) {
+    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len, catchup_by_names(c))
+                     : 0;
 }
 
 static void release(struct catchup *c) {
@@ -146,7 +152,7 @@ static int equal_attrs(struct catchup *c, const struct spot *from, const struct 
 static int equal_size(struct catchup *c, const struct file *f, const struct spot *from,
                       const struct spot *to) {
     struct stat a, b;
-    int err = hold(c, f, 0, (uint64_t)INT64_MAX + 1); /* the times, too */
+    int err = hold_attrs(c, f, 0, (uint64_t)INT64_MAX + 1); /* the times, too */
 
     if (err < 0) {
         return err;
@@ -227,22 +233,51 @@ static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
     return err;
 }
 
-/* `s` and `t`: what was found there. -ESTALE: it moved since. */
-static int copy_file(struct catchup *c, struct view_node *node, const struct spot *from,
-                     const struct stat *s, const struct spot *to, const struct stat *t) {
-    scope_fd int in = openat(from->fd, from->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    scope_fd int out = openat(to->fd, to->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    struct file f = {.in = in, .out = out};
-    struct stat a, b;
-    int err = in < 0 || out < 0 || fstat(in, &a) < 0 || fstat(out, &b) < 0 ? -errno : 0;
+/* Where the target has the node. By names it is looked for under a hold of them, if the source has it still
+ * there: -ESTALE if not. */
+static int find_held(struct catchup *c, struct view_node *node, const struct spot *from,
+                     const struct stat *s, struct spot *to, struct stat *t) {
+    if (!catchup_by_names(c)) {
+        return 0; /* it was found */
+    }
+    return check_still(c, FROM, from, s) < 0 ? -ESTALE : who_find(c, TO, node, to, t);
+}
 
-    if (err == 0 && !(catchup_is_same(c, FROM, s, &a) && catchup_is_same(c, TO, t, &b))) {
-        return -ESTALE;
+/* `s` and `t`: what was found there. -ESTALE: it moved since. */
+static int open_both(struct catchup *c, const struct spot *from, const struct stat *s,
+                     const struct spot *to, const struct stat *t, struct file *f) {
+    struct stat a, b;
+
+    f->in = openat(from->fd, from->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    f->out = openat(to->fd, to->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (f->in < 0 || f->out < 0 || fstat(f->in, &a) < 0 || fstat(f->out, &b) < 0) {
+        return -errno;
     }
-    if (err == 0 && c->c.hold) {
-        f.ino = a.st_ino;
-        err = path_of(c, from, &f);
+    return catchup_is_same(c, FROM, s, &a) && catchup_is_same(c, TO, t, &b) ? 0 : -ESTALE;
+}
+
+static int open_held(struct catchup *c, struct view_node *node, const struct spot *from,
+                     const struct stat *s, struct spot *to, struct stat *t, struct file *f) {
+    bool by_names = catchup_by_names(c);
+    int err = c->c.hold ? path_of(c, from, f) : 0;
+
+    err = err == 0 && by_names ? hold_attrs(c, f, INT64_MAX, 1) : err;
+    if (err == 0) {
+        err = find_held(c, node, from, s, to, t);
+        err = err < 0 ? err : open_both(c, from, s, to, t, f);
+        if (by_names) {
+            release(c);
+        }
     }
+    return err;
+}
+
+static int copy_file(struct catchup *c, struct view_node *node, const struct spot *from,
+                     const struct stat *s, struct spot *to, struct stat *t) {
+    struct file f = {.in = -1, .out = -1, .ino = s->st_ino};
+    int err = open_held(c, node, from, s, to, t, &f);
+    scope_fd int in = f.in, out = f.out;
+
     err = err < 0 ? err : copy_ranges(c, node, &f);
     err = err < 0 ? err : equal_size(c, &f, from, to);
     free(f.path);
@@ -274,8 +309,7 @@ static int learn(struct catchup *c, struct view_node *node) {
         err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino);
         free(f.path);
         if (err == 0) {
-            who_is(c, n, ino);
-            n->at = spot.at;
+            err = who_is(c, n, spot.at, ino);
         }
     }
     return err;
@@ -291,14 +325,15 @@ static int not_there(struct catchup *c, struct view_node *node) {
 }
 
 /* Attributes, which nobody else may set meanwhile. */
-static int equalize_held(struct catchup *c, const struct spot *from, const struct stat *s,
-                         const struct spot *to, const struct stat *t) {
+static int equalize_held(struct catchup *c, struct view_node *node, const struct spot *from,
+                         const struct stat *s, struct spot *to, struct stat *t) {
     struct file f = {.ino = s->st_ino};
     int err = c->c.hold ? path_of(c, from, &f) : 0;
 
-    err = err < 0 ? err : hold(c, &f, INT64_MAX, 1);
+    err = err < 0 ? err : hold_attrs(c, &f, INT64_MAX, 1);
     if (err == 0) {
-        err = equal_attrs(c, from, s, to, t);
+        err = find_held(c, node, from, s, to, t);
+        err = err < 0 ? err : equal_attrs(c, from, s, to, t);
         release(c);
     }
     free(f.path);
@@ -320,7 +355,7 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     }
     (void)snprintf(c->where, sizeof(c->where), "%s", from.name);
     c->stat.objects_compared++;
-    err = who_find(c, TO, node, &to, &t);
+    err = catchup_by_names(c) ? 0 : who_find(c, TO, node, &to, &t);
     if (err < 0 && !who_is_gone(err)) {
         return err;
     }
@@ -334,14 +369,14 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
             err = learn(c, node);
             return err < 0 ? err : equalize_node(c, node); /* its inode is known now */
         }
-        ((struct view_name *)from.at)->done = false; /* not told as a name: compared as a whole */
+        ((struct view_name *)from.at)->done = 0; /* not told as a name: compared as a whole */
         err = names_reconcile(c, (struct view_name *)from.at);
         folder = err < 0 ? err : who_open(c, TO, from.at->parent);
         return folder < 0 ? folder : names_equalize_attrs(c, (struct view_name *)from.at);
     }
     return bytes              ? copy_file(c, node, &from, &s, &to, &t)
            : node->times_only ? names_equal_times(c, &from, &to)
-                              : equalize_held(c, &from, &s, &to, &t);
+                              : equalize_held(c, node, &from, &s, &to, &t);
 }
 
 /* Bytes changed under a name that is gone, of a file that has other names which nobody looked up:
@@ -364,7 +399,7 @@ static int equalize_lost_links(struct catchup *c) {
         return -HFE_STALE;
     }
     /* Rare: the trees are compared, every byte. */
-    return names_compare(c, catchup_root(c, FROM), catchup_root(c, TO), true);
+    return names_compare_all(c);
 }
 
 static int equalize_nodes(struct catchup *c, bool folders) {
@@ -401,8 +436,8 @@ int catchup_data(struct catchup *c, struct why *why) {
     int err;
 
     c->pending = 0;
-    who_look_at_target(c);
-    err = equalize_nodes(c, false);
+    err = who_look_at_target(c);
+    err = err < 0 ? err : equalize_nodes(c, false);
     err = err < 0 ? err : equalize_lost_links(c);
     err = err < 0 ? err
                   : equalize_nodes(c, true); /* last: what is made in a folder changes its time */

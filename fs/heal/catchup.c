@@ -167,7 +167,8 @@ int catchup_only(struct catchup *c, const struct journal_frame *frames, unsigned
     for (struct view_name *name = c->view->marked; name; name = name->marked_next) {
         struct view_node *folder = view_find(c->view, name->parent);
 
-        name->done = name->times_only = true;
+        name->done = c->view->round;
+        name->times_only = true;
         if (folder) {
             folder->attr = true;
         }

@@ -68,11 +68,19 @@ static inline int catchup_root(const struct catchup *c, int side) {
 static inline unsigned catchup_slot(const struct catchup *c, int side) {
     return side == FROM ? c->c.from_slot : c->c.to_slot;
 }
+/* Do its inodes say which file is which? */
+static inline bool catchup_is_stable(const struct catchup *c, int side) {
+    return store_caps(side == FROM ? c->c.from : c->c.to) & STORE_STABLE_INO;
+}
 /* Is it the same file, as far as inodes say so? What is looked at by its name may move meanwhile. */
 static inline bool catchup_is_same(const struct catchup *c, int side, const struct stat *a,
                                    const struct stat *b) {
-    return a->st_ino == b->st_ino ||
-           !(store_caps(side == FROM ? c->c.from : c->c.to) & STORE_STABLE_INO);
+    return a->st_ino == b->st_ino || !catchup_is_stable(c, side);
+}
+/* The target receives all names, and its inodes say nothing: it has each object where the source has it,
+ * for whoever holds all names. */
+static inline bool catchup_by_names(const struct catchup *c) {
+    return c->view->no_names && !catchup_is_stable(c, TO);
 }
 /* Is it to stop? */
 static inline bool catchup_stopped(struct catchup *c) {
@@ -83,8 +91,15 @@ static inline bool catchup_stopped(struct catchup *c) {
 
 /* The node of that inode, or NULL. */
 struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino);
-/* It was found, or made, on the target: this is its inode. */
-void who_is(struct catchup *c, struct view_node *node, uint64_t ino);
+/* The log may know one file as two objects. */
+bool who_are_one(const struct catchup *c, const struct view_node *a, const struct view_node *b);
+/* Who is known to be on the target at this name, where it has that inode; or NULL. */
+struct view_node *who_is_at(const struct catchup *c, const struct view_name *name, uint64_t ino);
+/* It was found, or made, on the target, with that inode there: at this name, and no other one is. -ENOMEM. */
+int who_is(struct catchup *c, struct view_node *node, const struct view_name *name,
+           uint64_t ino) must_check;
+/* All in that folder of the target (NULL: the root) was written over by names. */
+void who_forget_below(struct catchup *c, const struct view_node *folder);
 /* It was told to be that of a node that is not believed: it is no other's, either. -ENOMEM. */
 int who_disown(struct catchup *c, uint64_t ino) must_check;
 /* Where the node is: the newest of its places at which it proves to be. If it is at none, an error by which
@@ -103,8 +118,8 @@ void who_forget_folder(struct catchup *c, uint64_t number);
 /* Closes all if there are more than `keep`. Between two names. */
 void who_trim_folders(struct catchup *c, unsigned keep);
 /* Before anything is changed on the target: which of its files is which object. What was bound
- * while it was there is known; the rest is where the log says, if no change came before. */
-void who_look_at_target(struct catchup *c);
+ * while it was there is known; the rest is where the log says, if no change came before. -ENOMEM. */
+int who_look_at_target(struct catchup *c) must_check;
 /* Forgets all. */
 void who_free(struct catchup *c);
 
@@ -116,9 +131,8 @@ void who_free(struct catchup *c);
 bool names_may_have_moved(const struct catchup *c, const struct view_node *node, bool missed);
 /* What the name is on the source, it becomes on the target. */
 int names_reconcile(struct catchup *c, struct view_name *n) must_check;
-/* Makes all that is in a folder of both equal, given by descriptors, but leaves alone what the log
- * knows as something else. `top`: it is the volume's root. */
-int names_compare(struct catchup *c, int from, int to, bool top) must_check;
+/* Makes all of both equal, every byte, but leaves alone what the log knows as something else. */
+int names_compare_all(struct catchup *c) must_check;
 /* Attributes and times, too: without its bytes. */
 int names_equalize_attrs(struct catchup *c, struct view_name *n) must_check;
 /* Attributes and times of one object; if nothing else differs there is little to do. */

@@ -12,14 +12,28 @@
 
 /* What the target has at the name was made like the source's, or is a new copy of it. What was in a folder
  * here just then is in it there, whatever the log will tell of names in it. */
-static void is_like(struct catchup *c, struct view_node *node, const struct view_name *n,
-                    uint64_t ino) {
-    who_is(c, node, ino);
-    node->at = n;
+static int is_like(struct catchup *c, struct view_node *node, const struct view_name *n,
+                   uint64_t ino) {
     node->trusted = false;
+    return who_is(c, node, n, ino);
 }
 
 static int target_folder(struct catchup *c, uint64_t number);
+
+/* Is the target's folder at this name the node's, now that the name was made equal? It is not if the source
+ * had another one there just then. */
+static bool is_there(struct catchup *c, struct view_node *node, const struct view_name *name,
+                     const struct stat *st) {
+    struct view_node *other = who_is_at(c, name, st->st_ino);
+    struct spot now;
+    struct stat s;
+
+    if (other && !who_are_one(c, other, node) && who_find(c, TO, other, &now, &s) == 0 &&
+        now.at == name) {
+        return false;
+    }
+    return S_ISDIR(st->st_mode) && who_find(c, FROM, node, &now, &s) == 0 && now.at == name;
+}
 
 /* A folder that the target does not have, or of which nobody knows which it is; those over it are there.
  * What made it may have to be done first; and where the log does not prove which folder it is, the one of
@@ -27,10 +41,13 @@ static int target_folder(struct catchup *c, uint64_t number);
 static int make_folder(struct catchup *c, struct view_node *node) {
     struct spot spot;
     struct stat st;
-    int above, fd = who_find(c, FROM, node, &spot, &st);
+    int above, err, fd = who_find(c, FROM, node, &spot, &st);
 
     if (fd < 0) {
         return fd;
+    }
+    if (spot.at->done == c->view->round && c->c.live && !c->exact) {
+        return -ENOENT; /* another one may have been there then */
     }
     node->busy = true;
     fd = names_reconcile(c, (struct view_name *)spot.at);
@@ -45,11 +62,12 @@ static int make_folder(struct catchup *c, struct view_node *node) {
     node->busy = true;
     above = target_folder(c, spot.at->parent);
     node->busy = false;
-    if (above < 0 || at_stat(above, spot.at->text, -1, &st) < 0 || !S_ISDIR(st.st_mode)) {
+    if (above < 0 || at_stat(above, spot.at->text, -1, &st) < 0 ||
+        !is_there(c, node, spot.at, &st)) {
         return -ENOENT;
     }
-    is_like(c, node, spot.at, st.st_ino);
-    return who_open(c, TO, node->number);
+    err = is_like(c, node, spot.at, st.st_ino);
+    return err < 0 ? err : who_open(c, TO, node->number);
 }
 
 static bool is_missing(struct catchup *c, const struct view_node *folder) {
@@ -71,9 +89,10 @@ static int target_folder(struct catchup *c, uint64_t number) {
     return fd;
 }
 
-/* What is in the way on the target goes to our stage: it may be needed elsewhere. */
-static int put_aside(struct catchup *c, int fd, const char *name, const struct stat *st) {
-    struct view_node *node = who_of_ino(c, TO, st->st_ino);
+/* What is in the way on the target goes to our stage: it may be needed elsewhere. `node`: who it is, if
+ * anybody knows. */
+static int put_aside(struct catchup *c, int fd, const char *name, const struct stat *st,
+                     struct view_node *node) {
     char staged[32];
     int err;
 
@@ -93,18 +112,20 @@ static int put_aside(struct catchup *c, int fd, const char *name, const struct s
 static int on_known(void *arg, int dir, const char *name, const struct stat *st,
                     const struct stat *source) {
     struct catchup *c = arg;
-    const struct view_node *node = who_of_ino(c, TO, st->st_ino);
+    struct view_node *node = who_of_ino(c, TO, st->st_ino);
     int err;
 
     if (!node || (source && (node->peers >> c->c.from_slot & 1) &&
                   node->ino[c->c.from_slot] == source->st_ino)) {
         return 0;
     }
-    err = put_aside(c, dir, name, st);
+    err = put_aside(c, dir, name, st, node);
     return err < 0 ? err : 1;
 }
 
-static int compare(struct catchup *c, int from, int to, bool top, bool all_data) {
+/* `folder`: which one it is, if anybody knows. */
+static int compare(struct catchup *c, int from, int to, const struct view_node *folder, bool top,
+                   bool all_data) {
     struct heal_options options = {.live = c->c.live,
                                    .anew = c->c.anew,
                                    .all_data = all_data,
@@ -115,21 +136,25 @@ static int compare(struct catchup *c, int from, int to, bool top, bool all_data)
                                    .progress_arg = c};
 
     c->c.untouched = c->c.untouched && !top; /* as is_like() */
+    who_forget_below(c, folder);
     return heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
 }
 
-int names_compare(struct catchup *c, int from, int to, bool top) {
-    int err = compare(c, from, to, top, true);
+int names_compare_all(struct catchup *c) {
+    int err = compare(c, catchup_root(c, FROM), catchup_root(c, TO), NULL, true, true);
 
     return err == -EINTR ? -ECANCELED : err;
 }
 
 /* A folder whose contents the log does not vouch for. */
-static int compare_folder(struct catchup *c, int from, int to, const char *name) {
+static int compare_folder(struct catchup *c, int from, int to, const char *name,
+                          const struct view_node *folder) {
+    int err;
     scope_fd int a = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     scope_fd int b = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-    return a < 0 || b < 0 ? -errno : names_compare(c, a, b, false);
+    err = a < 0 || b < 0 ? -errno : compare(c, a, b, folder, false, true);
+    return err == -EINTR ? -ECANCELED : err;
 }
 
 static int sync_new(struct catchup *c, int fd, const char *name) {
@@ -165,13 +190,13 @@ static struct view_node *same_folder(const struct catchup *c, const struct view_
     return NULL;
 }
 
-/* Where the target has what is at the source's name: another link of the file, or that folder. */
-static int find_same(struct catchup *c, const struct view_name *n, const struct stat *s,
-                     struct spot *ret_spot) {
+/* Who is at the source's name, and where the target has it: another link of the file, or that folder. */
+static struct view_node *find_same(struct catchup *c, const struct view_name *n,
+                                   const struct stat *s, struct spot *ret_spot) {
     struct view_node *node = S_ISDIR(s->st_mode) ? same_folder(c, n, s) : linked_node(c, s);
     struct stat st;
 
-    return node ? who_find(c, TO, node, ret_spot, &st) : -ENOENT;
+    return node && who_find(c, TO, node, ret_spot, &st) == 0 ? node : NULL;
 }
 
 /* The node is elsewhere on the target: is that name still one of it on the source? Then it is a
@@ -183,9 +208,8 @@ static bool still_there(struct catchup *c, const struct view_name *at, const str
     return fd >= 0 && at_stat(fd, at->text, -1, &st) == 0 && st.st_ino == s->st_ino;
 }
 
-static int bring(struct catchup *c, const struct spot *old, int to, struct view_name *n,
-                 const struct stat *s) {
-    struct view_node *node = who_of_ino(c, FROM, s->st_ino);
+static int bring(struct catchup *c, struct view_node *node, const struct spot *old, int to,
+                 const struct view_name *n, const struct stat *s) {
     int err = !S_ISDIR(s->st_mode) && still_there(c, old->at, s)
                   ? at_link(old->fd, old->name, to, n->text)
                   : at_rename(old->fd, old->name, to, n->text, 0);
@@ -194,10 +218,6 @@ static int bring(struct catchup *c, const struct spot *old, int to, struct view_
         return err;
     }
     c->stat.objects_changed++;
-    if (!node) {
-        return 0;
-    }
-    node->at = n;
     return view_place(c->view, node, n->parent, n->text);
 }
 
@@ -228,16 +248,16 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     int err = copy_new(from, n->text, to, n->text, &c->stat);
 
     if (err == 0 && S_ISDIR(s->st_mode) && !all_told(c, node)) {
-        err = compare_folder(c, from, to, n->text);
+        err = compare_folder(c, from, to, n->text, node);
     } else if (err == 0 && S_ISREG(s->st_mode)) {
         err = sync_new(c, to, n->text);
     }
+    err = err < 0 ? err : view_place(c->view, NULL, n->parent, n->text);
     err = err < 0 ? err : check_unmoved(c, from, n->text, s);
     if (err == 0 && node && at_stat(to, n->text, -1, &st) == 0) {
         who_forget_folder(c, node->number);
-        is_like(c, node, n, st.st_ino);
         copied_whole(node);
-        err = view_place(c->view, node, n->parent, n->text);
+        err = is_like(c, node, n, st.st_ino);
     }
     c->stat.objects_changed += err == 0;
     return err;
@@ -254,8 +274,8 @@ static bool same_links(int from, int to, const char *name, const struct stat *s,
 /* Nothing proves which file of the target it is. */
 static int equalize_unknown(struct catchup *c, int from, int to, struct view_name *n,
                             struct view_node *node, const struct stat *s, const struct stat *t) {
-    const struct view_node *theirs = t ? who_of_ino(c, TO, t->st_ino) : NULL;
-    bool blind = !(store_caps(c->c.from) & store_caps(c->c.to) & STORE_STABLE_INO);
+    struct view_node *theirs = t ? who_is_at(c, n, t->st_ino) : NULL, *same;
+    bool blind = !catchup_is_stable(c, FROM) || !catchup_is_stable(c, TO);
     struct spot other;
     int err = 0;
 
@@ -263,30 +283,27 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
      * that are known. */
     if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node)) {
         if (S_ISDIR(s->st_mode)) {
-            err = compare_folder(c, from, to, n->text);
+            err = compare_folder(c, from, to, n->text, node);
             err = err < 0 ? err : check_unmoved(c, from, n->text, s);
-            if (err == 0 && node) {
-                is_like(c, node, n, t->st_ino);
-            }
-            return err;
+            return err == 0 && node ? is_like(c, node, n, t->st_ino) : err;
         }
         if ((s->st_nlink == 1 && t->st_nlink == 1) ||
             (blind && same_links(from, to, n->text, s, t))) {
             err = copy_equalize(from, n->text, to, n->text, true, &c->stat);
             err = err < 0 ? err : check_unmoved(c, from, n->text, s);
             if (err == 0 && node) {
-                is_like(c, node, n, t->st_ino);
                 copied_whole(node);
-                err = view_place(c->view, node, n->parent, n->text);
+                err = is_like(c, node, n, t->st_ino);
             }
             return err;
         }
     }
     if (t) {
-        err = put_aside(c, to, n->text, t);
+        err = put_aside(c, to, n->text, t, theirs);
     }
-    if (err == 0 && find_same(c, n, s, &other) == 0) {
-        err = bring(c, &other, to, n, s);
+    same = err == 0 ? find_same(c, n, s, &other) : NULL;
+    if (same) {
+        err = bring(c, same, &other, to, n, s);
         return err == -EINVAL ? make_anew(c, from, to, n, node, s)
                               : err; /* as in equalize_name() */
     }
@@ -299,13 +316,13 @@ static int mend_links(struct catchup *c) {
     bool lost = c->links_lost;
 
     c->links_lost = false;
-    return lost ? compare(c, catchup_root(c, FROM), catchup_root(c, TO), true, false) : 0;
+    return lost ? compare(c, catchup_root(c, FROM), catchup_root(c, TO), NULL, true, false) : 0;
 }
 
 static int equalize_name(struct catchup *c, int from, int to, struct view_name *n,
                          const struct stat *s, const struct stat *t) {
     unsigned slot = c->c.from_slot;
-    bool stable = store_caps(c->c.from) & STORE_STABLE_INO;
+    bool stable = catchup_is_stable(c, FROM);
     struct view_node *node = n->node;
     struct spot old;
     struct stat st;
@@ -326,13 +343,13 @@ static int equalize_name(struct catchup *c, int from, int to, struct view_name *
     if (t && t->st_ino == st.st_ino && old.at == n) {
         return 0;
     }
-    if (t && t->st_ino == st.st_ino && !S_ISDIR(t->st_mode)) {
+    if (t && t->st_ino == st.st_ino && catchup_is_stable(c, TO) && !S_ISDIR(t->st_mode)) {
         return 0; /* another link of the same file */
     }
     if (t) {
-        err = put_aside(c, to, n->text, t);
+        err = put_aside(c, to, n->text, t, who_is_at(c, n, t->st_ino));
     }
-    err = err < 0 ? err : bring(c, &old, to, n, s);
+    err = err < 0 ? err : bring(c, node, &old, to, n, s);
     return err == -EINVAL ? make_anew(c, from, to, n, node, s)
                           : err; /* into itself, here: copied */
 }
@@ -372,10 +389,10 @@ static int equalize_spot(struct catchup *c, struct view_name *n, int from, int t
 int names_reconcile(struct catchup *c, struct view_name *n) {
     int from, to;
 
-    if (n->done) {
+    if (n->done == c->view->round) {
         return 0;
     }
-    n->done = true;
+    n->done = c->view->round;
     from = who_open(c, FROM, n->parent);
     if (from < 0) {
         return not_found(c, n, from);
@@ -403,7 +420,7 @@ static int equalize_spot(struct catchup *c, struct view_name *n, int from, int t
     if (have_s) {
         err = equalize_name(c, from, to, n, &s, have_t ? &t : NULL);
     } else if (have_t) {
-        err = put_aside(c, to, n->text, &t);
+        err = put_aside(c, to, n->text, &t, who_is_at(c, n, t.st_ino));
     }
     mark_attrs(c, n);
     if (c->c.live &&
@@ -441,10 +458,10 @@ int names_equalize_attrs(struct catchup *c, struct view_name *n) {
 }
 
 int catchup_names(struct catchup *c, struct why *why) {
-    int err = 0;
+    int err;
 
     c->pending = 0;
-    who_look_at_target(c);
+    err = who_look_at_target(c);
     for (struct view_name *n = c->view->marked; n && err == 0; n = n->marked_next) {
         who_trim_folders(c, OPEN_FOLDERS);
         err = catchup_stopped(c) ? -ECANCELED : names_reconcile(c, n);

@@ -10,11 +10,10 @@
 #include "heal/catchup_int.h"
 #include "store/at.h"
 
-/* The log may know one file as two objects. */
-static bool are_one(const struct catchup *c, const struct view_node *a, const struct view_node *b) {
+bool who_are_one(const struct catchup *c, const struct view_node *a, const struct view_node *b) {
     unsigned slot = c->c.from_slot;
 
-    return (a->peers & b->peers) >> slot & 1 && a->ino[slot] == b->ino[slot];
+    return a == b || ((a->peers & b->peers) >> slot & 1 && a->ino[slot] == b->ino[slot]);
 }
 
 /* A number that was given again on the target is that of whom it was told last. */
@@ -22,7 +21,7 @@ static struct view_node *owner_of(const struct catchup *c, struct view_node *a,
                                   struct view_node *b) {
     struct view_node *before = a->told < b->told ? a : b;
 
-    if (a != b && !are_one(c, a, b)) {
+    if (!who_are_one(c, a, b)) {
         before->peers &= ~(1u << c->c.to_slot);
         return before == a ? b : a;
     }
@@ -81,11 +80,44 @@ struct view_node *who_of_ino(const struct catchup *c, int side, uint64_t ino) {
     return b ? b->node : NULL;
 }
 
-void who_is(struct catchup *c, struct view_node *node, uint64_t ino) {
-    view_is_ino(c->view, node, c->c.to_slot, ino);
-    index_node(c, TO, node);
-    if (c->c.found) {
-        c->c.found(c->c.arg, node->number, ino);
+struct view_node *who_is_at(const struct catchup *c, const struct view_name *name, uint64_t ino) {
+    return catchup_is_stable(c, TO) ? who_of_ino(c, TO, ino) : name->holds;
+}
+
+int who_is(struct catchup *c, struct view_node *node, const struct view_name *name, uint64_t ino) {
+    if (catchup_is_stable(c, TO)) {
+        view_is_ino(c->view, node, c->c.to_slot, ino);
+        index_node(c, TO, node);
+        if (c->c.found) {
+            c->c.found(c->c.arg, node->number, ino);
+        }
+    }
+    return view_place(c->view, node, name->parent, name->text);
+}
+
+/* Is it on the target below the folder, or does nobody know? */
+static bool is_below(const struct catchup *c, const struct view_node *node,
+                     const struct view_node *folder) {
+    for (uint64_t steps = 0; folder && steps <= c->view->node_count; steps++) {
+        uint64_t parent = node->at ? node->at->parent : 0;
+
+        if (parent == JOURNAL_ROOT || parent == STAGE || parent == JOURNAL_PARKED ||
+            parent == JOURNAL_SNAPS) {
+            return false;
+        }
+        node = view_find(c->view, parent);
+        if (!node || node == folder) {
+            break;
+        }
+    }
+    return true;
+}
+
+void who_forget_below(struct catchup *c, const struct view_node *folder) {
+    for (struct view_node *n = catchup_is_stable(c, TO) ? NULL : c->view->nodes; n; n = n->next) {
+        if (n->at && is_below(c, n, folder)) {
+            view_is_lost(n);
+        }
     }
 }
 
@@ -261,28 +293,36 @@ static bool is_proven(struct catchup *c, int side, const struct view_node *node,
 }
 
 /* Is the node at this place of it? The newest place is tried first. Where inodes say nothing, the
- * newest place on the source and the first on the target are believed, if the log proves them. */
+ * newest place on the source is believed, and on the target where it was found or put. */
 static bool is_at(struct catchup *c, int side, struct view_node *node, unsigned place,
                   const struct stat *st) {
     unsigned slot = catchup_slot(c, side);
-    bool stable = store_caps(side == FROM ? c->c.from : c->c.to) & STORE_STABLE_INO;
 
     if (IFTODT(st->st_mode) != node->type) {
         return false;
     }
-    if (stable && !(node->peers >> slot & 1) && is_proven(c, side, node, node->place[place])) {
+    if (catchup_is_stable(c, side) && !(node->peers >> slot & 1) &&
+        is_proven(c, side, node, node->place[place])) {
         view_is_ino(c->view, node, slot, st->st_ino);
         index_node(c, side, node);
     }
-    if (stable) {
+    if (catchup_is_stable(c, side)) {
         return (node->peers >> slot & 1) && node->ino[slot] == st->st_ino;
     }
-    return side == FROM ? node->place[place]->node == node
-                        : node->place[place] == node->at && node->at != NULL;
+    return side == FROM ? node->place[place]->node == node : node->place[place] == node->at;
 }
 
 bool who_is_gone(int err) {
     return err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -ESTALE;
+}
+
+/* Where the source has it, the target does. */
+static int find_mirrored(struct catchup *c, struct view_node *node, struct spot *ret_spot,
+                         struct stat *ret_st) {
+    int err = who_find(c, FROM, node, ret_spot, ret_st);
+
+    ret_spot->fd = err < 0 ? err : who_open(c, TO, ret_spot->at->parent);
+    return ret_spot->fd < 0 ? ret_spot->fd : at_stat(ret_spot->fd, ret_spot->name, -1, ret_st);
 }
 
 int who_find(struct catchup *c, int side, struct view_node *node, struct spot *ret_spot,
@@ -291,6 +331,9 @@ int who_find(struct catchup *c, int side, struct view_node *node, struct spot *r
 
     if (node->busy) {
         return -ELOOP;
+    }
+    if (side == TO && catchup_by_names(c)) {
+        return find_mirrored(c, node, ret_spot, ret_st);
     }
     node->busy = true;
     for (unsigned i = node->places; i-- > 0 && err < 0;) {
@@ -324,11 +367,11 @@ struct view_node *who_uppermost(struct catchup *c, struct view_node *node,
     return node;
 }
 
-void who_look_at_target(struct catchup *c) {
-    bool stable = store_caps(c->c.to) & STORE_STABLE_INO;
+int who_look_at_target(struct catchup *c) {
     struct view_node *node = c->indexed ? c->indexed->next : c->view->nodes;
+    int err = 0;
 
-    for (; node; node = node->next) {
+    for (; node && err == 0; node = node->next) {
         struct stat st;
         int fd;
 
@@ -338,15 +381,13 @@ void who_look_at_target(struct catchup *c) {
             fd = who_open(c, TO, node->place[0]->parent);
             if (fd >= 0 && at_stat(fd, node->place[0]->text, -1, &st) == 0 &&
                 IFTODT(st.st_mode) == node->type) {
-                node->at = node->place[0];
-                if (stable) {
-                    who_is(c, node, st.st_ino);
-                }
+                err = who_is(c, node, node->place[0], st.st_ino);
             }
         }
         index_node(c, FROM, node);
         index_node(c, TO, node);
     }
+    return err;
 }
 
 /* What the target has where the source has the node: the names are equal now. */

@@ -24,6 +24,7 @@ struct view *view_new(const struct id *volume, int slot) {
     }
     v->volume = *volume;
     v->slot = slot;
+    v->round = 1;
     v->name_buckets = v->number_buckets = 1024;
     v->names = calloc(v->name_buckets, sizeof(struct view_name *));
     v->numbers = calloc(v->number_buckets, sizeof(struct view_number *));
@@ -415,10 +416,29 @@ int view_add(struct view *v, const struct journal_frame *f) {
     return 0;
 }
 
+void view_is_lost(struct view_node *node) {
+    if (node->at) {
+        node->at->holds = NULL;
+        node->at = NULL;
+    }
+}
+
 int view_place(struct view *v, struct view_node *node, uint64_t parent, const char *text) {
     struct view_name *n = name_of(v, parent, text);
 
-    return n ? add_place(node, n) : -ENOMEM;
+    if (!n) {
+        return -ENOMEM;
+    }
+    if (n->holds) {
+        view_is_lost(n->holds);
+    }
+    if (!node) {
+        return 0;
+    }
+    view_is_lost(node);
+    node->at = n;
+    n->holds = node;
+    return add_place(node, n);
 }
 
 void view_forget_inodes(struct view *v, unsigned slot) {
@@ -455,7 +475,7 @@ static void forget_names(struct view *v) {
         bool again = n->again;
 
         next = n->marked_next;
-        n->marked = n->done = n->times_only = n->again = false;
+        n->marked = n->times_only = n->again = false;
         n->missed = n->missed && again;
         if (again) {
             mark_name(v, n);
@@ -471,7 +491,8 @@ static int mark_anew(struct view *v, uint64_t parent, const char *text) {
         return -ENOMEM;
     }
     mark_name(v, at);
-    at->done = at->times_only = false;
+    at->done = 0;
+    at->times_only = false;
     return 0;
 }
 
@@ -491,6 +512,7 @@ int view_mark_again(struct view *v, const struct journal_frame *f) {
 
 void view_clear_marks(struct view *v) {
     forget_names(v);
+    v->round++;
     v->mark_count = 0;
     for (struct view_node *n = v->nodes; n; n = n->next) {
         if (!n->again) {

@@ -22,10 +22,12 @@ struct view_name {
     struct view_node *node; /* who is there now, as far as the log tells; NULL: unknown */
     bool marked;            /* may differ, */
     bool ever;              /* or did so in an earlier round */
-    bool done;              /* for the view's owner: made equal in this round; */
+    uint64_t done;          /* for the view's owner: the round in which it was made equal last; */
     bool times_only;        /* or known to be, but for its times */
     bool again;             /* it could not be found, as things move: once more in the next round */
     bool missed;            /* so it was in the round before, though the log told of no move */
+    struct view_node
+        *holds; /* who is there on a member whose inodes say nothing; see view_node.at */
     struct view_name *marked_next; /* in order of first mark */
     uint32_t hash;
     char text[];
@@ -51,10 +53,10 @@ struct view_node {
     unsigned ranges;
     uint64_t tail; /* all from here on may differ; UINT64_MAX: nothing */
     /* for the view's owner */
-    const struct view_name *at; /* where it is on a member whose inodes say nothing */
-    bool busy;                  /* being resolved: a loop ends there */
-    bool times_only;            /* nothing else of it can differ */
-    bool again, missed;         /* as of a name */
+    struct view_name *at; /* where it is on a member whose inodes say nothing; NULL: unknown */
+    bool busy;            /* being resolved: a loop ends there */
+    bool times_only;      /* nothing else of it can differ */
+    bool again, missed;   /* as of a name */
     struct {
         uint64_t look;
         int err;
@@ -74,6 +76,7 @@ struct view {
     uint64_t marked_count;
     struct view_node *nodes, **nodes_end;
     uint64_t node_count, mark_count, told;
+    uint64_t round; /* from one view_clear_marks() to the next */
     /* tables */
     struct view_name **names;
     struct view_number **numbers;
@@ -94,9 +97,12 @@ void view_is_nowhere(struct view_node *node);
 struct view_name *view_name_at(const struct view *view, uint64_t parent, const char *text);
 /* The node is that inode on this member, as of now. */
 void view_is_ino(struct view *view, struct view_node *node, unsigned slot, uint64_t ino);
-/* The node was found, or put, at another name: a further place of it. -ENOMEM. */
+/* The node (NULL: nobody knows which) was found, or put, at this name: a further place of it, and no other's
+ * any more. -ENOMEM. */
 int view_place(struct view *view, struct view_node *node, uint64_t parent,
                const char *text) must_check;
+/* Nobody knows any more where it is (view_node.at). */
+void view_is_lost(struct view_node *node);
 /* A NAME, MOVE, DATA or ATTR frame that was added before: only its marks are set once more. */
 int view_mark_again(struct view *view, const struct journal_frame *frame) must_check;
 /* Nothing is known any more of inodes on this member. */

@@ -506,10 +506,22 @@ static int find_file(struct mirror *m, const char *const *path, unsigned depth,
     return err;
 }
 
-/* Locks bytes of the file at this path, whose inode on store `from` is `ino`. */
+static int lock_names(struct mirror *m) {
+    enum { PATIENCE_MS = 30, TRIES = 100 };
+
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (rwlock_try_write(&m->names, PATIENCE_MS)) {
+            return 0;
+        }
+    }
+    return -ETIMEDOUT;
+}
+
+/* Locks bytes of the file at this path, whose inode on store `from` is `ino`; and `names`, which come first,
+ * but not before it was looked up. */
 static int lock_range(struct mirror *m, unsigned from, const char *const *path, unsigned depth,
-                      uint64_t ino, uint64_t off, uint64_t len, struct range_hold **ret_hold,
-                      struct obj **ret_obj) {
+                      uint64_t ino, uint64_t off, uint64_t len, bool names,
+                      struct range_hold **ret_hold, struct obj **ret_obj) {
     struct range_hold *hold = calloc(1, sizeof(*hold));
     struct obj *obj = NULL;
     int err = hold ? find_file(m, path, depth, &obj) : -ENOMEM;
@@ -517,6 +529,9 @@ static int lock_range(struct mirror *m, unsigned from, const char *const *path, 
 
     if (err == 0 && (m->member[from].caps & STORE_STABLE_INO) && known != 0 && known != ino) {
         err = -ESTALE;
+    }
+    if (err == 0 && names) {
+        err = lock_names(m);
     }
     if (err < 0) {
         obj_unpin(m->objs, obj);
@@ -530,14 +545,15 @@ static int lock_range(struct mirror *m, unsigned from, const char *const *path, 
 }
 
 int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *const *path,
-                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len) {
+                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len, bool names) {
     struct member *member = &m->member[i];
     struct range_hold *hold;
-    int err = lock_range(m, from, path, depth, ino, off, len, &hold, &member->range_obj);
+    int err = lock_range(m, from, path, depth, ino, off, len, names, &hold, &member->range_obj);
 
     if (err == 0) {
         atomic_store(&member->held_ms, clock_ms());
         atomic_store(&member->range, hold);
+        atomic_store(&member->names_held, names);
     }
     return err;
 }
@@ -553,7 +569,7 @@ void mirror_compare_end(struct mirror *m) {
 int mirror_compare_hold(struct mirror *m, unsigned from, const char *const *path, unsigned depth,
                         uint64_t ino, uint64_t off, uint64_t len) {
     struct range_hold *hold;
-    int err = lock_range(m, from, path, depth, ino, off, len, &hold, &m->compare.obj);
+    int err = lock_range(m, from, path, depth, ino, off, len, false, &hold, &m->compare.obj);
 
     if (err == 0) {
         atomic_store(&m->compare.held_ms, clock_ms());
@@ -563,16 +579,13 @@ int mirror_compare_hold(struct mirror *m, unsigned from, const char *const *path
 }
 
 int mirror_compare_hold_names(struct mirror *m) {
-    enum { PATIENCE_MS = 30, TRIES = 100 };
+    int err = lock_names(m);
 
-    for (int tries = 0; tries < TRIES; tries++) {
-        if (rwlock_try_write(&m->names, PATIENCE_MS)) {
-            atomic_store(&m->compare.held_ms, clock_ms());
-            atomic_store(&m->compare.names, true);
-            return 0;
-        }
+    if (err == 0) {
+        atomic_store(&m->compare.held_ms, clock_ms());
+        atomic_store(&m->compare.names, true);
     }
-    return -ETIMEDOUT;
+    return err;
 }
 
 bool compare_let_go(struct mirror *m) {
@@ -654,6 +667,9 @@ void mirror_range_release(struct mirror *m, unsigned i) {
     if (hold) { /* else the watchdog let go of it */
         range_unlock(&m->ranges, hold);
         free(hold);
+    }
+    if (atomic_exchange(&member->names_held, false)) {
+        rwlock_write_done(&m->names);
     }
     obj_unpin(m->objs, member->range_obj);
 }

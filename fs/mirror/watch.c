@@ -68,7 +68,7 @@ static void watch_holds(struct mirror *m, unsigned i, int64_t now) {
         return;
     }
     if (atomic_exchange(&member->names_held, false)) {
-        member_spoil(m, i, "last names", -HFE_GIVEN_UP);
+        member_spoil(m, i, "names", -HFE_GIVEN_UP);
         guard_shut(member->guard);
         rwlock_write_done(&m->names);
     }

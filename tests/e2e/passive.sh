@@ -83,7 +83,8 @@ hf store set crm far active --wait
 write_off
 hf verify crm -q || die "verify"
 hf umount crm
-"$treecmp" "$lab/a/s" "$lab/b/s" || die "the stores differ"
+# What was caught up may have holes where others have zeros.
+"$treecmp" -H "$lab/a/s" "$lab/b/s" || die "the stores differ"
 # Under load a time may stay another one on a store without stable inodes; bindfs cannot punch.
 "$treecmp" -t -H "$lab/a/s" "$lab/far/s" || die "the far store differs"
 kill $bind
