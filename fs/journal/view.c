@@ -215,11 +215,11 @@ static int add_place(struct view_node *node, struct view_name *name) {
     return 0;
 }
 
-/* Do the inodes agree on some member, and on none disagree? */
-static bool same_file(const struct view_node *n, const struct journal_frame *f) {
+/* Do the inodes disagree on no member? */
+static bool may_be_same(const struct view_node *n, const struct journal_frame *f) {
     uint32_t both = n->peers & f->peers;
 
-    if (both == 0 || n->type != f->type) {
+    if (n->type != f->type) {
         return false;
     }
     for (unsigned i = 0; i < JOURNAL_PEERS_MAX; i++) {
@@ -228,6 +228,11 @@ static bool same_file(const struct view_node *n, const struct journal_frame *f) 
         }
     }
     return true;
+}
+
+/* And agree on some? */
+static bool same_file(const struct view_node *n, const struct journal_frame *f) {
+    return (n->peers & f->peers) != 0 && may_be_same(n, f);
 }
 
 void view_is_ino(struct view *v, struct view_node *n, unsigned slot, uint64_t ino) {
@@ -279,6 +284,29 @@ static struct view_node *last_same(const struct view *v, const struct journal_fr
     return last;
 }
 
+/* The object that the log has at this name, if the frame is about that one: all changes of names are told, so it is
+ * unless inodes disagree. If those that were asked then are not those that are asked now, it is compared as a
+ * whole: with the daemon a change of names may have died that was told. */
+static struct view_node *same_name(const struct view *v, const struct view_name *at,
+                                   const struct journal_frame *f) {
+    struct view_node *n = at->node;
+
+    if (!n || (f->time_s == 1 && !n->born) || !may_be_same(n, f)) {
+        return NULL;
+    }
+    if (same_file(n, f)) {
+        return n;
+    }
+    if (v->broken) {
+        return NULL;
+    }
+    if (n->peers || f->peers) {
+        n->trusted = false;
+        n->peers = 0;
+    }
+    return n;
+}
+
 static int add_bind(struct view *v, const struct journal_frame *f) {
     struct view_name *at = name_of(v, f->parent, f->name);
     struct view_node *n = view_find(v, f->number);
@@ -288,8 +316,7 @@ static int add_bind(struct view *v, const struct journal_frame *f) {
         return -ENOMEM;
     }
     if (!n) {
-        n = at->node && !(f->time_s == 1 && !at->node->born) && same_file(at->node, f) ? at->node
-                                                                                       : NULL;
+        n = same_name(v, at, f);
         if (!n && f->linked && f->time_s != 1) {
             n = last_same(v, f);
         }

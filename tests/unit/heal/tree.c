@@ -494,3 +494,27 @@ Test(heal, a_name_that_was_another_files_on_a_store_without_stable_inodes) {
     make_store(1, STORE_STABLE_INO);
     rename_and_make_anew(true);
 }
+
+/* A file was written while another store was asked, which left; from the next one its inode is not the same. No
+ * name changed in between, so it is the same file. */
+Test(heal, what_was_told_of_a_file_by_a_store_that_left) {
+    struct journal_frame before = {.kind = JOURNAL_BIND,
+                                   .number = 100,
+                                   .parent = JOURNAL_ROOT,
+                                   .type = DT_REG,
+                                   .peers = 4,
+                                   .name = "f"},
+                         written = {.kind = JOURNAL_DATA, .number = 100, .len = 4},
+                         after = BIND(200, DT_REG, "f");
+    const struct journal_frame *frames[] = {&before, &written, &after};
+    struct catchup_config config = {
+        .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    struct catchup *c = catchup_of(&config);
+
+    put(0, "f", "NEW bytes");
+    put(1, "f", "old bytes");
+    before.ino[2] = 1;
+    after.ino[0] = ino_of(0, "f");
+    add(c, frames, sizeof(frames) / sizeof(frames[0]));
+    catch_up(c, true, false);
+}
