@@ -68,14 +68,18 @@ struct file {
     uint64_t ino;
 };
 
+static int hold_with(struct catchup *c, const struct file *f, uint64_t off, uint64_t len,
+                     bool names) {
+    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len, names) : 0;
+}
+
 static int hold(struct catchup *c, const struct file *f, uint64_t off, uint64_t len) {
-    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len, false) : 0;
+    return hold_with(c, f, off, len, false);
 }
 
 /* Attributes, too, which are found by names. */
 static int hold_attrs(struct catchup *c, const struct file *f, uint64_t off, uint64_t len) {
-    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len, catchup_by_names(c))
-                     : 0;
+    return hold_with(c, f, off, len, catchup_by_names(c));
 }
 
 static void release(struct catchup *c) {
@@ -369,10 +373,10 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
             err = learn(c, node);
             return err < 0 ? err : equalize_node(c, node); /* its inode is known now */
         }
-        ((struct view_name *)from.at)->done = 0; /* not told as a name: compared as a whole */
-        err = names_reconcile(c, (struct view_name *)from.at);
+        from.at->done = 0; /* not told as a name: compared as a whole */
+        err = names_reconcile(c, from.at);
         folder = err < 0 ? err : who_open(c, TO, from.at->parent);
-        return folder < 0 ? folder : names_equalize_attrs(c, (struct view_name *)from.at);
+        return folder < 0 ? folder : names_equalize_attrs(c, from.at);
     }
     return bytes              ? copy_file(c, node, &from, &s, &to, &t)
            : node->times_only ? names_equal_times(c, &from, &to)

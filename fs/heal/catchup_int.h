@@ -59,7 +59,7 @@ struct catchup {
 struct spot {
     int fd;
     const char *name;
-    const struct view_name *at;
+    struct view_name *at;
 };
 
 static inline int catchup_root(const struct catchup *c, int side) {

@@ -50,7 +50,7 @@ static int make_folder(struct catchup *c, struct view_node *node) {
         return -ENOENT; /* another one may have been there then */
     }
     node->busy = true;
-    fd = names_reconcile(c, (struct view_name *)spot.at);
+    fd = names_reconcile(c, spot.at);
     node->busy = false;
     if (fd < 0 || spot.at->again) {
         return fd < 0 ? fd : -ENOENT; /* what the target has there may be another's */
@@ -134,27 +134,25 @@ static int compare(struct catchup *c, int from, int to, const struct view_node *
                                    .known_arg = c,
                                    .progress = c->stat.go_on,
                                    .progress_arg = c};
+    int err;
 
     c->c.untouched = c->c.untouched && !top; /* as is_like() */
     who_forget_below(c, folder);
-    return heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
+    err = heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
+    return err == -EINTR ? -ECANCELED : err;
 }
 
 int names_compare_all(struct catchup *c) {
-    int err = compare(c, catchup_root(c, FROM), catchup_root(c, TO), NULL, true, true);
-
-    return err == -EINTR ? -ECANCELED : err;
+    return compare(c, catchup_root(c, FROM), catchup_root(c, TO), NULL, true, true);
 }
 
 /* A folder whose contents the log does not vouch for. */
 static int compare_folder(struct catchup *c, int from, int to, const char *name,
                           const struct view_node *folder) {
-    int err;
     scope_fd int a = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     scope_fd int b = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-    err = a < 0 || b < 0 ? -errno : compare(c, a, b, folder, false, true);
-    return err == -EINTR ? -ECANCELED : err;
+    return a < 0 || b < 0 ? -errno : compare(c, a, b, folder, false, true);
 }
 
 static int sync_new(struct catchup *c, int fd, const char *name) {

@@ -337,7 +337,7 @@ int who_find(struct catchup *c, int side, struct view_node *node, struct spot *r
     }
     node->busy = true;
     for (unsigned i = node->places; i-- > 0 && err < 0;) {
-        const struct view_name *n = node->place[i];
+        struct view_name *n = node->place[i];
         int fd = who_open(c, side, n->parent);
         int look = fd < 0 ? fd : at_stat(fd, n->text, -1, ret_st);
 

@@ -195,11 +195,12 @@ static uint64_t ino_of(int s, const char *name) {
 }
 
 /* Frames about names in the root; of a BIND, the inode on the first store is added when the file is there. */
-#define BIND(number_, type_, name_, ...)                                                           \
+#define BIND_ON(peers_, number_, type_, name_, ...)                                                \
     {                                                                                              \
         .kind = JOURNAL_BIND, .number = number_, .parent = JOURNAL_ROOT, .type = type_,            \
-        .peers = 1, .name = name_, ##__VA_ARGS__                                                   \
+        .peers = peers_, .name = name_, ##__VA_ARGS__                                              \
     }
+#define BIND(number_, type_, name_, ...) BIND_ON(1, number_, type_, name_, ##__VA_ARGS__)
 #define MOVE(number_, from_, to_)                                                                  \
     {                                                                                              \
         .kind = JOURNAL_MOVE, .number = number_, .parent = JOURNAL_ROOT, .parent2 = JOURNAL_ROOT,  \
@@ -317,12 +318,7 @@ Test(heal, what_moved_before_the_store_left_is_not_where_it_was_first) {
 /* The daemon was killed after a change in a folder of which the log knows no inode on the first store, and
  * said last that its name may change: a mkdir that failed, perhaps. */
 Test(heal, times_of_a_folder_whose_name_may_have_changed_when_the_daemon_was_killed) {
-    struct journal_frame bound = {.kind = JOURNAL_BIND,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .type = DT_DIR,
-                                  .peers = 2,
-                                  .name = "d"},
+    struct journal_frame bound = BIND_ON(2, 100, DT_DIR, "d"),
                          failed = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d"},
                          made = {.kind = JOURNAL_NAME, .parent = 100, .name = "f"};
     struct catchup_config config = {.from = store[0], .to = store[1], .to_slot = 1};
@@ -348,12 +344,7 @@ Test(heal, times_of_a_folder_whose_name_may_have_changed_when_the_daemon_was_kil
 /* A store left twice. In between it came back, with another folder in place of the one that was moved; the
  * inode of that one went to a new folder at its first name. */
 Test(heal, what_was_told_of_a_store_before_it_left_the_time_before_holds_no_more) {
-    struct journal_frame bound = {.kind = JOURNAL_BIND,
-                                  .number = 100,
-                                  .parent = JOURNAL_ROOT,
-                                  .type = DT_DIR,
-                                  .peers = 3,
-                                  .name = "d1"},
+    struct journal_frame bound = BIND_ON(3, 100, DT_DIR, "d1"),
                          left = {.kind = JOURNAL_LEAVE, .slot = 1}, moved = MOVE(100, "d1", "d0"),
                          made = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d1"};
     struct catchup_config config = {
@@ -498,12 +489,7 @@ Test(heal, a_name_that_was_another_files_on_a_store_without_stable_inodes) {
 /* A file was written while another store was asked, which left; from the next one its inode is not the same. No
  * name changed in between, so it is the same file. */
 Test(heal, what_was_told_of_a_file_by_a_store_that_left) {
-    struct journal_frame before = {.kind = JOURNAL_BIND,
-                                   .number = 100,
-                                   .parent = JOURNAL_ROOT,
-                                   .type = DT_REG,
-                                   .peers = 4,
-                                   .name = "f"},
+    struct journal_frame before = BIND_ON(4, 100, DT_REG, "f"),
                          written = {.kind = JOURNAL_DATA, .number = 100, .len = 4},
                          after = BIND(200, DT_REG, "f");
     const struct journal_frame *frames[] = {&before, &written, &after};
