@@ -4,12 +4,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/clock.h"
+
 void rangelock_init(struct rangelock *lock) {
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     for (int i = 0; i < RANGELOCK_BUCKETS; i++) {
         lock->bucket[i] = (struct rangelock_bucket){.holds = NULL};
         pthread_mutex_init(&lock->bucket[i].mutex, NULL);
-        pthread_cond_init(&lock->bucket[i].changed, NULL);
+        pthread_cond_init(&lock->bucket[i].changed, &attr);
     }
+    pthread_condattr_destroy(&attr);
 }
 
 void rangelock_release(struct rangelock *lock) {
@@ -35,21 +42,45 @@ static bool taken(const struct rangelock_bucket *b, const struct range_hold *wan
     return false;
 }
 
-void range_lock(struct rangelock *lock, struct range_hold *hold, const void *key, uint64_t from,
-                uint64_t to) {
-    struct rangelock_bucket *b = bucket_of(lock, key);
+/* until: NULL: as long as it takes. */
+static bool lock_until(struct rangelock *lock, struct range_hold *hold,
+                       const struct timespec *until) {
+    struct rangelock_bucket *b = bucket_of(lock, hold->key);
+    bool got;
+    int late = 0;
 
-    assert(from < to);
-    *hold = (struct range_hold){.key = key, .from = from, .to = to};
+    assert(hold->from < hold->to);
     pthread_mutex_lock(&b->mutex);
-    while (taken(b, hold)) {
+    while (taken(b, hold) && late == 0) {
         b->waiting++;
-        pthread_cond_wait(&b->changed, &b->mutex);
+        if (until) {
+            late = pthread_cond_timedwait(&b->changed, &b->mutex, until);
+        } else {
+            pthread_cond_wait(&b->changed, &b->mutex);
+        }
         b->waiting--;
     }
-    hold->next = b->holds;
-    b->holds = hold;
+    got = !taken(b, hold);
+    if (got) {
+        hold->next = b->holds;
+        b->holds = hold;
+    }
     pthread_mutex_unlock(&b->mutex);
+    return got;
+}
+
+void range_lock(struct rangelock *lock, struct range_hold *hold, const void *key, uint64_t from,
+                uint64_t to) {
+    *hold = (struct range_hold){.key = key, .from = from, .to = to};
+    (void)lock_until(lock, hold, NULL); /* it gets it */
+}
+
+bool range_try_lock(struct rangelock *lock, struct range_hold *hold, const void *key, uint64_t from,
+                    uint64_t to, int patience_ms) {
+    struct timespec until = clock_deadline(patience_ms);
+
+    *hold = (struct range_hold){.key = key, .from = from, .to = to};
+    return lock_until(lock, hold, &until);
 }
 
 void range_unlock(struct rangelock *lock, struct range_hold *hold) {

@@ -10,7 +10,10 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "base/error.h"
 
 enum { RANGELOCK_BUCKETS = 128 };
 
@@ -35,6 +38,9 @@ void rangelock_release(struct rangelock *lock);
 /* Waits until nobody else holds any part of [from, to) of `key`. */
 void range_lock(struct rangelock *lock, struct range_hold *hold, const void *key, uint64_t from,
                 uint64_t to);
+/* True if it got it within patience_ms. */
+bool range_try_lock(struct rangelock *lock, struct range_hold *hold, const void *key, uint64_t from,
+                    uint64_t to, int patience_ms) must_check;
 void range_unlock(struct rangelock *lock, struct range_hold *hold);
 
 /* Both of a (key, from, to filled in by the caller); equal ranges are taken once. Release with

@@ -415,8 +415,9 @@ static int equalize_nodes(struct catchup *c, bool folders) {
         }
         who_trim_folders(c, OPEN_FOLDERS);
         err = catchup_stopped(c) ? -ECANCELED : equalize_node(c, n);
-        if (c->c.live && (err == -ENOENT || err == -ESTALE || err == -ENOTDIR)) {
-            err = not_there(c, n);
+        if (c->c.live && (err == -ENOENT || err == -ESTALE || err == -ENOTDIR ||
+                          (err == -ETIMEDOUT && catchup_by_names(c)))) {
+            err = not_there(c, n); /* or names are in use for long: it has its turn later */
         }
     }
     return err;

@@ -27,10 +27,13 @@ struct by_ino {
     UT_hash_handle hh;
 };
 
-/* A folder that is kept open. None is closed while a name is worked on. */
+/* A folder that is kept open. None is closed while a name is worked on: one of the target that was said
+ * to be elsewhere since (view_node.placed) is only not given out any more. */
 struct open_folder {
     uint64_t number; /* key */
     int fd;
+    uint32_t placed;
+    struct open_folder *next; /* of those that are not given out any more */
     UT_hash_handle hh;
 };
 
@@ -39,7 +42,7 @@ struct catchup {
     struct view *view;
     struct by_ino *known[2];
     struct view_node *indexed; /* the last node that is in `known` */
-    struct open_folder *folder[2];
+    struct open_folder *folder[2], *left_folders;
     int stage;               /* our folders: for what is in the way, */
     int parked[2], snaps[2]; /* of open files without a name, and of snapshots */
     unsigned staged;
@@ -98,7 +101,8 @@ struct view_node *who_is_at(const struct catchup *c, const struct view_name *nam
 /* It was found, or made, on the target, with that inode there: at this name, and no other one is. -ENOMEM. */
 int who_is(struct catchup *c, struct view_node *node, const struct view_name *name,
            uint64_t ino) must_check;
-/* All in that folder of the target (NULL: the root) was written over by names. */
+/* All of the target was written over by names, or all in that folder of it (NULL: nobody knows which). */
+void who_forget_all(struct catchup *c);
 void who_forget_below(struct catchup *c, const struct view_node *folder);
 /* It was told to be that of a node that is not believed: it is no other's, either. -ENOMEM. */
 int who_disown(struct catchup *c, uint64_t ino) must_check;
@@ -113,8 +117,6 @@ struct view_node *who_uppermost(struct catchup *c, struct view_node *node,
                                 bool (*lacks)(struct catchup *c, const struct view_node *folder));
 /* A descriptor of the folder `number`, kept by us. -ENOENT if it is not there, or nobody knows. */
 int who_open(struct catchup *c, int side, uint64_t number) must_check;
-/* The target's folder of that number is another one now. */
-void who_forget_folder(struct catchup *c, uint64_t number);
 /* Closes all if there are more than `keep`. Between two names. */
 void who_trim_folders(struct catchup *c, unsigned keep);
 /* Before anything is changed on the target: which of its files is which object. What was bound

@@ -123,9 +123,8 @@ static int on_known(void *arg, int dir, const char *name, const struct stat *st,
     return err < 0 ? err : 1;
 }
 
-/* `folder`: which one it is, if anybody knows. */
-static int compare(struct catchup *c, int from, int to, const struct view_node *folder, bool top,
-                   bool all_data) {
+/* What is known of the target's names there is to be forgotten first. */
+static int compare(struct catchup *c, int from, int to, bool top, bool all_data) {
     struct heal_options options = {.live = c->c.live,
                                    .anew = c->c.anew,
                                    .all_data = all_data,
@@ -137,22 +136,25 @@ static int compare(struct catchup *c, int from, int to, const struct view_node *
     int err;
 
     c->c.untouched = c->c.untouched && !top; /* as is_like() */
-    who_forget_below(c, folder);
     err = heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
     return err == -EINTR ? -ECANCELED : err;
 }
 
+static int compare_roots(struct catchup *c, bool all_data) {
+    who_forget_all(c);
+    return compare(c, catchup_root(c, FROM), catchup_root(c, TO), true, all_data);
+}
+
 int names_compare_all(struct catchup *c) {
-    return compare(c, catchup_root(c, FROM), catchup_root(c, TO), NULL, true, true);
+    return compare_roots(c, true);
 }
 
 /* A folder whose contents the log does not vouch for. */
-static int compare_folder(struct catchup *c, int from, int to, const char *name,
-                          const struct view_node *folder) {
+static int compare_folder(struct catchup *c, int from, int to, const char *name) {
     scope_fd int a = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     scope_fd int b = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-    return a < 0 || b < 0 ? -errno : compare(c, a, b, folder, false, true);
+    return a < 0 || b < 0 ? -errno : compare(c, a, b, false, true);
 }
 
 static int sync_new(struct catchup *c, int fd, const char *name) {
@@ -246,14 +248,16 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     int err = copy_new(from, n->text, to, n->text, &c->stat);
 
     if (err == 0 && S_ISDIR(s->st_mode) && !all_told(c, node)) {
-        err = compare_folder(c, from, to, n->text, node);
+        if (node) { /* else nothing can be known of what was made just now */
+            who_forget_below(c, node);
+        }
+        err = compare_folder(c, from, to, n->text);
     } else if (err == 0 && S_ISREG(s->st_mode)) {
         err = sync_new(c, to, n->text);
     }
     err = err < 0 ? err : view_place(c->view, NULL, n->parent, n->text);
     err = err < 0 ? err : check_unmoved(c, from, n->text, s);
     if (err == 0 && node && at_stat(to, n->text, -1, &st) == 0) {
-        who_forget_folder(c, node->number);
         copied_whole(node);
         err = is_like(c, node, n, st.st_ino);
     }
@@ -281,7 +285,8 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
      * that are known. */
     if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node)) {
         if (S_ISDIR(s->st_mode)) {
-            err = compare_folder(c, from, to, n->text, node);
+            who_forget_below(c, node);
+            err = compare_folder(c, from, to, n->text);
             err = err < 0 ? err : check_unmoved(c, from, n->text, s);
             return err == 0 && node ? is_like(c, node, n, t->st_ino) : err;
         }
@@ -314,7 +319,7 @@ static int mend_links(struct catchup *c) {
     bool lost = c->links_lost;
 
     c->links_lost = false;
-    return lost ? compare(c, catchup_root(c, FROM), catchup_root(c, TO), NULL, true, false) : 0;
+    return lost ? compare_roots(c, false) : 0;
 }
 
 static int equalize_name(struct catchup *c, int from, int to, struct view_name *n,
@@ -391,6 +396,7 @@ int names_reconcile(struct catchup *c, struct view_name *n) {
         return 0;
     }
     n->done = c->view->round;
+    n->again = false;
     from = who_open(c, FROM, n->parent);
     if (from < 0) {
         return not_found(c, n, from);

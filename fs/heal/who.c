@@ -1,5 +1,5 @@
-/* Which file of a store is which object of the log: by its inode, where inodes are stable, and else
- * by the place that the log proves. */
+/* Which file of a store is which object of the log: by its inode, where inodes are stable; else the target
+ * has it where it was found or put, and the source where the log says. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -95,10 +95,10 @@ int who_is(struct catchup *c, struct view_node *node, const struct view_name *na
     return view_place(c->view, node, name->parent, name->text);
 }
 
-/* Is it on the target below the folder, or does nobody know? */
+/* Is it on the target below the folder, or in one of which nobody knows where it is? */
 static bool is_below(const struct catchup *c, const struct view_node *node,
                      const struct view_node *folder) {
-    for (uint64_t steps = 0; folder && steps <= c->view->node_count; steps++) {
+    for (uint64_t steps = 0; steps <= c->view->node_count; steps++) {
         uint64_t parent = node->at ? node->at->parent : 0;
 
         if (parent == JOURNAL_ROOT || parent == STAGE || parent == JOURNAL_PARKED ||
@@ -113,6 +113,12 @@ static bool is_below(const struct catchup *c, const struct view_node *node,
     return true;
 }
 
+void who_forget_all(struct catchup *c) {
+    for (struct view_node *n = catchup_is_stable(c, TO) ? NULL : c->view->nodes; n; n = n->next) {
+        view_is_lost(n);
+    }
+}
+
 void who_forget_below(struct catchup *c, const struct view_node *folder) {
     for (struct view_node *n = catchup_is_stable(c, TO) ? NULL : c->view->nodes; n; n = n->next) {
         if (n->at && is_below(c, n, folder)) {
@@ -121,23 +127,27 @@ void who_forget_below(struct catchup *c, const struct view_node *folder) {
     }
 }
 
-static void close_folder(struct catchup *c, int side, struct open_folder *f) {
-    if (f) {
-        HASH_DEL(c->folder[side], f);
-        (void)close(f->fd); /* read only */
-        free(f);
-    }
+/* Not given out any more. */
+static void leave_folder(struct catchup *c, int side, struct open_folder *f) {
+    HASH_DEL(c->folder[side], f);
+    f->next = c->left_folders;
+    c->left_folders = f;
 }
 
 void who_trim_folders(struct catchup *c, unsigned keep) {
-    for (int side = 0; side < 2; side++) {
-        struct open_folder *f, *next;
+    struct open_folder *f, *next;
 
+    for (int side = 0; side < 2; side++) {
         if (HASH_COUNT(c->folder[side]) > keep) {
             HASH_ITER(hh, c->folder[side], f, next) {
-                close_folder(c, side, f);
+                leave_folder(c, side, f);
             }
         }
+    }
+    while ((f = c->left_folders)) {
+        c->left_folders = f->next;
+        (void)close(f->fd); /* read only */
+        free(f);
     }
 }
 
@@ -145,6 +155,10 @@ static struct open_folder *open_already(struct catchup *c, int side, const struc
     struct open_folder *f;
 
     HASH_FIND(hh, c->folder[side], &n->number, sizeof(f->number), f);
+    if (f && side == TO && f->placed != n->placed) {
+        leave_folder(c, side, f);
+        return NULL;
+    }
     return f;
 }
 
@@ -173,6 +187,7 @@ static int open_node(struct catchup *c, int side, struct view_node *node) {
     }
     f->number = node->number;
     f->fd = fd;
+    f->placed = node->placed;
     HASH_ADD(hh, c->folder[side], number, sizeof(f->number), f);
     return fd;
 }
@@ -253,13 +268,6 @@ int who_open(struct catchup *c, int side, uint64_t number) {
     return fd;
 }
 
-void who_forget_folder(struct catchup *c, uint64_t number) {
-    struct open_folder *f;
-
-    HASH_FIND(hh, c->folder[TO], &number, sizeof(number), f);
-    close_folder(c, TO, f);
-}
-
 /* After a killed daemon: may the log have told of the name what was not done on this side? A folder of
  * the source is where it is: what lies in it could not be found else. */
 static bool is_in_doubt(const struct catchup *c, int side, const struct view_node *node,
@@ -321,7 +329,9 @@ static int find_mirrored(struct catchup *c, struct view_node *node, struct spot 
                          struct stat *ret_st) {
     int err = who_find(c, FROM, node, ret_spot, ret_st);
 
+    node->busy = true;
     ret_spot->fd = err < 0 ? err : who_open(c, TO, ret_spot->at->parent);
+    node->busy = false;
     return ret_spot->fd < 0 ? ret_spot->fd : at_stat(ret_spot->fd, ret_spot->name, -1, ret_st);
 }
 
@@ -338,9 +348,13 @@ int who_find(struct catchup *c, int side, struct view_node *node, struct spot *r
     node->busy = true;
     for (unsigned i = node->places; i-- > 0 && err < 0;) {
         struct view_name *n = node->place[i];
-        int fd = who_open(c, side, n->parent);
-        int look = fd < 0 ? fd : at_stat(fd, n->text, -1, ret_st);
+        int fd, look;
 
+        if (side == TO && n != node->at && !catchup_is_stable(c, TO)) {
+            continue; /* it is nowhere else */
+        }
+        fd = who_open(c, side, n->parent);
+        look = fd < 0 ? fd : at_stat(fd, n->text, -1, ret_st);
         if (look == 0 && is_at(c, side, node, i, ret_st)) {
             *ret_spot = (struct spot){fd, n->text, n};
             err = 0;

@@ -444,6 +444,7 @@ int view_add(struct view *v, const struct journal_frame *f) {
 }
 
 void view_is_lost(struct view_node *node) {
+    node->placed++;
     if (node->at) {
         node->at->holds = NULL;
         node->at = NULL;

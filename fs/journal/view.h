@@ -1,8 +1,8 @@
 /* A view: what a stretch of the log says, as objects instead of frames. The names that may differ,
  * where each object was and is, and the bytes and attributes that may differ.
  *
- * Two numbers are one object if the log shows it: a BIND at a name that an earlier object has, with
- * the same inode on some member. A name that may have changed (NAME) belongs to nobody until a MOVE
+ * Two numbers are one object if the log shows it: a BIND at a name that an earlier object has, and no
+ * member says that the inode is another one. A name that may have changed (NAME) belongs to nobody until a MOVE
  * or BIND says so. When in doubt there are two objects, and the second is "not trusted": what is
  * found at its name on a member must be compared as a whole.
  *
@@ -54,6 +54,7 @@ struct view_node {
     uint64_t tail; /* all from here on may differ; UINT64_MAX: nothing */
     /* for the view's owner */
     struct view_name *at; /* where it is on a member whose inodes say nothing; NULL: unknown */
+    uint32_t placed;      /* how often that was said, or forgotten */
     bool busy;            /* being resolved: a loop ends there */
     bool times_only;      /* nothing else of it can differ */
     bool again, missed;   /* as of a name */

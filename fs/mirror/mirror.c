@@ -506,19 +506,26 @@ static int find_file(struct mirror *m, const char *const *path, unsigned depth,
     return err;
 }
 
-static int lock_names(struct mirror *m) {
+/* All names, and that range of the object (NULL: none), without holding anybody up for long that others
+ * have to wait for. -ETIMEDOUT. */
+static int lock_names(struct mirror *m, struct range_hold *hold, const struct obj *obj,
+                      uint64_t off, uint64_t end) {
     enum { PATIENCE_MS = 30, TRIES = 100 };
 
     for (int tries = 0; tries < TRIES; tries++) {
-        if (rwlock_try_write(&m->names, PATIENCE_MS)) {
+        if (!rwlock_try_write(&m->names, PATIENCE_MS)) {
+            continue;
+        }
+        if (!obj || range_try_lock(&m->ranges, hold, obj, off, end, PATIENCE_MS)) {
             return 0;
         }
+        rwlock_write_done(&m->names);
     }
     return -ETIMEDOUT;
 }
 
 /* Locks bytes of the file at this path, whose inode on store `from` is `ino`; and `names`, which come first,
- * but not before it was looked up. */
+ * but not before it was looked up: -ETIMEDOUT if others do not let go of them. */
 static int lock_range(struct mirror *m, unsigned from, const char *const *path, unsigned depth,
                       uint64_t ino, uint64_t off, uint64_t len, bool names,
                       struct range_hold **ret_hold, struct obj **ret_obj) {
@@ -531,14 +538,15 @@ static int lock_range(struct mirror *m, unsigned from, const char *const *path, 
         err = -ESTALE;
     }
     if (err == 0 && names) {
-        err = lock_names(m);
+        err = lock_names(m, hold, obj, off, off + len);
+    } else if (err == 0) {
+        range_lock(&m->ranges, hold, obj, off, off + len);
     }
     if (err < 0) {
         obj_unpin(m->objs, obj);
         free(hold);
         return err;
     }
-    range_lock(&m->ranges, hold, obj, off, off + len);
     *ret_hold = hold;
     *ret_obj = obj;
     return 0;
@@ -579,7 +587,7 @@ int mirror_compare_hold(struct mirror *m, unsigned from, const char *const *path
 }
 
 int mirror_compare_hold_names(struct mirror *m) {
-    int err = lock_names(m);
+    int err = lock_names(m, NULL, NULL, 0, 0);
 
     if (err == 0) {
         atomic_store(&m->compare.held_ms, clock_ms());

@@ -504,3 +504,55 @@ Test(heal, what_was_told_of_a_file_by_a_store_that_left) {
     add(c, frames, sizeof(frames) / sizeof(frames[0]));
     catch_up(c, true, false);
 }
+
+/* Folders change places after all that was known of the target was forgotten, as names were compared: what is
+ * written in one then goes to where it is now, and not to where it was when it was opened. */
+Test(heal, folders_that_change_places_after_all_was_compared_on_a_store_without_stable_inodes) {
+    struct journal_frame x = BIND(100, DT_DIR, "current"), y = BIND(101, DT_DIR, "new"),
+                         f = {.kind = JOURNAL_BIND,
+                              .number = 102,
+                              .parent = 101,
+                              .type = DT_REG,
+                              .peers = 1,
+                              .name = "f"},
+                         in_x = {.kind = JOURNAL_NAME, .parent = 100, .name = "a"},
+                         in_y = {.kind = JOURNAL_NAME, .parent = 101, .name = "b"},
+                         linked = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "l1"},
+                         away = MOVE(100, "current", "old"), there = MOVE(101, "new", "current"),
+                         written = {.kind = JOURNAL_DATA, .number = 102, .len = 4};
+    const struct journal_frame *first[] = {&x, &y, &f, &in_x, &in_y}, *moves[] = {&away, &there};
+    struct catchup_config config = {
+        .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    char p[300], q[300];
+    struct catchup *c;
+
+    store_close(store[1]);
+    make_store(1, STORE_STABLE_INO);
+    config.to = store[1];
+    for (int i = 0; i < 2; i++) {
+        folder(i, "current");
+        folder(i, "new");
+        put(i, "new/f", "old bytes");
+    }
+    put(0, "current/a", "in the first");
+    put(0, "new/b", "in the second");
+    x.ino[0] = ino_of(0, "current");
+    y.ino[0] = ino_of(0, "new");
+    f.ino[0] = ino_of(0, "new/f");
+    c = catchup_of(&config);
+    add(c, first, sizeof(first) / sizeof(first[0]));
+    one_round(c);
+    put(0, "l1", "two names, of which one is told");
+    (void)snprintf(p, sizeof(p), "%s/l1", path[0]);
+    (void)snprintf(q, sizeof(q), "%s/l2", path[0]);
+    cr_assert_eq(link(p, q), 0);
+    cr_assert_eq(catchup_add(c, &linked), 0);
+    one_round(c);
+    rename_in(0, "current", "old");
+    rename_in(0, "new", "current");
+    add(c, moves, 2);
+    one_round(c);
+    put(0, "current/f", "NEW bytes");
+    cr_assert_eq(catchup_add(c, &written), 0);
+    catch_up(c, true, false);
+}
