@@ -206,12 +206,16 @@ static uint64_t cut_of(const struct snapshot_view *view, int n) {
 int cmd_diff(const struct args *a) {
     struct snapshot_view view[2];
     struct why why = {""};
-    struct target t;
+    struct target t[2];
     int err = 0;
 
     for (int i = 0; i < a->count && err == 0; i++) {
-        err = snapshot_parse(a->word[i], true, &t, &why);
-        err = err < 0 ? err : snapshot_find_view(&t, false, &view[i], &why);
+        err = snapshot_parse(a->word[i], true, &t[i], &why);
+        if (err == 0 && strcmp(t[0].volume, t[i].volume) != 0) {
+            err = why_set(&why, -HFE_USAGE, "%s and %s are of different volumes", a->word[0],
+                          a->word[1]);
+        }
+        err = err < 0 ? err : snapshot_find_view(&t[i], false, &view[i], &why);
     }
     err = err < 0 ? err
                   : diff(a, view[0].path, a->count > 1 ? view[1].path : view[0].mount,

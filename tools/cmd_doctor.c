@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "store/store.h"
 #include "tool.h"
+#include "tools/fstab.h"
 
 enum grade {
     GOOD,
@@ -33,12 +34,6 @@ static void say(struct report *r, enum grade grade, const char *what, const char
     } else if (grade != GOOD || !r->args->quiet) {
         (void)printf("%-8s %s%s%s\n", names[grade], what, *advice ? "\n         -> " : "", advice);
     }
-}
-
-static bool file_contains(const char *path, const char *word) {
-    scope_free char *text = NULL;
-
-    return io_read_text(AT_FDCWD, path, &text) == 0 && strstr(text, word);
 }
 
 static void check_uring(struct report *r) {
@@ -80,11 +75,16 @@ static void check_store(struct report *r, const struct config *c, unsigned i) {
     struct why why = {""};
     struct stat st, other;
     const struct super_member *m;
-    int err = store_identify(s->path, &super, &why);
+    int err = s->away ? why_set(&why, -ETIMEDOUT, "%s does not answer", s->path)
+                      : store_identify(s->path, &super, &why);
 
     if (err < 0) {
         (void)snprintf(what, sizeof(what), "store \"%s\": %s", s->label, why.text);
-        say(r, BAD, what, "mount its disk");
+        say(r, BAD, what,
+            err == -ETIMEDOUT                 ? "see to its mount or server"
+            : err == -EACCES || err == -EPERM ? "run this as root"
+            : err == -HFE_FEATURE             ? "install the newer Holdfast that wrote it"
+                                              : "mount its disk");
         return;
     }
     m = super_member_of(&super, &super.store_id);
@@ -105,7 +105,7 @@ static void check_store(struct report *r, const struct config *c, unsigned i) {
         }
     }
     for (unsigned k = 0; k < i; k++) {
-        if (stat(s->path, &st) == 0 && stat(c->store[k].path, &other) == 0 &&
+        if (!c->store[k].away && stat(s->path, &st) == 0 && stat(c->store[k].path, &other) == 0 &&
             st.st_dev == other.st_dev) {
             (void)snprintf(what, sizeof(what), "stores \"%s\" and \"%s\" are on one filesystem",
                            c->store[k].label, s->label);
@@ -140,6 +140,30 @@ static bool drop_in_names(const char *folder, const char *mount_point) {
     return false;
 }
 
+/* A drop-in of one of the template's instances: postgresql@15-main.service.d of postgresql@.service. */
+static bool instance_names(const char *unit, const char *mount_point) {
+    const char *at = strchr(unit, '@');
+    scope_dir DIR *d = NULL;
+    struct dirent *e;
+
+    if (!at || io_open_dir(AT_FDCWD, "/etc/systemd/system", &d) < 0) {
+        return false;
+    }
+    while ((e = readdir(d))) {
+        size_t n = strlen(e->d_name);
+        char path[512];
+
+        if (strncmp(e->d_name, unit, (size_t)(at - unit) + 1) == 0 && n > 2 &&
+            strcmp(e->d_name + n - 2, ".d") == 0) {
+            (void)snprintf(path, sizeof(path), "/etc/systemd/system/%s", e->d_name);
+            if (drop_in_names(path, mount_point)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* Is there a RequiresMountsFor= that names the mount point, for a unit that is installed? */
 static void check_unit(struct report *r, const struct config *c, const char *unit) {
     char path[512], what[PATH_BYTES + 100], advice[PATH_BYTES + 100];
@@ -149,7 +173,7 @@ static void check_unit(struct report *r, const struct config *c, const char *uni
         return;
     }
     (void)snprintf(path, sizeof(path), "/etc/systemd/system/%s.d", unit);
-    if (drop_in_names(path, c->mount_point)) {
+    if (drop_in_names(path, c->mount_point) || instance_names(unit, c->mount_point)) {
         (void)snprintf(what, sizeof(what), "%s waits for %s", unit, c->mount_point);
         say(r, GOOD, what, "");
         return;
@@ -159,6 +183,26 @@ static void check_unit(struct report *r, const struct config *c, const char *uni
     (void)snprintf(advice, sizeof(advice), "put [Unit] RequiresMountsFor=%s into %s/holdfast.conf",
                    c->mount_point, path);
     say(r, WARN, what, advice);
+}
+
+static void check_fstab(struct report *r, const struct config *c) {
+    scope_free char *line = fstab_line(c);
+    char what[PATH_BYTES + 100];
+
+    if (!fstab_has(c)) {
+        (void)snprintf(what, sizeof(what), "%s is not in /etc/fstab: it is not mounted at boot",
+                       c->mount_point);
+        say(r, WARN, what, line ? line : "");
+        return;
+    }
+    for (unsigned i = 0; i < c->count && fstab_waits(c, NULL); i++) {
+        if (!fstab_waits(c, c->store[i].path)) {
+            (void)snprintf(what, sizeof(what),
+                           "its line in /etc/fstab does not wait for the disk of store \"%s\"",
+                           c->store[i].label);
+            say(r, WARN, what, line ? line : "");
+        }
+    }
 }
 
 static void check_mount_point(struct report *r, const struct config *c) {
@@ -186,12 +230,7 @@ static void check_mount_point(struct report *r, const struct config *c) {
                        c->mount_point);
         say(r, WARN, what, "software that starts before the mount would fill it: chattr +i on it");
     }
-    if (!file_contains("/etc/fstab", c->mount_point)) {
-        (void)snprintf(what, sizeof(what), "%s is not in /etc/fstab", c->mount_point);
-        say(r, WARN, what,
-            "it is not mounted at boot; `holdfast create --fstab` writes the line, see "
-            "mount.holdfast(8)");
-    }
+    check_fstab(r, c);
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         check_unit(r, c, units[i]);
     }
@@ -208,6 +247,7 @@ static void check_volume(struct report *r, const char *name) {
     }
     (void)snprintf(what, sizeof(what), "volume \"%s\": its configuration can be read", name);
     say(r, GOOD, what, "");
+    config_ask_stores(&c, 0);
     for (unsigned i = 0; i < c.count; i++) {
         check_store(r, &c, i);
     }

@@ -62,18 +62,36 @@ static long print_file(const char *path, long from, long long since, const struc
     return from;
 }
 
+struct tested {
+    const struct args *args;
+    const char *name;
+    unsigned programs, failed;
+};
+
+static void show_result(void *arg, const char *program, const char *words, bool told) {
+    struct tested *t = arg;
+
+    t->programs++;
+    t->failed += !told;
+    if (!told || !t->args->quiet) {
+        (void)fprintf(told ? stdout : stderr, "%s: %s: %s\n", t->name, program, words);
+    }
+}
+
 static int test_one(const struct config *c, const struct args *a) {
     struct event e = {.real_s = clock_real_s(), .level = EVENT_WARNING};
-    int n;
+    struct tested t = {.args = a, .name = c->name};
 
     (void)snprintf(e.text, sizeof(e.text), "this is a test of the event programs of volume \"%s\"",
                    c->name);
-    n = notify_test(c, &e);
-    if (!a->quiet) {
-        (void)printf("%s: noted, and told %d programs (%s/events.d, and [events] in %s.conf)\n",
-                     c->name, n, config_dir(), c->name);
+    notify_test(c, &e, show_result, &t);
+    if (t.programs == 0) {
+        (void)fprintf(stderr,
+                      "holdfast: nobody is told of events of \"%s\": put a program into "
+                      "%s/events.d, or `program` or `mailaddr` into [events] of %s/%s.conf\n",
+                      c->name, config_dir(), config_dir(), c->name);
     }
-    return n < 0 ? EXIT_FAILED : EXIT_OK;
+    return t.failed > 0 ? EXIT_FAILED : t.programs == 0 ? EXIT_WARNINGS : EXIT_OK;
 }
 
 int cmd_events(const struct args *a) {
@@ -82,6 +100,7 @@ int cmd_events(const struct args *a) {
     unsigned n = config_list(names, VOLUMES_MAX);
     long long since = a->since ? since_of(a->since) : 0;
     char path[PATH_BYTES], old[PATH_BYTES + 4];
+    int worst = EXIT_OK;
 
     if (since < 0) {
         return fail(-HFE_USAGE,
@@ -100,9 +119,8 @@ int cmd_events(const struct args *a) {
             return fail(err, &why);
         }
         if (a->test) {
-            if (test_one(&c, a) != EXIT_OK) {
-                return EXIT_FAILED;
-            }
+            err = test_one(&c, a);
+            worst = worst == EXIT_FAILED || err == EXIT_OK ? worst : err;
             continue;
         }
         notify_path(names[i], path);
@@ -117,5 +135,5 @@ int cmd_events(const struct args *a) {
             at[i] = print_file(path, at[i], since, a);
         }
     }
-    return EXIT_OK;
+    return worst;
 }

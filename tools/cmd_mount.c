@@ -51,6 +51,9 @@ static int parse_request(const struct args *a, struct daemon_request *r, struct 
     }
     err = mount_options_parse(r->config.options, &r->options, why);
     err = err < 0 || !a->options ? err : mount_options_parse(a->options, &r->options, why);
+    if (err == 0) {
+        config_ask_stores(&r->config, r->options.store_timeout_ms);
+    }
     r->options.force = a->force;
     r->foreground = a->foreground || a->debug;
     r->debug = a->debug;

@@ -23,7 +23,9 @@ static int run_program(const char *const argv[], struct why *why) {
     }
     return WIFEXITED(status) && WEXITSTATUS(status) == 0
                ? 0
-               : why_set(why, -EIO, "%s failed; it said why", argv[0]);
+               : why_set(why, -EIO,
+                         "%s failed, and said why; what it had copied until then is there",
+                         argv[0]);
 }
 
 char *restore_path(const char *word, struct why *why) {
@@ -66,6 +68,12 @@ static int copy(const char *from, const char *to, struct why *why) {
     return run_program(argv, why);
 }
 
+static const char *last_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
 static int restore_to(const struct args *a, const char *view, struct why *why) {
     int err = mkdir(a->to, 0755) < 0 && errno != EEXIST ? -errno : 0;
 
@@ -74,11 +82,20 @@ static int restore_to(const struct args *a, const char *view, struct why *why) {
     }
     for (int i = 1; i < a->count || i == 1; i++) {
         scope_free char *path = restore_path(a->count > 1 ? a->word[i] : "", why);
-        const char *last = path ? strrchr(path, '/') : NULL;
         char from[PATH_BYTES], to[PATH_BYTES];
 
+        for (int k = 1; path && k < i; k++) { /* two of one last name would become one */
+            scope_free char *before = restore_path(a->word[k], why);
+
+            if (before && strcmp(last_of(before), last_of(path)) == 0) {
+                return why_set(why, -HFE_USAGE,
+                               "%s and %s would both be restored to %s/%s: restore them one at a "
+                               "time, to different folders",
+                               a->word[k], a->word[i], a->to, last_of(path));
+            }
+        }
         err = path ? join(from, view, path, why) : -HFE_USAGE;
-        err = err < 0 ? err : join(to, a->to, last ? last + 1 : path, why);
+        err = err < 0 ? err : join(to, a->to, last_of(path), why);
         err = err < 0 ? err : copy(from, to, why);
         if (err < 0) {
             return err;
@@ -112,13 +129,21 @@ int cmd_restore(const struct args *a) {
 struct reading {
     char *buf;
     uint64_t bytes, bad;
+    json_t *list; /* with --json: what cannot be read */
 };
 
 enum { READ_BYTES = 1 << 20 };
 
 static void tell_bad(struct reading *r, const char *path, int err) {
-    (void)printf("%s: %s\n", path, error_words(err));
     r->bad++;
+    if (r->list) {
+        json_t *o = json_pack("{s:s, s:s}", "path", path, "error", error_words(err));
+
+        (void)json_array_append_new(
+            r->list, o ? o : json_pack("{s:s}", "error", error_words(err))); /* no UTF-8 */
+    } else {
+        (void)printf("%s: %s\n", path, error_words(err));
+    }
 }
 
 /* All that can be read of it; what cannot is told. */
@@ -177,9 +202,16 @@ int verify_snapshot(const struct args *a) {
         return fail(err, &why);
     }
     (void)io_raise_file_limit();
+    r.list = a->json ? json_array() : NULL;
     read_all(&r, AT_FDCWD, view.path, view.path);
     free(r.buf);
-    (void)printf("%s@%s: %s read, %llu files cannot be\n", t.volume, t.snapshot,
-                 size_text(r.bytes, a->exact, size), (unsigned long long)r.bad);
-    return r.bad > 0 ? EXIT_FAILED : EXIT_OK;
+    if (r.list) {
+        print_json(json_pack("{s:i, s:s, s:s, s:I, s:o}", "schema", 1, "volume", t.volume,
+                             "snapshot", t.snapshot, "bytes", (json_int_t)r.bytes, "unreadable",
+                             r.list));
+    } else if (!a->quiet) {
+        (void)printf("%s@%s: %s read, %llu files cannot be\n", t.volume, t.snapshot,
+                     size_text(r.bytes, false, size), (unsigned long long)r.bad);
+    }
+    return r.bad > 0 ? EXIT_WARNINGS : EXIT_OK;
 }

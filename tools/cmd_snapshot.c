@@ -588,18 +588,18 @@ int cmd_prune(const struct args *a) {
 
         keep(&k, s, a->automatic);
         clock_text((uint64_t)number_of(s, "created"), when);
-        if (!a->quiet) {
-            (void)printf(a->no_header ? "%s\t%s\t%s\n" : "%-32s %-20s %s\n", text_of(s, "name"),
-                         when,
-                         k.why[0]     ? k.why
-                         : a->dry_run ? "- (would be destroyed)"
-                                      : "- (destroyed)");
-        }
         if (!k.why[0] && !a->dry_run) {
             err = tell(
                 a->word[0],
                 json_pack("{s:s, s:s}", "verb", "snapshot-destroy", "name", text_of(s, "name")),
                 &why);
+        }
+        if (!a->quiet && err == 0) {
+            (void)printf(a->no_header ? "%s\t%s\t%s\n" : "%-32s %-20s %s\n", text_of(s, "name"),
+                         when,
+                         k.why[0]     ? k.why
+                         : a->dry_run ? "- (would be destroyed)"
+                                      : "- (destroyed)");
         }
     }
     json_decref(reply);

@@ -114,6 +114,11 @@ static void print_status(const json_t *st, const struct args *a) {
     show_snapshots(st);
 }
 
+/* The state of a volume whose daemon says nothing. */
+static const char *unreached(const char *name) {
+    return daemon_is_running(name) ? "UNKNOWN" : "UNMOUNTED";
+}
+
 /* One volume; adds to `all` with --json. */
 static enum health show_one(const char *name, const struct args *a, json_t *all) {
     json_t *st = NULL;
@@ -123,19 +128,21 @@ static enum health show_one(const char *name, const struct args *a, json_t *all)
 
     if (err < 0) {
         if (all) {
-            (void)json_array_append_new(
-                all, json_pack("{s:s, s:s}", "volume", name, "state", "UNMOUNTED"));
+            (void)json_array_append_new(all, json_pack("{s:i, s:s, s:s}", "schema", 1, "volume",
+                                                       name, "state", unreached(name)));
+        } else if (!a->quiet && daemon_is_running(name)) {
+            (void)printf("volume:  %s\nstate:   %s\nstatus:  %s\naction:  see the system log\n",
+                         name, unreached(name), why.text);
         } else if (!a->quiet) {
             (void)printf("volume:  %s\nstate:   %s\naction:  holdfast mount %s\n", name,
-                         daemon_is_running(name) ? "the daemon does not answer" : "not mounted",
-                         name);
+                         unreached(name), name);
         }
         return HEALTH_UNKNOWN;
     }
     h = health_of(st);
     if (all) {
         (void)json_array_append(all, st);
-    } else if (!a->quiet && !(a->problems_only && h == HEALTH_GOOD)) {
+    } else if (!a->quiet && !(a->problems_only && h == HEALTH_GOOD && !*text_of(st, "action"))) {
         print_status(st, a);
     }
     json_decref(st);
@@ -200,6 +207,7 @@ int cmd_check(const struct args *a) {
     int err = ask_status(a->word[0], &st, &why);
     int code = err < 0 ? 3 : (int)health_of(st);
 
+    code = code == 0 && *text_of(st, "action") ? 1 : code; /* something is to be done */
     (void)printf("HOLDFAST %s - %s: %s | online=%lld stores=%lld\n", words[code], a->word[0],
                  err < 0 ? why.text : text_of(st, "status"), number_of(st, "online"),
                  number_of(st, "count"));
@@ -225,7 +233,7 @@ int cmd_list(const struct args *a) {
             (void)fprintf(stderr, "holdfast: %s\n", why.text);
             continue;
         }
-        state = ask_status(names[i], &st, &why) == 0 ? text_of(st, "state") : "UNMOUNTED";
+        state = ask_status(names[i], &st, &why) == 0 ? text_of(st, "state") : unreached(names[i]);
         if (all) {
             (void)json_array_append_new(
                 all, json_pack("{s:s, s:s, s:i, s:s}", "volume", c.name, "state", state, "stores",

@@ -10,6 +10,8 @@
 #include "daemon/resolve.h"
 #include "daemon/volume.h"
 #include "tool.h"
+#include "tools/fstab.h"
+#include "tools/progress.h"
 
 enum {
     WAIT_STEP_MS = 200,
@@ -32,7 +34,7 @@ static const json_t *store_of(const json_t *status, const char *name) {
     size_t i;
 
     json_array_foreach(json_object_get(status, "stores"), i, s) {
-        if (strcmp(text_of(s, "label"), name) == 0 || strcmp(text_of(s, "path"), name) == 0) {
+        if (config_is_store(text_of(s, "label"), text_of(s, "path"), name)) {
             return s;
         }
     }
@@ -53,39 +55,20 @@ static int ask_store(const struct args *a, json_t **ret_status, const json_t **r
                          a->word[0], a->word[1], a->word[0]);
 }
 
+/* Its label. */
+static int ask_label(const struct args *a, char ret_label[LABEL_BYTES], struct why *why) {
+    json_t *st = NULL;
+    const json_t *s;
+    int err = ask_store(a, &st, &s, why);
+
+    (void)snprintf(ret_label, LABEL_BYTES, "%s", text_of(s, "label"));
+    json_decref(st);
+    return err;
+}
+
 /* --- waiting --- */
 
-/* Long work in one line: over itself on a terminal, a line every 10 % otherwise. */
-struct shown {
-    int tenth; /* the last one that was shown; -1: none */
-    bool line; /* on a terminal, one is there */
-};
-
-static void show_progress(struct shown *shown, const char *what, uint64_t done, uint64_t total,
-                          uint64_t rate) {
-    char a[32], b[32], c[32];
-    int tenth = total > 0 ? (int)(done * 10 / total) : 0;
-    uint64_t left = rate > 0 && total > done ? (total - done) / rate : 0;
-
-    if (!isatty(STDERR_FILENO) && tenth <= shown->tenth) {
-        return;
-    }
-    (void)fprintf(stderr, "%s%s: %d %%  %s of %s  %s/s  %llu:%02u:%02u to go%s",
-                  shown->line ? "\r\033[K" : "", what, total > 0 ? (int)(done * 100 / total) : 0,
-                  size_text(done, false, a), size_text(total, false, b), size_text(rate, false, c),
-                  (unsigned long long)left / 3600, (unsigned)(left / 60 % 60),
-                  (unsigned)(left % 60), isatty(STDERR_FILENO) ? "" : "\n");
-    shown->line = isatty(STDERR_FILENO);
-    shown->tenth = tenth;
-}
-
-static void end_progress(const struct shown *shown) {
-    if (shown->line) {
-        (void)fputc('\n', stderr);
-    }
-}
-
-static void show_catchup(struct shown *shown, const json_t *store) {
+static void show_catchup(struct progress *p, const json_t *store) {
     const json_t *c = json_object_get(store, "catchup");
     uint64_t done =
         (uint64_t)number_of(c, "bytes_copied") + (uint64_t)number_of(c, "bytes_compared");
@@ -94,7 +77,8 @@ static void show_catchup(struct shown *shown, const json_t *store) {
     if (number_of(c, "started") != 0) {
         (void)snprintf(what, sizeof(what), "store \"%s\": %s", text_of(store, "label"),
                        json_is_true(json_object_get(c, "paused")) ? "paused" : text_of(c, "phase"));
-        show_progress(shown, what, done, done + (uint64_t)number_of(c, "bytes_left"),
+        p->what = what;
+        progress_show(p, done, done + (uint64_t)number_of(c, "bytes_left"),
                       (uint64_t)number_of(c, "bytes_per_s"));
     }
 }
@@ -103,15 +87,40 @@ static bool is_in(const json_t *s, const char *state) {
     return s && state && strcmp(text_of(s, "state"), state) == 0;
 }
 
-/* Waits until the store has that state, or (if not NULL) the other one; NULL: is not there. With progress.
+/* Something went wrong with the store since `seq`, which is set to the newest event. */
+static const char *error_since(const json_t *status, const char *label, long long *seq) {
+    char about[LABEL_BYTES + 16];
+    const char *found = NULL;
+    const json_t *e;
+    size_t i;
+
+    (void)snprintf(about, sizeof(about), "store \"%s\"", label);
+    json_array_foreach(json_object_get(status, "events"), i, e) {
+        if (*seq > 0 && number_of(e, "seq") > *seq && strcmp(text_of(e, "level"), "error") == 0 &&
+            strstr(text_of(e, "text"), about)) {
+            found = text_of(e, "text");
+        }
+    }
+    json_array_foreach(json_object_get(status, "events"), i, e) {
+        *seq = number_of(e, "seq") > *seq ? number_of(e, "seq") : *seq;
+    }
+    return found;
+}
+
+/* Waits until the store has that state, or (if not NULL) the other one; with progress, and as long as
+ * --wait=TIME says. state NULL: until it is not there any more, or `by`, which is to replace it, cannot.
  * 1: it has the other one. */
 static int wait_for_either(const struct args *a, const char *label, const char *state,
-                           const char *other, struct why *why) {
-    struct shown shown = {.tenth = -1};
+                           const char *other, const char *by, struct why *why) {
+    int64_t until = a->wait_s > 0 ? clock_ms() + a->wait_s * 1000 : INT64_MAX;
     bool reached = false, is_other = false, out, was_in = false;
+    long long seq = 0;
+    struct progress progress;
     int err = 0;
 
+    progress_begin(&progress, "", a->quiet);
     while (err == 0 && !reached) {
+        const char *failed = NULL;
         json_t *st = NULL;
         const json_t *s;
 
@@ -121,6 +130,7 @@ static int wait_for_either(const struct args *a, const char *label, const char *
         reached = err == 0 && (is_other || is_in(s, state) || (!state && !s));
         out = is_in(s, "OFFLINE");
         was_in = was_in || (s && !out);
+        failed = by && err == 0 ? error_since(st, by, &seq) : NULL;
         if (err == 0 && state && !s) {
             err = why_set(why, -ENOENT, "store \"%s\" was removed meanwhile", label);
         } else if (err == 0 && state && !reached && was_in && out) {
@@ -128,22 +138,27 @@ static int wait_for_either(const struct args *a, const char *label, const char *
                           "store \"%s\" was taken out meanwhile; `holdfast events "
                           "%s` says why",
                           label, a->word[0]);
+        } else if (failed && !reached) {
+            err = why_set(why, -ECANCELED, "%s", failed);
+        } else if (err == 0 && !reached && clock_ms() > until) {
+            err = why_set(why, -ETIMEDOUT,
+                          "store \"%s\" is not %s after %lld s; it goes on, and `holdfast status "
+                          "%s` shows how far it is",
+                          label, state ? state : "replaced", a->wait_s, a->word[0]);
         }
-        if (s && !reached) {
-            if (!a->quiet) {
-                show_catchup(&shown, s);
-            }
+        if (s && !reached && err == 0) {
+            show_catchup(&progress, s);
             (void)poll(NULL, 0, WAIT_STEP_MS);
         }
         json_decref(st);
     }
-    end_progress(&shown);
+    progress_end(&progress);
     return err < 0 ? err : is_other;
 }
 
 static int wait_for_state(const struct args *a, const char *label, const char *state,
                           struct why *why) {
-    return wait_for_either(a, label, state, NULL, why);
+    return wait_for_either(a, label, state, NULL, NULL, why);
 }
 
 /* --- online, offline --- */
@@ -151,17 +166,20 @@ static int wait_for_state(const struct args *a, const char *label, const char *s
 /* `other`: the state that is as good, of a store that follows behind; or NULL. */
 static int change(const struct args *a, const char *verb, const char *wanted, const char *other,
                   const char *now) {
+    char label[LABEL_BYTES];
     struct why why = {""};
-    int err = tell(a->word[0], json_pack("{s:s, s:s}", "verb", verb, "store", a->word[1]), &why);
+    int err = ask_label(a, label, &why);
 
+    err = err < 0 ? err
+                  : tell(a->word[0], json_pack("{s:s, s:s}", "verb", verb, "store", label), &why);
     if (err == 0 && a->wait) {
-        err = wait_for_either(a, a->word[1], wanted, other, &why);
+        err = wait_for_either(a, label, wanted, other, NULL, &why);
     }
     if (err < 0) {
         return fail(err, &why);
     }
     if (!a->quiet) {
-        (void)printf("store \"%s\" of \"%s\": %s; `holdfast status %s` shows it\n", a->word[1],
+        (void)printf("store \"%s\" of \"%s\": %s; `holdfast status %s` shows it\n", label,
                      a->word[0],
                      !a->wait   ? now
                      : err == 1 ? other
@@ -181,17 +199,21 @@ int cmd_store_offline(const struct args *a) {
 
 int cmd_store_set(const struct args *a) {
     bool passive = strcmp(a->word[2], "passive") == 0;
+    char label[LABEL_BYTES];
     struct why why = {""};
     int err =
         passive || strcmp(a->word[2], "active") == 0
-            ? tell(a->word[0],
-                   json_pack("{s:s, s:s, s:b}", "verb", "set", "store", a->word[1], "passive",
-                             passive),
-                   &why)
+            ? ask_label(a, label, &why)
             : why_set(&why, -HFE_USAGE, "a store is set active or passive, not \"%s\"", a->word[2]);
 
+    err =
+        err < 0
+            ? err
+            : tell(a->word[0],
+                   json_pack("{s:s, s:s, s:b}", "verb", "set", "store", label, "passive", passive),
+                   &why);
     if (err == 0 && a->wait) {
-        err = wait_for_state(a, a->word[1], passive ? "PASSIVE" : "ONLINE", &why);
+        err = wait_for_state(a, label, passive ? "PASSIVE" : "ONLINE", &why);
     }
     return err < 0 ? fail(err, &why) : EXIT_OK;
 }
@@ -227,11 +249,15 @@ int cmd_store_list(const struct args *a) {
 /* --- add, replace --- */
 
 static void notice(void *arg, const char *text) {
-    (void)arg;
-    (void)fprintf(stderr, "notice: %s\n", text);
+    const struct args *a = arg;
+
+    if (!a->quiet) {
+        (void)fprintf(stderr, "holdfast: note: %s\n", text);
+    }
 }
 
-/* What the volume's stores say, while it is mounted: of one that is ONLINE. */
+/* What the volume's stores say, while it is mounted: of one that is ONLINE. The others are not touched:
+ * they may hang. */
 static int read_mounted(const json_t *status, struct volume_new_store *n, struct config *c,
                         struct why *why) {
     const json_t *s;
@@ -243,7 +269,8 @@ static int read_mounted(const json_t *status, struct volume_new_store *n, struct
         if (!config_note_store(c, text_of(s, "label"), text_of(s, "path"))) {
             return why_set(why, -HFE_USAGE, "a volume has at most %d stores", STORES_MAX);
         }
-        if (err < 0 && strcmp(text_of(s, "state"), "ONLINE") == 0) {
+        c->store[c->count - 1].away = !is_in(s, "ONLINE");
+        if (err < 0 && is_in(s, "ONLINE")) {
             err = store_identify(text_of(s, "path"), &n->record, why);
             n->used_bytes =
                 (uint64_t)number_of(s, "total_bytes") - (uint64_t)number_of(s, "free_bytes");
@@ -252,22 +279,25 @@ static int read_mounted(const json_t *status, struct volume_new_store *n, struct
     return err == -HFE_MISSING ? why_set(why, err, "no store is ONLINE") : err;
 }
 
-static int find_in(const struct config *c, const char *name) {
-    char real[PATH_BYTES];
+/* The volume must wait for the new store's disk at boot, if it waits for the others'. */
+static void tell_fstab(const struct args *a, const struct config *c, const char *path) {
+    char text[PATH_BYTES + 200];
 
-    for (unsigned i = 0; i < c->count; i++) {
-        if (strcmp(c->store[i].label, name) == 0 || strcmp(c->store[i].path, name) == 0 ||
-            (realpath(name, real) && strcmp(c->store[i].path, real) == 0)) {
-            return (int)i;
-        }
+    if (fstab_waits(c, NULL) && !fstab_waits(c, path)) {
+        (void)snprintf(
+            text, sizeof(text),
+            "the line of \"%s\" in /etc/fstab does not wait for the new store's disk: add "
+            "x-systemd.requires-mounts-for=%s to it, and take out what is gone",
+            c->name, path);
+        notice((void *)(uintptr_t)a, text);
     }
-    return -ENOENT;
 }
 
 /* A store for a mounted volume; `old`: the one it replaces, or NULL. Its label goes to ret_label. */
 static int add_mounted(const struct args *a, const char *old, const char *where,
                        const json_t *status, char ret_label[LABEL_BYTES], struct why *why) {
-    struct volume_new_store n = {.in_place_of = -1, .force = a->force, .notice = notice};
+    struct volume_new_store n = {
+        .in_place_of = -1, .force = a->force, .notice = notice, .notice_arg = (void *)(uintptr_t)a};
     struct config c = {.count = 0};
     char id[ID_TEXT_BYTES];
     json_t *request;
@@ -276,13 +306,8 @@ static int add_mounted(const struct args *a, const char *old, const char *where,
     (void)snprintf(c.name, sizeof(c.name), "%s", a->word[0]);
     (void)snprintf(c.mount_point, sizeof(c.mount_point), "%s", text_of(status, "mount"));
     err = read_mounted(status, &n, &c, why);
-    if (err == 0 && old) {
-        n.in_place_of = find_in(&c, old);
-        err = n.in_place_of < 0 ? why_set(why, -HFE_USAGE,
-                                          "volume \"%s\" has no store \"%s\"; `holdfast store list "
-                                          "%s` lists them",
-                                          c.name, old, c.name)
-                                : 0;
+    for (unsigned i = 0; old && i < c.count; i++) {
+        n.in_place_of = strcmp(c.store[i].label, old) == 0 ? (int)i : n.in_place_of;
     }
     err = err < 0 ? err : volume_new_store(&c, where, &n, why);
     if (err < 0) {
@@ -293,7 +318,7 @@ static int add_mounted(const struct args *a, const char *old, const char *where,
         json_pack("{s:s, s:s, s:s, s:s, s:I, s:b}", "verb", "add", "label", n.store.label, "path",
                   n.store.path, "id", id, "caps", (json_int_t)n.caps, "passive", a->passive);
     if (old) {
-        (void)json_object_set_new(request, "store", json_string(c.store[n.in_place_of].label));
+        (void)json_object_set_new(request, "store", json_string(old));
     }
     err = tell(a->word[0], request, why);
     if (err == -EEXIST || err == -HFE_USAGE || err == -HFE_IN_USE || err == -EINVAL ||
@@ -308,12 +333,17 @@ static int add_mounted(const struct args *a, const char *old, const char *where,
         return err;
     }
     memcpy(ret_label, n.store.label, LABEL_BYTES);
+    tell_fstab(a, &c, n.store.path);
     return 0;
 }
 
 /* The volume is not mounted: the configuration names the store, and the next mount takes it. */
 static int add_unmounted(const struct args *a, struct why *why) {
-    struct volume_new_store n = {.in_place_of = -1, .force = a->force, .notice = notice};
+    struct volume_new_store n = {.in_place_of = -1,
+                                 .passive = a->passive,
+                                 .force = a->force,
+                                 .notice = notice,
+                                 .notice_arg = (void *)(uintptr_t)a};
     struct config c;
     int err = config_load(a->word[0], &c, why);
     scope_fd int lock = -1;
@@ -325,26 +355,17 @@ static int add_unmounted(const struct args *a, struct why *why) {
     if (lock < 0) {
         return lock;
     }
-    err = -HFE_MISSING;
-    for (unsigned i = 0; i < c.count && err < 0; i++) {
-        struct super s;
-
-        err = store_identify(c.store[i].path, &s, why);
-        if (err == 0) {
-            const struct super_member *m = super_member_of(&s, &s.store_id);
-
-            err = m && m->state == MEMBER_ONLINE ? 0 : -HFE_STALE;
-            n.record = s;
-        }
-    }
+    config_ask_stores(&c, 0);
+    err = volume_record(&c, &n.record, &n.used_bytes, why);
     if (err < 0) {
-        return why_set(why, err, "none of the volume's stores can be read; mount it first");
+        return err;
     }
     err = volume_new_store(&c, a->word[1], &n, why);
     if (err < 0) {
         return err;
     }
     (void)config_note_store(&c, n.store.label, n.store.path); /* there is room: it was checked */
+    tell_fstab(a, &c, n.store.path);
     return config_save(&c, why);
 }
 
@@ -387,11 +408,18 @@ int cmd_replace(const struct args *a) {
     int err = ask_store(a, &st, &s, &why);
 
     (void)snprintf(old, sizeof(old), "%s", text_of(s, "label"));
+    if (err == 0 && json_is_true(json_object_get(s, "passive"))) {
+        err = why_set(
+            &why, -HFE_USAGE,
+            "store \"%s\" is passive, so nothing can be proven equal to it: `holdfast store "
+            "add %s NEW --passive --wait`, then `holdfast store remove %s %s`",
+            old, a->word[0], a->word[0], old);
+    }
     err = err < 0 ? err : add_mounted(a, old, a->word[2], st, label, &why);
     json_decref(st);
     if (err == 0 && a->wait) {
         err = wait_for_state(a, label, "ONLINE", &why);
-        err = err < 0 ? err : wait_for_state(a, old, NULL, &why);
+        err = err < 0 ? err : wait_for_either(a, old, NULL, NULL, label, &why);
     }
     if (err < 0) {
         return fail(err, &why);
@@ -443,10 +471,12 @@ int cmd_store_remove(const struct args *a) {
     if (err < 0) {
         return fail(err, &why);
     }
-    if (!a->quiet) {
-        (void)printf(
-            "store \"%s\" is not part of \"%s\" any more%s%s\n", label, a->word[0],
-            given_back(path) ? "; a plain folder again: " : "; not a plain folder yet: ", path);
+    if (!a->quiet) { /* one that was lost may hang: it is not looked at */
+        (void)printf("store \"%s\" is not part of \"%s\" any more%s%s\n", label, a->word[0],
+                     !online            ? "; a plain folder again once it can be reached: "
+                     : given_back(path) ? "; a plain folder again: "
+                                        : "; not a plain folder yet (`holdfast events` says why): ",
+                     path);
     }
     return EXIT_OK;
 }
@@ -472,7 +502,8 @@ static int parse_rate(const char *text, uint64_t *ret_bytes) {
 }
 
 int cmd_resync(const struct args *a) {
-    const char *store = a->count > 1 ? a->word[1] : NULL;
+    char label[LABEL_BYTES];
+    const char *store = a->count > 1 ? label : NULL;
     struct why why = {""};
     uint64_t rate = 0;
     json_t *st = NULL;
@@ -488,6 +519,7 @@ int cmd_resync(const struct args *a) {
             why_set(&why, -HFE_USAGE,
                     "--limit %s: bytes in a second, such as 20M; 0 takes the limit away", a->limit);
     }
+    err = err < 0 || !store ? err : ask_label(a, label, &why);
     err = err < 0 ? err
                   : tell(a->word[0],
                          json_pack("{s:s, s:s*, s:s, s:I}", "verb", "resync", "store", store, "do",
@@ -499,9 +531,8 @@ int cmd_resync(const struct args *a) {
                          &why);
     err = err < 0 || !a->wait ? err : ask_status(a->word[0], &st, &why);
     json_array_foreach(json_object_get(st, "stores"), i, s) {
-        if (err == 0 && strcmp(text_of(s, "state"), "OFFLINE") != 0 &&
-            (!store || s == store_of(st, store))) {
-            err = wait_for_state(a, text_of(s, "label"), "ONLINE", &why);
+        if (err >= 0 && !is_in(s, "OFFLINE") && (!store || s == store_of(st, store))) {
+            err = wait_for_either(a, text_of(s, "label"), "ONLINE", "PASSIVE", NULL, &why);
         }
     }
     json_decref(st);
@@ -510,8 +541,9 @@ int cmd_resync(const struct args *a) {
 
 /* Waits for the end of a run; its result as an exit code. */
 static int wait_for_verify(const struct args *a, struct why *why) {
-    struct shown shown = {.tenth = -1};
+    struct progress progress;
 
+    progress_begin(&progress, "verify", a->quiet);
     for (;;) {
         json_t *st = NULL;
         const json_t *v;
@@ -522,7 +554,7 @@ static int wait_for_verify(const struct args *a, struct why *why) {
         }
         v = json_object_get(st, "verify");
         if (!json_is_true(json_object_get(v, "running"))) {
-            end_progress(&shown);
+            progress_end(&progress);
             code = number_of(v, "differences") > 0                ? EXIT_WARNINGS
                    : strncmp(text_of(v, "result"), "no ", 3) == 0 ? EXIT_OK
                                                                   : EXIT_FAILED;
@@ -531,8 +563,8 @@ static int wait_for_verify(const struct args *a, struct why *why) {
             } else if (!a->quiet) {
                 (void)printf("%s: %s\n", a->word[0], text_of(v, "result"));
             }
-        } else if (!a->quiet) {
-            show_progress(&shown, "verify", (uint64_t)number_of(v, "bytes"),
+        } else {
+            progress_show(&progress, (uint64_t)number_of(v, "bytes"),
                           (uint64_t)number_of(v, "bytes_total"),
                           (uint64_t)number_of(v, "bytes_per_s"));
         }

@@ -12,6 +12,8 @@
 #include "daemon/volume.h"
 #include "format/super.h"
 #include "tool.h"
+#include "tools/fstab.h"
+#include "tools/progress.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -22,84 +24,57 @@ static void on_signal(int sig) {
 
 /* --- progress --- */
 
-struct progress {
-    int64_t started_ms, shown_ms;
-    unsigned tenth; /* shown so far, where stderr is no terminal */
-    bool quiet;
+struct filling {
+    struct progress progress;
+    int64_t started_ms;
 };
 
-static bool show_progress(void *arg, const struct copy_stat *stat, uint64_t bytes,
-                          uint64_t objects) {
-    struct progress *p = arg;
-    int64_t now = clock_ms(), run = now - p->started_ms + 1;
-    double part = bytes > 0     ? (double)stat->bytes_copied / (double)bytes
-                  : objects > 0 ? (double)stat->objects_compared / (double)objects
-                                : 1;
-    char done[32], all[32], rate[32];
-    bool terminal = isatty(STDERR_FILENO);
+static bool show_filling(void *arg, const struct copy_stat *stat, uint64_t bytes,
+                         uint64_t objects) {
+    struct filling *f = arg;
+    uint64_t ms = (uint64_t)(clock_ms() - f->started_ms) + 1;
 
-    part = part > 1 ? 1 : part;
-    if (p->quiet || (terminal ? now - p->shown_ms < 500 : (unsigned)(part * 10) <= p->tenth)) {
-        return !interrupted;
-    }
-    p->shown_ms = now;
-    p->tenth = (unsigned)(part * 10);
-    (void)fprintf(stderr, "%sfilling: %5.1f %%  %s of %s  %s/s  %llu objects%s",
-                  terminal ? "\r" : "", part * 100, size_text(stat->bytes_copied, false, done),
-                  size_text(bytes, false, all),
-                  size_text(stat->bytes_copied * 1000 / (uint64_t)run, false, rate),
-                  (unsigned long long)stat->objects_compared, terminal ? "\033[K" : "\n");
+    (void)objects;
+    progress_show(&f->progress, stat->bytes_copied, bytes, stat->bytes_copied * 1000 / ms);
     return !interrupted;
 }
 
 static void show_notice(void *arg, const char *text) {
-    const struct progress *p = arg;
+    const struct filling *f = arg;
 
-    if (!p->quiet) {
+    if (!f->progress.quiet) {
         (void)fprintf(stderr, "holdfast: note: %s\n", text);
     }
 }
 
 /* --- what create offers besides --- */
 
-/* A path as fstab(5) wants it: blanks as \040. */
-static void put_path(FILE *f, const char *path) {
-    for (; *path; path++) {
-        if (strchr(" \t\n\\", *path)) {
-            (void)fprintf(f, "\\%03o", (unsigned)*path);
-        } else {
-            (void)fputc(*path, f);
-        }
-    }
-}
-
 static int add_fstab(const struct config *c, struct why *why) {
+    scope_free char *line = fstab_line(c);
     FILE *f = fopen("/etc/fstab", "ae");
+    bool written = f && line && fprintf(f, "%s\n", line) > 0;
 
-    if (!f) {
-        return why_set(why, -errno, "cannot write /etc/fstab: %s", error_words(-errno));
+    if (f && fclose(f) != 0) {
+        written = false;
     }
-    (void)fprintf(f, "%s ", c->name);
-    put_path(f, c->mount_point);
-    (void)fprintf(f, " holdfast _netdev,nofail");
-    for (unsigned i = 0; i < c->count; i++) {
-        (void)fprintf(f, ",x-systemd.requires-mounts-for=");
-        put_path(f, c->store[i].path);
-    }
-    (void)fprintf(f, " 0 0\n");
-    return fclose(f) != 0 ? why_set(why, -errno, "cannot write /etc/fstab: %s", error_words(-errno))
-                          : 0;
+    return written
+               ? 0
+               : why_set(why, -EIO,
+                         "the volume is made, but /etc/fstab could not be written: add the line "
+                         "by hand: %s",
+                         line ? line : c->name);
 }
 
 static void say_next(const struct config *c, const struct args *a) {
+    scope_free char *line = fstab_line(c);
+
     if (a->quiet) {
         return;
     }
     (void)printf("volume \"%s\" is made, with %u stores.\nnext:    holdfast mount %s%s\n", c->name,
                  c->count, c->name, c->mount_point[0] ? "" : " DIR");
-    if (c->mount_point[0] && !a->fstab) {
-        (void)printf("at boot: echo '%s %s holdfast _netdev,nofail 0 0' >> /etc/fstab\n", c->name,
-                     c->mount_point);
+    if (line && c->mount_point[0] && !a->fstab) {
+        (void)printf("at boot: echo '%s' >> /etc/fstab\n", line);
     }
     (void)printf(
         "hourly:  systemctl enable --now holdfast-snapshot@%s.timer  # snapshots, pruned by "
@@ -161,7 +136,26 @@ static int parse_create(const struct args *a, struct volume_create *vc, struct w
     if (a->fstab && !a->mount && !a->take_over) {
         return why_set(why, -HFE_USAGE, "--fstab needs --mount DIR");
     }
-    return 0;
+    if (a->take_over && (a->mount || a->adopt)) {
+        return why_set(why, -HFE_USAGE,
+                       "--take-over DIR says both which files become the volume and where it is "
+                       "mounted: neither --adopt nor --mount goes with it");
+    }
+    return config_check(c, why);
+}
+
+/* Where it is, and what it would be called. */
+static int find_take_over(const char *dir, char ret_real[PATH_BYTES],
+                          char ret_moved[PATH_BYTES + 8], struct stat *ret_st, struct why *why) {
+    if (!realpath(dir, ret_real) || stat(ret_real, ret_st) < 0) {
+        return why_set(why, -errno, "%s: %s", dir, error_words(-errno));
+    }
+    (void)snprintf(ret_moved, PATH_BYTES + 8, "%s.store", ret_real);
+    return !S_ISDIR(ret_st->st_mode) ? why_set(why, -ENOTDIR, "%s is not a folder", ret_real)
+           : access(ret_moved, F_OK) == 0
+               ? why_set(why, -EEXIST, "there is a %s already: %s would become that", ret_moved,
+                         ret_real)
+               : 0;
 }
 
 /* DIR becomes DIR.store, a store that is adopted; a new DIR is the mount point. */
@@ -169,12 +163,11 @@ static int take_over(const char *dir, struct volume_create *vc, struct why *why)
     char real[PATH_BYTES], moved[PATH_BYTES + 8];
     struct config *c = &vc->config;
     struct stat st;
-    int err;
+    int err = find_take_over(dir, real, moved, &st, why);
 
-    if (!realpath(dir, real) || stat(real, &st) < 0) {
-        return why_set(why, -errno, "%s: %s", dir, error_words(-errno));
+    if (err < 0) {
+        return err;
     }
-    (void)snprintf(moved, sizeof(moved), "%s.store", real);
     if (rename(real, moved) < 0) {
         return why_set(
             why, -errno,
@@ -198,7 +191,7 @@ static int take_over(const char *dir, struct volume_create *vc, struct why *why)
 
 int cmd_create(const struct args *a) {
     struct volume_create *vc = calloc(1, sizeof(*vc));
-    struct progress progress = {.started_ms = clock_ms(), .quiet = a->quiet};
+    struct filling filling = {.started_ms = clock_ms()};
     struct why why = {""};
     int err;
 
@@ -213,13 +206,20 @@ int cmd_create(const struct args *a) {
     }
     (void)signal(SIGINT, on_signal);
     (void)signal(SIGTERM, on_signal);
-    vc->progress = show_progress;
-    vc->progress_arg = &progress;
+    progress_begin(&filling.progress, "filling", a->quiet);
+    vc->progress = show_filling;
+    vc->progress_arg = &filling;
     vc->notice = show_notice;
     err = parse_create(a, vc, &why);
     if (err == 0 && a->dry_run) {
         err = assemble_check_places(
             &vc->config, vc->config.mount_point[0] ? vc->config.mount_point : NULL, &why);
+    }
+    if (err == 0 && a->dry_run && a->take_over) {
+        char real[PATH_BYTES], moved[PATH_BYTES + 8];
+        struct stat st;
+
+        err = find_take_over(a->take_over, real, moved, &st, &why);
     }
     if (err == 0 && a->dry_run) {
         (void)printf("would make volume \"%s\" with %u stores\n", vc->config.name,
@@ -230,9 +230,7 @@ int cmd_create(const struct args *a) {
     if (err == 0) {
         err = a->take_over ? take_over(a->take_over, vc, &why) : volume_create(vc, &why);
     }
-    if (progress.shown_ms && isatty(STDERR_FILENO)) {
-        (void)fputc('\n', stderr);
-    }
+    progress_end(&filling.progress);
     if (err == 0 && vc->config.mount_point[0]) {
         if (volume_protect_mount_point(vc->config.mount_point, true) < 0 && !a->quiet) {
             (void)fprintf(stderr,
@@ -254,6 +252,7 @@ int cmd_import(const struct args *a) {
     const char *paths[STORES_MAX];
     struct config c, old;
     struct why why = {""};
+    bool known;
     int err;
 
     for (int i = 0; i < a->count; i++) {
@@ -263,11 +262,21 @@ int cmd_import(const struct args *a) {
     if (err < 0) {
         return fail(err, &why);
     }
-    if (config_load(c.name, &old, NULL) == 0 && !id_equal(&old.id, &c.id)) {
+    known = config_load(c.name, &old, NULL) == 0;
+    if (known && !id_equal(&old.id, &c.id)) {
         why_set(&why, -HFE_UNSAFE,
                 "another volume is called \"%s\" here; rename its file in %s first", c.name,
                 config_dir());
         return fail(-HFE_UNSAFE, &why);
+    }
+    if (known) { /* what the admin wrote stays; the stores are where they were said to be now */
+        for (unsigned i = 0; i < old.count; i++) {
+            (void)config_note_store(&c, old.store[i].label, old.store[i].path);
+        }
+        memcpy(c.mount_point, old.mount_point, sizeof(c.mount_point));
+        memcpy(c.options, old.options, sizeof(c.options));
+        memcpy(c.program, old.program, sizeof(c.program));
+        memcpy(c.mailaddr, old.mailaddr, sizeof(c.mailaddr));
     }
     if (a->mount && !realpath(a->mount, c.mount_point)) {
         err = why_set(&why, -errno, "the mount point %s: %s; create the folder first", a->mount,
@@ -277,8 +286,10 @@ int cmd_import(const struct args *a) {
     if (err < 0) {
         return fail(err, &why);
     }
-    (void)printf("volume \"%s\" is known now, with %u stores.\nnext: holdfast mount %s%s\n", c.name,
-                 c.count, c.name, c.mount_point[0] ? "" : " DIR");
+    if (!a->quiet) {
+        (void)printf("volume \"%s\" is known now, with %u stores.\nnext: holdfast mount %s%s\n",
+                     c.name, c.count, c.name, c.mount_point[0] ? "" : " DIR");
+    }
     return EXIT_OK;
 }
 
@@ -286,7 +297,7 @@ static int find_store(const struct config *c, const char *word) {
     char path[PATH_BYTES];
 
     for (unsigned i = 0; i < c->count; i++) {
-        if (strcmp(c->store[i].label, word) == 0 ||
+        if (config_is_store(c->store[i].label, c->store[i].path, word) ||
             (realpath(word, path) && strcmp(path, c->store[i].path) == 0)) {
             return (int)i;
         }
@@ -314,9 +325,10 @@ int cmd_dissolve(const struct args *a) {
                      c.store[keep].path);
         return EXIT_OK;
     }
+    config_ask_stores(&c, 0);
     if (!confirmed(a, c.name,
                    "The volume ends: its files stay in the stores' folders, but nothing mirrors "
-                   "them any more.")) {
+                   "them any more, and its snapshots go.")) {
         return EXIT_UNSAFE;
     }
     lock = daemon_lock(c.name, &why);
@@ -326,6 +338,9 @@ int cmd_dissolve(const struct args *a) {
     }
     if (err < 0) {
         return fail(err, &why);
+    }
+    if (a->quiet) {
+        return EXIT_OK;
     }
     (void)printf("volume \"%s\" is dissolved; its files are in %s\n", c.name,
                  c.mount_point[0] && access(c.store[keep].path, F_OK) < 0 ? c.mount_point

@@ -1,4 +1,5 @@
 /* The holdfast command: finds the command in the table, parses options, runs it. */
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -10,35 +11,41 @@
 
 const struct command commands[] = {
     {"create",
-     "NAME STORE STORE... [--adopt STORE | --take-over DIR] [--mount DIR] [-o OPTS] [--fstab]",
+     "NAME STORE STORE... [--adopt STORE | --take-over DIR] [--mount DIR] [-o OPTS] [--fstab] [-n] "
+     "[-q]",
      "make a volume out of folders", 2, STORES_MAX + 1, cmd_create},
-    {"import", "STORE...", "make a volume that exists known to this machine", 1, STORES_MAX,
-     cmd_import},
-    {"dissolve", "NAME --keep STORE [--yes]", "give the plain folders back", 1, 1, cmd_dissolve},
+    {"import", "STORE... [--mount DIR] [-q]", "make a volume that exists known to this machine", 1,
+     STORES_MAX, cmd_import},
+    {"dissolve", "NAME --keep STORE [-n] [--yes] [-q]", "give the plain folders back", 1, 1,
+     cmd_dissolve},
     {"mount", "NAME|STORE[:STORE...] [DIR] [-f] [-d] [-o OPTS] [--force]", "mount a volume", 1, 2,
      cmd_mount},
     {"umount", "NAME|DIR [--lazy]", "unmount it, and wait until it is flushed", 1, 1, cmd_umount},
-    {"status", "[NAME] [-x] [-w SEC] [--json] [--test]", "how volumes are", 0, 1, cmd_status},
+    {"status", "[NAME] [-x] [-w SEC] [-q] [-v] [-p] [--json] [--test]", "how volumes are", 0, 1,
+     cmd_status},
     {"list", "[-H] [--json]", "the volumes of this machine", 0, 0, cmd_list},
     {"check", "NAME", "one line and an exit code for Nagios", 1, 1, cmd_check},
-    {"events", "[NAME] [-f] [--since T] [-H] [--json] [--test]", "what happened", 0, 1, cmd_events},
+    {"events", "[NAME] [-f] [--since T] [-H] [-q] [--json] [--test]", "what happened", 0, 1,
+     cmd_events},
     {"resolve", "NAME --keep STORE [--yes]", "end a split brain", 1, 1, cmd_resolve},
     {"store list", "NAME [-H] [--json]", "the stores of a volume, and their disks", 1, 1,
      cmd_store_list},
-    {"store set", "NAME STORE active|passive [--wait]", "let it serve, or follow behind", 3, 3,
-     cmd_store_set},
-    {"store add", "NAME STORE [--passive] [--wait] [--force]", "one more copy, filled while in use",
-     2, 2, cmd_store_add},
-    {"store remove", "NAME STORE [--yes]", "a plain folder again, not part of it any more", 2, 2,
-     cmd_store_remove},
-    {"replace", "NAME OLD NEW [--wait] [--force]", "another store takes the place of one", 3, 3,
-     cmd_replace},
-    {"resync", "NAME [STORE] [--pause|--resume|--limit RATE] [--wait]",
+    {"store set", "NAME STORE active|passive [--wait[=TIME]] [-q]",
+     "let it serve, or follow behind", 3, 3, cmd_store_set},
+    {"store add", "NAME STORE [--passive] [--wait[=TIME]] [--force] [-q]",
+     "one more copy, filled while in use", 2, 2, cmd_store_add},
+    {"store remove", "NAME STORE [--yes] [-q]", "a plain folder again, not part of it any more", 2,
+     2, cmd_store_remove},
+    {"replace", "NAME OLD NEW [--wait[=TIME]] [--force] [-q]",
+     "another store takes the place of one", 3, 3, cmd_replace},
+    {"resync", "NAME [STORE] [--pause|--resume|--limit RATE] [--wait[=TIME]] [-q]",
      "bring stores back now, or slow that down", 1, 2, cmd_resync},
-    {"verify", "NAME[@SNAP] [--store STORE] [--repair] [--stop] [--json]",
+    {"verify", "NAME[@SNAP] [--store STORE] [--repair] [--stop] [-q] [--json]",
      "compare the stores, byte by byte, or read a snapshot", 1, 1, cmd_verify},
-    {"store online", "NAME STORE [--wait]", "bring a store back", 2, 2, cmd_store_online},
-    {"store offline", "NAME STORE", "take a store out", 2, 2, cmd_store_offline},
+    {"store online", "NAME STORE [--wait[=TIME]] [-q]", "bring a store back", 2, 2,
+     cmd_store_online},
+    {"store offline", "NAME STORE [--wait[=TIME]] [-q]", "take a store out", 2, 2,
+     cmd_store_offline},
     {"snapshot create",
      "NAME[@SNAP] [--tag TAG[,TAG...]] [--freeze CMD|mariadb|postgresql] [--auto] [-q]",
      "the whole volume as it is now", 1, 1, cmd_snapshot_create},
@@ -58,7 +65,7 @@ const struct command commands[] = {
     {"diff", "NAME@A [NAME@B] [-v]", "what changed since, or between two", 1, 2, cmd_diff},
     {"restore", "NAME@SNAP [PATH...] --to DIR | --in-place [--yes] [-q]",
      "get files, folders or everything back", 1, 1000000, cmd_restore},
-    {"doctor", "[NAME] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},
+    {"doctor", "[NAME] [-q] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},
     {"store probe", "FOLDER [--json]", "what a folder can do as a store", 1, 1, cmd_store_probe},
 };
 const unsigned command_count = sizeof(commands) / sizeof(commands[0]);
@@ -191,17 +198,41 @@ static unsigned distance(const char *a, const char *b) {
     return row[n];
 }
 
-static int unknown(const char *word) {
-    const struct command *best = NULL;
+/* The second words of the commands that begin with `first`, as "a, b, c"; "": there are none. */
+static const char *second_words(const char *first, char ret_list[256]) {
+    size_t n = strlen(first), used = 0;
 
+    ret_list[0] = '\0';
     for (unsigned i = 0; i < command_count; i++) {
-        if (distance(word, commands[i].name) <= 2) {
-            best = &commands[i];
+        if (strncmp(commands[i].name, first, n) == 0 && commands[i].name[n] == ' ') {
+            used += (size_t)snprintf(ret_list + used, 256 - used, "%s%s", used > 0 ? ", " : "",
+                                     commands[i].name + n + 1); /* the longest list has 70 */
         }
     }
-    (void)fprintf(stderr, "holdfast: there is no command \"%s\"%s%s%s\n", word,
-                  best ? "; did you mean \"" : "", best ? best->name : "",
-                  best ? "\"?" : "; `holdfast --help` lists them");
+    return ret_list;
+}
+
+static int unknown(const char *word) {
+    const struct command *best = NULL;
+    unsigned nearest = 3; /* what is farther away is no typo */
+    char list[256];
+
+    if (*second_words(word, list)) {
+        (void)fprintf(stderr, "holdfast: \"%s\" is followed by one of: %s\n", word, list);
+        return EXIT_USAGE;
+    }
+    for (unsigned i = 0; i < command_count; i++) {
+        unsigned d;
+
+        (void)snprintf(list, sizeof(list), "%.*s", (int)strcspn(commands[i].name, " "),
+                       commands[i].name);
+        d = distance(word, list);
+        best = d < nearest ? &commands[i] : best;
+        nearest = d < nearest ? d : nearest;
+    }
+    (void)fprintf(stderr, "holdfast: there is no command \"%s\"%s%.*s%s\n", word,
+                  best ? "; did you mean \"" : "", best ? (int)strcspn(best->name, " ") : 0,
+                  best ? best->name : "", best ? "\"?" : "; `holdfast --help` lists them");
     return EXIT_USAGE;
 }
 
@@ -228,7 +259,6 @@ enum {
     OPT_LAZY,
     OPT_JSON,
     OPT_TEST,
-    OPT_COLOR,
     OPT_SINCE,
     OPT_WAIT,
     OPT_PAUSE,
@@ -264,7 +294,7 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPT_JSON},
     {"test", no_argument, NULL, OPT_TEST},
     {"since", required_argument, NULL, OPT_SINCE},
-    {"wait", no_argument, NULL, OPT_WAIT},
+    {"wait", optional_argument, NULL, OPT_WAIT},
     {"pause", no_argument, NULL, OPT_PAUSE},
     {"resume", no_argument, NULL, OPT_RESUME},
     {"limit", required_argument, NULL, OPT_LIMIT},
@@ -290,7 +320,6 @@ static const struct option long_options[] = {
     {"verbose", no_argument, NULL, 'v'},
     {"dry-run", no_argument, NULL, 'n'},
     {"help", no_argument, NULL, 'h'},
-    {"color", required_argument, NULL, OPT_COLOR},
     {0},
 };
 
@@ -339,19 +368,63 @@ static void take_option(int opt, struct args *a, const char *value) {
     }
     if (opt == 'w') {
         a->watch_s = strtol(value, NULL, 10);
+        a->watch_s = a->watch_s > 0 ? a->watch_s : -1;
     }
+    if (opt == OPT_WAIT && value) {
+        a->wait_s = duration_of(value);
+    }
+}
+
+static bool is_in_word(char c) {
+    return isalnum((unsigned char)c) || c == '-';
+}
+
+/* Does the command's synopsis name it? What it does not name, the command does not know. */
+static bool names_word(const struct command *c, const char *word) {
+    size_t n = strlen(word);
+
+    for (const char *p = strstr(c->synopsis, word); p; p = strstr(p + 1, word)) {
+        if ((p == c->synopsis || !is_in_word(p[-1])) && !is_in_word(p[n])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* By its letter or by its long name; what it is called goes to ret_word. Whoever has nothing to say is quiet
+ * anyway. */
+static bool names_option(const struct command *c, int opt, char ret_word[64]) {
+    (void)snprintf(ret_word, 64, "-%c", opt < 256 ? opt : '-');
+    if (opt == 'h' || opt == 'q' || (opt < 256 && names_word(c, ret_word))) {
+        return true;
+    }
+    for (const struct option *o = long_options; o->name; o++) {
+        if (o->val == opt) {
+            (void)snprintf(ret_word, 64, "--%s", o->name);
+            return names_word(c, ret_word);
+        }
+    }
+    return false;
 }
 
 static int run(const struct command *c, int argc, char **argv) {
     struct args a = {0};
+    char word[64];
     int opt;
 
     while ((opt = getopt_long(argc, argv, "yqvnhfdHpxo:w:", long_options, NULL)) != -1) {
+        if (opt != '?' && !names_option(c, opt, word)) {
+            (void)fprintf(stderr, "holdfast: %s has no option %s\n", c->name, word);
+            opt = '?';
+        }
         if (opt == '?') {
             (void)fprintf(stderr, "usage: holdfast %s %s\n", c->name, c->synopsis);
             return EXIT_USAGE;
         }
         take_option(opt, &a, optarg);
+    }
+    if (a.wait_s < 0 || a.watch_s < 0) {
+        return fail(-HFE_USAGE, &(struct why){"--wait=TIME takes 90s, 15m or 2h, -w seconds"});
     }
     if (a.help) {
         (void)printf("usage: holdfast %s %s\n\n%s. See holdfast(8).\n", c->name, c->synopsis,
@@ -368,6 +441,7 @@ static int run(const struct command *c, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    static char me[] = "holdfast"; /* what getopt(3) begins its messages with */
     int code = -1;
 
     (void)signal(SIGPIPE, SIG_IGN); /* a closed stdout is noticed when it is flushed */
@@ -384,6 +458,7 @@ int main(int argc, char **argv) {
         int words = match(&commands[i], argc, argv);
 
         if (words > 0) {
+            argv[words] = me;
             code = run(&commands[i], argc - words, argv + words);
         }
     }

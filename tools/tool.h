@@ -21,11 +21,12 @@ enum exit_code {
 struct args {
     bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only,
         fstab, foreground, debug, wait, pause, resume, repair, stop, passive;
-    bool version, help, in_place, automatic;
+    bool help, in_place, automatic;
     long keep_count[6]; /* last, hourly, daily, weekly, monthly, yearly */
     const char *freeze, *to, *tag, *keep_within, *keep_tag;
     const char *adopt, *take_over, *mount, *keep, *options, *since, *limit, *store;
-    long watch_s; /* 0: once */
+    long watch_s;     /* 0: once */
+    long long wait_s; /* with `wait`: at most so long; 0: as long as it takes */
     int count;
     char *const *word; /* operands, the command's own name not among them */
 };

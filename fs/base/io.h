@@ -1,6 +1,7 @@
 /* Whole reads and writes, and the one way in which a small file of ours is replaced. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -30,6 +31,10 @@ unsigned long io_raise_file_limit(void);
 
 /* A stream of the folder dirfd/name, without following a link; close it with closedir(3). */
 int io_open_dir(int dirfd, const char *name, DIR **ret_dir) must_check;
+
+/* Which of n (at most 64) folders answer within timeout_ms, be it with an error: one on a mount that hangs does
+ * not. Asked by processes of their own, which are left behind in a hung one until it goes on. */
+void io_ask_folders(const char *const *paths, unsigned n, int timeout_ms, bool *ret_answers);
 
 /* mkdir -p: each missing folder of `path` with `mode`. */
 int io_make_path(const char *path, mode_t mode) must_check;

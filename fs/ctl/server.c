@@ -224,9 +224,17 @@ int ctl_call(const char *path, json_t *request, int timeout_ms, json_t **ret_rep
                    path); /* too long: nobody answers there */
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
         connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0) {
+        int err = -errno;
+
         json_decref(request);
-        return why_set(why, -HFE_UNREACHABLE, "no daemon answers at %s: the volume is not mounted",
-                       path);
+        return err == -ENOENT || err == -ECONNREFUSED
+                   ? why_set(
+                         why, -HFE_UNREACHABLE,
+                         "no daemon answers at %s: the volume is not mounted, or there is none of "
+                         "that name; `holdfast list` shows them",
+                         path)
+                   : why_set(why, -HFE_UNREACHABLE, "the daemon at %s cannot be asked: %s", path,
+                             error_words(err));
     }
     send_json(fd, request);
     json_decref(request);

@@ -8,7 +8,7 @@
 
 static const char *state_name(const struct mirror_status *s) {
     return s->taken                                              ? "STOPPED"
-           : s->read_only                                        ? "READ-ONLY"
+           : s->read_only || s->too_few                          ? "READ-ONLY"
            : s->online + s->following == s->count && !s->unequal ? "HEALTHY"
                                                                  : "DEGRADED";
 }
@@ -121,6 +121,7 @@ static void explain_store(const struct ctl_volume *v, const struct mirror_status
 
 static void explain(const struct ctl_volume *v, const struct mirror_status *s, json_t *reply) {
     char text[900] = "All stores are equal and online.", action[PATH_BYTES + 400] = "";
+    struct snap_summary snaps;
 
     for (unsigned i = s->count; i-- > 0;) {
         const struct mirror_member_status *m = &s->member[i];
@@ -152,12 +153,31 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
             break;
         }
     }
+    snap_summary(v->snap, &snaps);
+    if (snaps.broken > 0 && !*action) {
+        (void)snprintf(
+            text, sizeof(text),
+            "All stores are equal and online, and %u snapshots are broken: they lack what "
+            "changed since they broke.",
+            snaps.broken);
+        (void)snprintf(action, sizeof(action),
+                       "`holdfast snapshot list %s` says why; make room, make a new snapshot, and "
+                       "destroy them when they are not needed any more",
+                       v->name);
+    }
     if (s->unequal && s->online == s->count) {
         (void)snprintf(text, sizeof(text), "%s",
                        "A change failed on all stores and may have left them different.");
         (void)snprintf(action, sizeof(action),
                        "the next mount compares them: holdfast umount %s && holdfast mount %s",
                        v->name, v->name);
+    }
+    if (s->too_few) {
+        (void)snprintf(
+            text, sizeof(text),
+            "Less than min-stores stores are ONLINE (%u of %u): every change fails until "
+            "another one is back.",
+            s->online, s->count);
     }
     if (s->read_only) {
         (void)snprintf(text, sizeof(text), "%s",
@@ -252,12 +272,14 @@ static json_t *answer(const struct ctl_volume *v, int err) {
         {-HFE_USAGE,
          "volume \"%s\" has as many stores as it can have; `holdfast store remove %s STORE` "
          "makes room"},
-        {-HFE_IN_USE, "volume \"%s\" is at it already; see `holdfast status %s`"},
+        {-HFE_IN_USE,
+         "volume \"%s\" is at it already: a comparison runs, that store is being replaced, or "
+         "another daemon took over; see `holdfast status %s`"},
         {-HFE_MISSING, "volume \"%s\" has no two stores that are ONLINE, to compare; see `holdfast "
                        "status %s`"},
     };
-    const char *format = "that did not work on \"%s\"; see `holdfast status %s`";
-    char text[256];
+    const char *format = NULL;
+    char text[400];
 
     if (err == 0) {
         return json_pack("{s:i}", "schema", 1);
@@ -265,7 +287,13 @@ static json_t *answer(const struct ctl_volume *v, int err) {
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         format = words[i].err == err ? words[i].format : format;
     }
-    (void)snprintf(text, sizeof(text), format, v->name, v->name);
+    if (format) {
+        (void)snprintf(text, sizeof(text), format, v->name, v->name);
+    } else {
+        (void)snprintf(text, sizeof(text),
+                       "volume \"%s\" could not do that: %s; `holdfast events %s` may say more",
+                       v->name, error_words(err), v->name);
+    }
     return json_pack("{s:s, s:i}", "error", text, "code", -err);
 }
 

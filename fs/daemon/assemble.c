@@ -58,8 +58,11 @@ int assemble_check_places(const struct config *config, const char *mount_point, 
     for (unsigned i = 0; i < config->count; i++) {
         const char *path = config->store[i].path;
 
+        if (config->store[i].away) {
+            continue;
+        }
         for (unsigned k = 0; k < config->count; k++) {
-            if (k != i && is_inside(path, config->store[k].path)) {
+            if (k != i && !config->store[k].away && is_inside(path, config->store[k].path)) {
                 return why_set(why, -HFE_UNSAFE,
                                "the stores %s and %s are one folder, or one lies in the other: two "
                                "copies there "
@@ -99,7 +102,10 @@ static int open_stores(struct gather *g, struct why *why) {
 
         memcpy(c->label, g->config->store[i].label, sizeof(c->label));
         c->path = g->config->store[i].path;
-        err = store_open(c->path, &c->why, &c->store);
+        err = g->config->store[i].away
+                  ? why_set(&c->why, -HFE_MISSING, "%s does not answer (a mount that hangs?)",
+                            c->path)
+                  : store_open(c->path, &c->why, &c->store);
         if (err == -HFE_IN_USE || err == -HFE_FEATURE || err == -ENOMEM) {
             return why_set(why, err, "%s", c->why.text);
         }
@@ -224,11 +230,11 @@ static int ask_witness(struct gather *g, struct why *why) {
 /* --- what becomes of each --- */
 
 static int refuse_missing(const struct gather *g, const struct candidate *c, struct why *why) {
-    return why_set(why, -HFE_MISSING,
-                   "store \"%s\" is missing. %s. To go on without it (it must be copied anew "
-                   "then): holdfast mount %s "
-                   "-o degraded",
-                   c->label, c->why.text, g->config->name);
+    return why_set(
+        why, -HFE_MISSING,
+        "store \"%s\" is missing. %s. To go on without it (it is caught up when it is there "
+        "again): holdfast mount %s -o degraded",
+        c->label, c->why.text, g->config->name);
 }
 
 /* The members of the record, and the stores that are here: each member that has no store here gets
@@ -377,6 +383,16 @@ static int judge(struct gather *g, struct why *why) {
         return why_set(why, -HFE_STALE, "no store of volume \"%s\" is up to date", g->config->name);
     }
     return 0;
+}
+
+/* One that could never be fulfilled is a mistake; one that is not fulfilled now is what it is for. */
+static int check_min_stores(const struct gather *g, struct why *why) {
+    return g->options->min_stores <= g->count
+               ? 0
+               : why_set(
+                     why, -HFE_USAGE,
+                     "min-stores=%u, and volume \"%s\" has %u stores: no change could ever be made",
+                     g->options->min_stores, g->config->name, g->count);
 }
 
 /* --- the new record --- */
@@ -566,6 +582,7 @@ int assemble(const struct config *config, const struct mount_options *options,
         drop_removed(g);
     }
     err = err < 0 ? err : judge(g, why);
+    err = err < 0 ? err : check_min_stores(g, why);
     err = err < 0 ? err : recover_stores(g, why);
     err = err < 0 ? err : record_mount(g, why);
     err = err < 0 ? err : build(g, &a, why);

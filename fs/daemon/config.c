@@ -7,9 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "format/super.h"
+
+#define SYSTEM_CONF "/etc/holdfast"
+#define SYSTEM_RUN  "/run/holdfast"
 
 static const char *find_dir(char *buf, const char *env, const char *xdg, const char *home,
                             const char *system) {
@@ -35,7 +39,7 @@ static const char *find_dir(char *buf, const char *env, const char *xdg, const c
 const char *config_dir(void) {
     static char buf[PATH_BYTES];
 
-    return find_dir(buf, "HOLDFAST_CONF_DIR", "XDG_CONFIG_HOME", ".config", "/etc/holdfast");
+    return find_dir(buf, "HOLDFAST_CONF_DIR", "XDG_CONFIG_HOME", ".config", SYSTEM_CONF);
 }
 const char *state_dir(void) {
     static char buf[PATH_BYTES];
@@ -46,7 +50,27 @@ const char *state_dir(void) {
 const char *run_dir(void) {
     static char buf[PATH_BYTES];
 
-    return find_dir(buf, "HOLDFAST_RUN_DIR", "XDG_RUNTIME_DIR", ".local/run", "/run/holdfast");
+    return find_dir(buf, "HOLDFAST_RUN_DIR", "XDG_RUNTIME_DIR", ".local/run", SYSTEM_RUN);
+}
+
+/* May the machine's volumes be meant, by a user who is not root? */
+static bool sees_system(void) {
+    return geteuid() != 0 && !getenv("HOLDFAST_CONF_DIR") && !getenv("HOLDFAST_RUN_DIR");
+}
+
+static bool has_file(const char *dir, const char *name) {
+    char path[PATH_BYTES];
+
+    (void)snprintf(path, sizeof(path), "%s/%s.conf", dir, name); /* too long is not there */
+    return access(path, F_OK) == 0;
+}
+
+static bool is_systems(const char *name) {
+    return sees_system() && !has_file(config_dir(), name) && has_file(SYSTEM_CONF, name);
+}
+
+const char *run_dir_of(const char *name) {
+    return is_systems(name) ? SYSTEM_RUN : run_dir();
 }
 
 struct parse {
@@ -138,7 +162,8 @@ static int conf_path(const char *name, char ret_path[PATH_BYTES], struct why *wh
             "\"%s\" is not a volume name: a letter, then up to 62 letters, digits, '_', '.', '-'",
             name);
     }
-    if (snprintf(ret_path, PATH_BYTES, "%s/%s.conf", config_dir(), name) >= PATH_BYTES) {
+    if (snprintf(ret_path, PATH_BYTES, "%s/%s.conf", is_systems(name) ? SYSTEM_CONF : config_dir(),
+                 name) >= PATH_BYTES) {
         return why_set(why, -ENAMETOOLONG, "%s is too long a path", config_dir());
     }
     return 0;
@@ -163,13 +188,46 @@ int config_load(const char *name, struct config *ret_config, struct why *why) {
     if (p.err < 0) {
         return p.err;
     }
-    if (line > 0 || c.count == 0 || id_is_zero(&c.id)) {
+    if (line > 0) {
         return why_set(why, -HFE_USAGE,
-                       "%s: line %d is wrong, or it names no store or id; see holdfast.conf(5)",
-                       path, line);
+                       "%s: line %d is no KEY = VALUE, or too long; see holdfast.conf(5)", path,
+                       line);
+    }
+    if (c.count == 0 || id_is_zero(&c.id)) {
+        return why_set(why, -HFE_USAGE, "%s names no %s; see holdfast.conf(5)", path,
+                       c.count == 0 ? "store" : "id of the volume");
     }
     *ret_config = c;
     return 0;
+}
+
+/* The library reads lines of so many bytes, and takes what follows " ;" for a comment. */
+static int check_line(const char *key, const char *value, struct why *why) {
+    enum { LINE_BYTES = 198 };
+
+    return strlen(key) + strlen(" = ") + strlen(value) > LINE_BYTES
+               ? why_set(why, -HFE_USAGE, "%s = %s: this is too long for %s/NAME.conf (%d bytes)",
+                         key, value, config_dir(), LINE_BYTES)
+           : strstr(value, " ;") || strpbrk(value, "\n\t") || value[0] == ' ' ||
+                   (*value && value[strlen(value) - 1] == ' ')
+               ? why_set(
+                     why, -HFE_USAGE,
+                     "%s = %s: this cannot be written to %s/NAME.conf (blanks at an end, a tab, "
+                     "a new line, or a semicolon after a blank)",
+                     key, value, config_dir())
+               : 0;
+}
+
+int config_check(const struct config *c, struct why *why) {
+    int err = check_line("mount", c->mount_point, why);
+
+    err = err < 0 ? err : check_line("options", c->options, why);
+    err = err < 0 ? err : check_line("program", c->program, why);
+    err = err < 0 ? err : check_line("mailaddr", c->mailaddr, why);
+    for (unsigned i = 0; i < c->count && err == 0; i++) {
+        err = check_line("path", c->store[i].path, why);
+    }
+    return err;
 }
 
 int config_save(const struct config *c, struct why *why) {
@@ -180,6 +238,7 @@ int config_save(const struct config *c, struct why *why) {
     FILE *f;
     int err = conf_path(c->name, path, why);
 
+    err = err < 0 ? err : config_check(c, why);
     if (err < 0) {
         return err;
     }
@@ -225,10 +284,11 @@ static int by_name(const void *a, const void *b) {
     return strcmp(a, b);
 }
 
-unsigned config_list(char (*ret_names)[VOLUME_NAME_BYTES], unsigned n) {
-    scope_dir DIR *d = opendir(config_dir());
+/* Those of one folder, after the first `count`. How many there are then. */
+static unsigned add_names(const char *dir, char (*ret_names)[VOLUME_NAME_BYTES], unsigned count,
+                          unsigned n) {
+    scope_dir DIR *d = opendir(dir);
     struct dirent *e;
-    unsigned count = 0;
 
     while (d && count < n && (e = readdir(d))) {
         size_t len = strlen(e->d_name);
@@ -236,9 +296,17 @@ unsigned config_list(char (*ret_names)[VOLUME_NAME_BYTES], unsigned n) {
         if (len > 5 && len < VOLUME_NAME_BYTES + 4 && strcmp(e->d_name + len - 5, ".conf") == 0) {
             memcpy(ret_names[count], e->d_name, len - 5);
             ret_names[count][len - 5] = '\0';
-            count += super_name_ok(ret_names[count]);
+            count += super_name_ok(ret_names[count]) &&
+                     (strcmp(dir, config_dir()) == 0 || is_systems(ret_names[count]));
         }
     }
+    return count;
+}
+
+unsigned config_list(char (*ret_names)[VOLUME_NAME_BYTES], unsigned n) {
+    unsigned count = add_names(config_dir(), ret_names, 0, n);
+
+    count = sees_system() ? add_names(SYSTEM_CONF, ret_names, count, n) : count;
     qsort(ret_names, count, sizeof(*ret_names), by_name);
     return count;
 }
@@ -268,6 +336,28 @@ void config_drop_store(struct config *c, unsigned index) {
     memmove(&c->store[index], &c->store[index + 1],
             (c->count - index - 1) * sizeof(struct config_store));
     c->count--;
+}
+
+bool config_is_store(const char *label, const char *path, const char *word) {
+    size_t n = strlen(word);
+
+    while (n > 1 && word[n - 1] == '/') {
+        n--;
+    }
+    return strcmp(label, word) == 0 || (strncmp(path, word, n) == 0 && path[n] == '\0');
+}
+
+void config_ask_stores(struct config *c, unsigned timeout_ms) {
+    const char *paths[STORES_MAX];
+    bool answers[STORES_MAX];
+
+    for (unsigned i = 0; i < c->count; i++) {
+        paths[i] = c->store[i].path;
+    }
+    io_ask_folders(paths, c->count, timeout_ms > 0 ? (int)timeout_ms : STORE_TIMEOUT_MS, answers);
+    for (unsigned i = 0; i < c->count; i++) {
+        c->store[i].away = !answers[i];
+    }
 }
 
 int config_add_store(struct config *c, const char *text, struct why *why) {
@@ -438,7 +528,8 @@ static int parse_option(const char *word, struct mount_options *o, struct why *w
     if (strncmp(word, "snap-reserve=", 13) == 0) {
         return parse_bytes(word + 13, &o->snap_reserve)
                    ? 0
-                   : why_set(why, -HFE_USAGE, "snap-reserve takes bytes, such as 10G");
+                   : why_set(why, -HFE_USAGE,
+                             "snap-reserve takes a number and K, M, G or T, such as 10G");
     }
     if (strncmp(word, "min-stores=", 11) == 0) {
         unsigned long n = strtoul(word + 11, &end, 10);

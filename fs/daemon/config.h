@@ -12,6 +12,7 @@
 struct config_store {
     char label[LABEL_BYTES];
     char path[PATH_BYTES];
+    bool away; /* not to be touched: it is known not to serve, and may hang */
 };
 
 struct config {
@@ -29,9 +30,13 @@ struct config {
 const char *config_dir(void);
 const char *state_dir(void);
 const char *run_dir(void);
+/* Where that volume's daemon has its socket: a user who is not root may mean one of the machine's. */
+const char *run_dir_of(const char *name);
 
 /* -ENOENT if there is no such volume; -HFE_USAGE for a mistake in the file, with its line. */
 int config_load(const char *name, struct config *ret_config, struct why *why) must_check;
+/* Can all of it be written to the file, and read again? */
+int config_check(const struct config *config, struct why *why) must_check;
 /* Writes the file, durably. */
 int config_save(const struct config *config, struct why *why) must_check;
 int config_remove(const char *name, struct why *why) must_check;
@@ -44,6 +49,10 @@ int config_add_store(struct config *config, const char *text, struct why *why) m
 /* Appended, unless a store has that label. True if it was. */
 bool config_note_store(struct config *config, const char *label, const char *path);
 void config_drop_store(struct config *config, unsigned index);
+/* Is that store meant by `word`, a label or a path? */
+bool config_is_store(const char *label, const char *path, const char *word);
+/* Those that do not answer within timeout_ms (0: that of a mount without options) are `away` from now on. */
+void config_ask_stores(struct config *config, unsigned timeout_ms);
 
 struct mount_options {
     bool degraded, force, read_only, writeback, suid, dev;

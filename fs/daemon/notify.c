@@ -62,9 +62,10 @@ static void write_down(const char *name, const struct event *e) {
     json_decref(o);
 }
 
-/* Runs a program with the event in its environment and, for `mail`, on its input. */
-static void run_program(const char *const argv[], const char *name, const struct event *e,
-                        const char *input) {
+/* Runs a program with the event in its environment and, for mail, on its input. How it ended goes to
+ * ret_result. */
+static bool run_program(const char *const argv[], const char *name, const struct event *e,
+                        const char *input, char ret_result[NOTIFY_RESULT_BYTES]) {
     char volume[VOLUME_NAME_BYTES + 32], level[64], text[sizeof(e->text) + 32], when[64];
     char *env[] = {volume,
                    level,
@@ -74,7 +75,8 @@ static void run_program(const char *const argv[], const char *name, const struct
                    NULL};
     posix_spawn_file_actions_t actions;
     int64_t deadline = clock_ms() + PROGRAM_MS;
-    int in[2], status;
+    int in[2], err, status = 0;
+    bool late = false;
     pid_t pid;
 
     (void)snprintf(volume, sizeof(volume), "HOLDFAST_VOLUME=%s", name);
@@ -82,25 +84,59 @@ static void run_program(const char *const argv[], const char *name, const struct
     (void)snprintf(text, sizeof(text), "HOLDFAST_TEXT=%s", e->text);
     (void)snprintf(when, sizeof(when), "HOLDFAST_TIME=%llu", (unsigned long long)e->real_s);
     if (pipe2(in, O_CLOEXEC) < 0) {
-        return; /* no descriptors: it is in the log */
+        (void)snprintf(ret_result, NOTIFY_RESULT_BYTES, "not run: %s", error_words(-errno));
+        return false;
     }
     (void)posix_spawn_file_actions_init(
         &actions); /* fails only without memory; then the spawn does, too */
     (void)posix_spawn_file_actions_adddup2(&actions, in[0], 0);
     (void)posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     (void)posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-    status = posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)argv, env);
+    err = posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)argv, env);
     (void)posix_spawn_file_actions_destroy(&actions);
     (void)close(in[0]);
     if (input && write(in[1], input, strlen(input)) < 0) {
         input = NULL; /* it does not read: its choice */
     }
     (void)close(in[1]);
-    while (status == 0 && waitpid(pid, NULL, WNOHANG) == 0) {
+    while (err == 0 && waitpid(pid, &status, WNOHANG) == 0) {
         if (clock_ms() > deadline) {
             (void)kill(pid, SIGKILL);
+            late = true;
         }
         (void)poll(NULL, 0, 20);
+    }
+    if (err != 0) {
+        (void)snprintf(ret_result, NOTIFY_RESULT_BYTES, "cannot be run: %s", error_words(-err));
+    } else if (late) {
+        (void)snprintf(ret_result, NOTIFY_RESULT_BYTES, "killed, as it took more than %d s",
+                       PROGRAM_MS / 1000);
+    } else if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+        (void)snprintf(ret_result, NOTIFY_RESULT_BYTES, "failed with exit status %d",
+                       WEXITSTATUS(status));
+    } else if (!WIFEXITED(status)) {
+        (void)snprintf(ret_result, NOTIFY_RESULT_BYTES, "ended by signal %d", WTERMSIG(status));
+    } else {
+        (void)snprintf(ret_result, NOTIFY_RESULT_BYTES, "told");
+        return true;
+    }
+    return false;
+}
+
+/* Who is told, and what is done with how that went. */
+struct telling {
+    const char *name;
+    const struct event *e;
+    notify_result_fn *result; /* NULL: it does not matter */
+    void *arg;
+};
+
+static void tell_program(const struct telling *t, const char *const argv[], const char *input) {
+    char result[NOTIFY_RESULT_BYTES];
+    bool well = run_program(argv, t->name, t->e, input, result);
+
+    if (t->result) {
+        t->result(t->arg, argv[0], result, well);
     }
 }
 
@@ -108,7 +144,7 @@ static int by_name(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static int run_folder(const char *name, const struct event *e) {
+static void tell_folder(const struct telling *t) {
     char folder[PATH_BYTES], path[PATH_BYTES + NAME_BYTES];
     struct dirent **list = NULL;
     int count, run = 0;
@@ -118,25 +154,25 @@ static int run_folder(const char *name, const struct event *e) {
     for (int i = 0; i < count; i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", folder, list[i]->d_name);
         if (list[i]->d_name[0] != '.' && access(path, X_OK) == 0 && run < PROGRAMS_MAX) {
-            run_program((const char *[]){path, event_level_name(e->level), name, e->text, NULL},
-                        name, e, NULL);
+            tell_program(
+                t, (const char *[]){path, event_level_name(t->e->level), t->name, t->e->text, NULL},
+                NULL);
             run++;
         }
         free(list[i]);
     }
     free(list);
-    return run;
 }
 
 /* Good news goes to the programs, bad news also by mail. */
-static int tell(const struct config *c, const struct event *e, bool mail) {
-    int run = run_folder(c->name, e);
+static void tell(const struct config *c, const struct telling *t, bool mail) {
+    const struct event *e = t->e;
 
+    tell_folder(t);
     if (c->program[0]) {
-        run_program(
-            (const char *[]){c->program, event_level_name(e->level), c->name, e->text, NULL},
-            c->name, e, NULL);
-        run++;
+        tell_program(
+            t, (const char *[]){c->program, event_level_name(e->level), c->name, e->text, NULL},
+            NULL);
     }
     if (c->mailaddr[0] && mail) {
         char message[sizeof(e->text) + 512];
@@ -144,15 +180,27 @@ static int tell(const struct config *c, const struct event *e, bool mail) {
         (void)snprintf(message, sizeof(message),
                        "To: %s\nSubject: holdfast: %s: %s\n\n%s\n\nholdfast status %s\n",
                        c->mailaddr, c->name, event_level_name(e->level), e->text, c->name);
-        run_program((const char *[]){"/usr/sbin/sendmail", "-t", NULL}, c->name, e, message);
-        run++;
+        tell_program(t, (const char *[]){"/usr/sbin/sendmail", "-t", NULL}, message);
     }
-    return run;
 }
 
-int notify_test(const struct config *c, const struct event *e) {
+void notify_test(const struct config *c, const struct event *e, notify_result_fn *result,
+                 void *arg) {
     write_down(c->name, e);
-    return tell(c, e, true);
+    tell(c, &(struct telling){c->name, e, result, arg}, true);
+}
+
+/* Whom the configuration names now; it may have been edited since the mount. */
+static void tell_now(const struct event *e) {
+    struct config *c = malloc(sizeof(*c));
+    const struct config *now = n.config;
+    struct why why;
+
+    if (c && config_load(n.config->name, c, &why) == 0 && id_equal(&c->id, &n.config->id)) {
+        now = c;
+    }
+    tell(now, &(struct telling){now->name, e, NULL, NULL}, e->level != EVENT_INFO);
+    free(c);
 }
 
 static void *thread_main(void *arg) {
@@ -170,7 +218,7 @@ static void *thread_main(void *arg) {
         n.count--;
         pthread_mutex_unlock(&n.mutex);
         write_down(n.config->name, &e);
-        (void)tell(n.config, &e, e.level != EVENT_INFO); /* how many there were does not matter */
+        tell_now(&e);
         pthread_mutex_lock(&n.mutex);
     }
     n.running = false;

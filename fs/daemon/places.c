@@ -22,7 +22,7 @@ static void run_path(const char *name, const char *suffix, char ret_path[PATH_BY
 }
 
 void daemon_socket_path(const char *name, char ret_path[PATH_BYTES]) {
-    run_path(name, "sock", ret_path);
+    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.sock", run_dir_of(name), name); /* as run_path() */
 }
 
 void daemon_ring_path(const char *name, char ret_path[PATH_BYTES]) {

@@ -409,7 +409,10 @@ static int serve(struct running *r, struct why *why) {
     err = err < 0 ? err : ctl_start(socket_path, &cv, why, &r->ctl);
     err = err < 0 ? err : front_mount(&fc, why, &r->front);
     if (err == 0) {
-        front_serve(r->front);
+        err = front_serve(r->front);
+        err = err < 0
+                  ? why_set(why, err, "no thread could be started to serve: %s", error_words(err))
+                  : 0;
     }
     ctl_stop(r->ctl); /* its verbs look at the mirror, and wake keepers */
     utab_remove(q->mount_point);
@@ -483,6 +486,7 @@ static int run_volume(struct running *r, struct why *why) {
         event_post(r->events, EVENT_ERROR, "%s", why->text);
     }
     if (r->stuck || mirror_stuck(mirror_of(r->assembly.mirror))) {
+        mirror_unlock_stores(mirror_of(r->assembly.mirror));
         return err; /* threads are in a store that hangs: all goes with the process */
     }
     disassemble(&r->assembly);

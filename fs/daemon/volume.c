@@ -92,7 +92,8 @@ static void note_shared(const struct config *c, unsigned from, notice_fn *notice
             char text[2 * LABEL_BYTES + 256], disk[DISK_TEXT_BYTES], other[DISK_TEXT_BYTES];
             struct stat x, y;
 
-            if (stat(c->store[k].path, &x) < 0 || stat(c->store[i].path, &y) < 0) {
+            if (c->store[k].away || stat(c->store[k].path, &x) < 0 ||
+                stat(c->store[i].path, &y) < 0) {
                 continue;
             }
             disk_describe(x.st_dev, disk);
@@ -283,17 +284,29 @@ static bool is_newcomer(struct super *record, const char *path) {
 }
 
 /* The volume's record, with a new member; `s` was read from one of its stores. */
-static int enter_member(struct super *s, const struct config_store *store, uint32_t caps,
-                        struct why *why) {
+static int enter_member(struct super *s, const struct volume_new_store *n, struct why *why) {
     struct super_member m = {
-        .id = id_new(), .state = MEMBER_STALE, .caps = caps, .since_s = clock_real_s()};
+        .id = id_new(), .state = MEMBER_STALE, .caps = n->caps, .since_s = clock_real_s()};
 
-    memcpy(m.label, store->label, sizeof(m.label));
+    m.passive = n->passive;
+    memcpy(m.label, n->store.label, sizeof(m.label));
     s->store_id = m.id;
     s->seq = 0;
     return super_enter(s, &m)
                ? 0
                : why_set(why, -HFE_USAGE, "the volume has as many stores as it can have");
+}
+
+/* What `resolve` and `verify --repair` put aside is not lost by taking our folder away. */
+static int check_lost(const char *path, struct why *why) {
+    int lost = store_has_lost(path);
+
+    return lost == 0 || lost == -ENOENT
+               ? 0
+               : why_set(why, -HFE_UNSAFE,
+                         "%s/.holdfast/lost holds files that were put aside: take them out of it "
+                         "first, or remove them",
+                         path);
 }
 
 static int check_room(const struct volume_new_store *n, struct why *why) {
@@ -314,6 +327,31 @@ static int check_room(const struct volume_new_store *n, struct why *why) {
     return 0;
 }
 
+int volume_record(const struct config *c, struct super *ret_record, uint64_t *ret_used,
+                  struct why *why) {
+    int err = -HFE_MISSING;
+
+    for (unsigned i = 0; i < c->count && err < 0; i++) {
+        const struct super_member *m;
+        struct statvfs fs;
+        struct super s;
+
+        err = c->store[i].away ? why_set(why, -HFE_MISSING, "%s does not answer", c->store[i].path)
+                               : store_identify(c->store[i].path, &s, why);
+        m = err == 0 ? super_member_of(&s, &s.store_id) : NULL;
+        if (err == 0 && (!m || m->state != MEMBER_ONLINE)) {
+            err = why_set(why, -HFE_STALE,
+                          "store \"%s\" (%s) is not up to date: mount the volume first",
+                          c->store[i].label, c->store[i].path);
+        }
+        if (err == 0 && statvfs(c->store[i].path, &fs) == 0) {
+            *ret_record = s;
+            *ret_used = (uint64_t)(fs.f_blocks - fs.f_bfree) * fs.f_frsize;
+        }
+    }
+    return err;
+}
+
 int volume_new_store(const struct config *config, const char *text, struct volume_new_store *n,
                      struct why *why) {
     struct config c = *config;
@@ -325,6 +363,10 @@ int volume_new_store(const struct config *config, const char *text, struct volum
         return err;
     }
     n->store = c.store[c.count - 1];
+    err = config_check(&c, why);
+    if (err < 0) {
+        return err;
+    }
     if (n->in_place_of >= 0 &&
         strcmp(c.store[n->in_place_of].path, n->store.path) == 0) { /* a new disk, mounted there */
         config_drop_store(&c, (unsigned)n->in_place_of);
@@ -333,14 +375,13 @@ int volume_new_store(const struct config *config, const char *text, struct volum
     begun = err == 0 && is_newcomer(&record, n->store.path);
     err = err < 0 ? err : store_probe(n->store.path, &n->caps, why);
     err = err < 0 ? err : check_room(n, why);
-    err = err < 0 ? err : enter_member(&record, &n->store, n->caps, why);
+    err = err < 0 ? err : enter_member(&record, n, why);
     if (err < 0) {
         return err;
     }
-    if (begun && store_has_lost(n->store.path) != 0) {
-        return why_set(why, -HFE_UNSAFE,
-                       "%s/.holdfast/lost holds files that were put aside: take them out first",
-                       n->store.path);
+    err = begun ? check_lost(n->store.path, why) : 0;
+    if (err < 0) {
+        return err;
     }
     note_missing(&n->store, n->caps, n->notice, n->notice_arg);
     note_shared(&c, c.count - 1, n->notice, n->notice_arg);
@@ -428,8 +469,14 @@ int volume_dissolve(const struct config *c, unsigned keep, struct why *why) {
     if (err < 0) {
         return err;
     }
+    for (unsigned i = 0; i < c->count && err == 0; i++) {
+        err = c->store[i].away ? 0 : check_lost(c->store[i].path, why);
+    }
+    if (err < 0) {
+        return err;
+    }
     for (unsigned i = 0; i < c->count; i++) {
-        if (i != keep && store_identify(c->store[i].path, &s, NULL) == 0 &&
+        if (i != keep && !c->store[i].away && store_identify(c->store[i].path, &s, NULL) == 0 &&
             id_equal(&s.volume_id, &c->id)) {
             err = store_unformat(c->store[i].path, why);
             if (err < 0) {

@@ -25,6 +25,7 @@ struct volume_new_store {
     struct super record; /* of one of its stores that is ONLINE */
     int in_place_of;     /* index in the configuration of the store that it replaces; -1 */
     uint64_t used_bytes; /* that it has to take */
+    bool passive;        /* it is to follow behind */
     bool force;          /* although there is less room */
     void (*notice)(void *arg, const char *text);
     void *notice_arg;
@@ -33,6 +34,11 @@ struct volume_new_store {
     struct id id;
     uint32_t caps;
 };
+
+/* The record of a volume that is not mounted, from a store that is up to date, and how much is on that one's
+ * filesystem. */
+int volume_record(const struct config *config, struct super *ret_record, uint64_t *ret_used,
+                  struct why *why) must_check;
 
 /* Checks and formats the folder (`text`: PATH or LABEL=PATH): it says of itself that it is new, and
  * becomes part of the volume when the daemon is told, or at the next mount if the configuration names

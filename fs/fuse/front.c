@@ -61,8 +61,8 @@ int front_mount(const struct front_config *config, struct why *why, struct front
     return 0;
 }
 
-void front_serve(struct front *f) {
-    loop_run(f);
+int front_serve(struct front *f) {
+    return loop_run(f);
 }
 
 int front_unmount(struct front *f, bool lazy) {

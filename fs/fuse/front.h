@@ -26,8 +26,8 @@ struct front;
 /* Mounts. One front per process. */
 int front_mount(const struct front_config *config, struct why *why,
                 struct front **ret_front) must_check;
-/* Serves until the mount is gone. The calling thread is one of those that serve. */
-void front_serve(struct front *front);
+/* Serves, by other threads, until the mount is gone. -EAGAIN: there can be none. */
+int front_serve(struct front *front) must_check;
 /* Asks for the mount to go away; front_serve() returns once nobody uses it. Any thread. `lazy`:
  * detach it now, even if files are open. */
 int front_unmount(struct front *front, bool lazy) must_check;

@@ -69,7 +69,7 @@ int channel_open(struct front *front) must_check;
 int channel_receive(struct front *front, struct request *request);
 
 /* loop.c */
-void loop_run(struct front *front);
+int loop_run(struct front *front) must_check;
 /* The request that the calling thread works on. */
 struct request *loop_request(void);
 /* Threads for all ring queues, which wait until loop_start_rings(). After an error there are none. */

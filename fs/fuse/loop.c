@@ -283,18 +283,20 @@ void loop_start_rings(struct front *f, bool go) {
     }
 }
 
-void loop_run(struct front *f) {
+int loop_run(struct front *f) {
+    int err;
+
     f->device = (struct queue){
         .front = f, .cpu = -1, .threads_max = THREADS_MAX, .idle_max = THREADS_IDLE_MAX};
     pthread_mutex_lock(&f->mutex);
-    f->threads++; /* this one */
-    f->device.threads++;
-    f->device.idle++;
-    pthread_mutex_unlock(&f->mutex);
-    serve(&f->device, NULL);
-    pthread_mutex_lock(&f->mutex);
+    err = start_thread_locked(
+        &f->device); /* this one must not get stuck in a store: it ends the volume */
+    if (err < 0) {
+        fuse_session_exit(f->session);
+    }
     while (f->threads > 0) {
         pthread_cond_wait(&f->changed, &f->mutex);
     }
     pthread_mutex_unlock(&f->mutex);
+    return err;
 }

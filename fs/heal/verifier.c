@@ -214,8 +214,14 @@ static void finish(struct run *r, int err, const struct verify_stat *stat) {
         (void)snprintf(text, sizeof(text), "it did not end: %s",
                        err == -ECANCELED ? "stopped, or a store left" : error_words(err));
     } else if (stat->differences == 0) {
-        (void)snprintf(text, sizeof(text), "no difference in %llu objects",
-                       (unsigned long long)stat->objects);
+        int used = snprintf(text, sizeof(text), "no difference in %llu objects",
+                            (unsigned long long)stat->objects);
+
+        if (stat->busy > 0) {
+            (void)snprintf(text + used, sizeof(text) - (size_t)used,
+                           "; %llu changed all the while and were not compared",
+                           (unsigned long long)stat->busy);
+        }
     } else {
         (void)snprintf(
             text, sizeof(text),

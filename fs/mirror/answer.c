@@ -309,11 +309,16 @@ static int change_all(struct mirror *m, struct change *c) {
     return o.answer;
 }
 
+bool mirror_may_change(const struct mirror *m) {
+    return !atomic_load_explicit(&m->read_only, memory_order_relaxed) &&
+           (m->min_stores <= 1 || online_count(m) >= m->min_stores);
+}
+
 int mirror_change(struct mirror *m, struct change *c) {
     struct journal_intent intent;
     int err;
 
-    if (atomic_load_explicit(&m->read_only, memory_order_relaxed)) {
+    if (!mirror_may_change(m)) {
         return -EROFS;
     }
     log_change(m, c, &intent);

@@ -403,7 +403,7 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
         log_change(m, &d->c, &intent);
         d->c.tells = TELLS_NOTHING; /* told already: large writes begin before mirror_change() */
         if (d->buf && d->len >= PARALLEL_BYTES && m->count > 1 && !m->low_on_space &&
-            !m->read_only) {
+            mirror_may_change(m)) {
             write_ahead(m, d, ahead);
             err = take_back_ahead(m, d);
             if (err < 0) {

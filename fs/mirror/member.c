@@ -35,6 +35,10 @@ unsigned online_count(const struct mirror *m) {
     return n;
 }
 
+bool member_can_be_spared(const struct mirror *m) {
+    return online_count(m) > m->min_stores;
+}
+
 void member_describe(struct mirror *m, unsigned i, const struct store *store) {
     struct member *member = &m->member[i];
     uint64_t dev, ino, mount;
@@ -240,6 +244,9 @@ static int leave_locked(struct mirror *m, unsigned i, enum member_state state, c
         if (atomic_load(&m->taken)) {
             guard_shut(member->guard); /* just now */
         }
+        return -HFE_UNSAFE;
+    }
+    if (before == MEMBER_ONLINE && state != MEMBER_FAULTED && !member_can_be_spared(m)) {
         return -HFE_UNSAFE;
     }
     recorded = r->state;
@@ -634,6 +641,7 @@ void mirror_status(struct mirror *m, struct mirror_status *s) {
     s->read_only = atomic_load(&m->read_only);
     s->taken = atomic_load(&m->taken);
     s->unequal = atomic_load(&m->unequal);
+    s->too_few = s->online < m->min_stores;
     s->generation_number = m->shown.generation_number;
     s->mount_count = m->shown.mount_count;
     s->position = journal_position(m->journal);

@@ -33,6 +33,14 @@ bool mirror_stuck(const struct mirror *m) {
     return stuck;
 }
 
+void mirror_unlock_stores(struct mirror *m) {
+    for (unsigned i = 0; i < m->count; i++) {
+        if (is_online(m, i) && guard_calls(m->member[i].guard) == 0) {
+            store_unlock(m->member[i].store);
+        }
+    }
+}
+
 static void mirror_free(struct vol *v) {
     struct mirror *m = mirror_of(v);
 

@@ -72,6 +72,8 @@ struct obj *mirror_snapshots(struct mirror *mirror);
 unsigned mirror_count(const struct mirror *mirror);
 /* Is a thread still in a call on a store that was given up? Then nothing may be freed. */
 bool mirror_stuck(const struct mirror *mirror);
+/* At the end of a process that is held back by such a call: others may have the stores that are well. */
+void mirror_unlock_stores(struct mirror *mirror);
 
 /* The watchdog: finds stores that do not answer, and gives up what waits for them. Every TICK_MS,
  * from a thread that runs no fiber and makes no other call. */
@@ -253,6 +255,7 @@ struct mirror_status {
     bool read_only;
     bool taken;   /* another daemon has mounted the volume */
     bool unequal; /* a change failed in a way that may have left the stores different */
+    bool too_few; /* less than min-stores are ONLINE: every change fails */
     uint64_t generation_number, mount_count, objects, position;
     struct mirror_member_status member[STORES_MAX];
 };

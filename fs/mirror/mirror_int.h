@@ -201,6 +201,8 @@ struct change {
     uint32_t took; /* bit per store that has it */
     uint32_t full; /* bit per store that was seen to have no room */
 };
+/* Not while a loss could not be recorded, or less than min-stores are ONLINE: then -EROFS is the answer. */
+bool mirror_may_change(const struct mirror *m);
 /* The caller holds the gate and the locks. The answer; c->took says which stores have it. */
 int mirror_change(struct mirror *m, struct change *c) must_check;
 /* No store took the change, and some may have done a part of it: that is noted, and nobody blamed. */
@@ -284,6 +286,8 @@ static inline bool takes_changes(const struct mirror *m, unsigned i) {
     return atomic_load_explicit(&m->member[i].receives, memory_order_acquire) || is_online(m, i);
 }
 unsigned online_count(const struct mirror *m);
+/* Without one of those that are ONLINE, are there as many as there must be? min_stores is 1 or more. */
+bool member_can_be_spared(const struct mirror *m);
 /* A checkpoint is done; `joined` stores had come back at its cut. If none is away and none came
  * since, blocks need not be told exactly any more. */
 void mirror_end_exact(struct mirror *m, unsigned joined);

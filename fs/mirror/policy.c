@@ -45,7 +45,7 @@ static void drop_if_slow(struct mirror *m, unsigned i) {
     uint64_t us = atomic_load(&member->latency_us);
     char reason[REASON_BYTES];
 
-    if (m->policy.slow_us == 0 || online_count(m) <= m->min_stores || atomic_load(&m->losing) > 0 ||
+    if (m->policy.slow_us == 0 || !member_can_be_spared(m) || atomic_load(&m->losing) > 0 ||
         !is_online(m, i) || !atomic_load(&member->measured) || us <= m->policy.slow_us ||
         !another_is_fast(m, i)) {
         member->slow_times = 0;

@@ -148,7 +148,7 @@ static int remove_locked(struct mirror *m, unsigned i, const char *reason) {
     if (!r || !member_edge_ok((enum member_state)atomic_load(&member->state), MEMBER_REMOVED)) {
         return -ENOENT;
     }
-    if (online && online_count(m) <= (m->min_stores > 1 ? m->min_stores : 1)) {
+    if (online && !member_can_be_spared(m)) {
         return -HFE_UNSAFE;
     }
     if (atomic_load(&m->taken)) {

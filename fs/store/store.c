@@ -441,6 +441,10 @@ void store_let_go(struct store *st) {
     st->log.fd = st->folder = st->root = -1;
 }
 
+void store_unlock(struct store *st) {
+    (void)flock(st->root, LOCK_UN); /* cannot fail for a lock that is held */
+}
+
 void store_close(struct store *st) {
     if (!st) {
         return;

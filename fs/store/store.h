@@ -92,6 +92,8 @@ bool store_links_unknown(const struct store *store);
 int store_side_whole(struct store *store, struct why *why) must_check;
 /* Gives the store its number in the volume and the table its objects are in. */
 void store_attach(struct store *store, struct obj_table *table, uint8_t index, unsigned dirfds_max);
+/* Others may open it, while this process, which does nothing to it any more, cannot end. */
+void store_unlock(struct store *store);
 /* Closes all that is open on it; only what is in memory goes on (open streams of folders). */
 void store_let_go(struct store *store);
 /* Frees it; its volume must not be used any more. Accepts NULL. */

@@ -109,7 +109,7 @@ sshfs_store far
 ! hf mount crm "$mnt" -o suid,dev >"$lab/said" 2>&1 || die "a store with a damaged side file was taken for whole"
 grep -q "side, which keeps what this filesystem cannot hold, is missing or damaged.*-o degraded" "$lab/said" ||
     { cat "$lab/said"; die "damage is not told"; }
-hf mount crm "$mnt" -o suid,dev,degraded -q
+hf mount crm "$mnt" -o suid,dev,degraded
 wait_for online far
 hf events crm | grep 'store "far": its side file.*begun anew' >/dev/null || die "nobody says that it was begun anew"
 hf verify crm -q || die "what was begun anew is not the same"

@@ -5,7 +5,7 @@ disk b
 mkdir "$lab/a/other" "$lab/a/full" "$lab/a/s/inside"
 rmdir "$lab/a/s/inside"
 touch "$lab/a/full/file"
-refused 2 "at least two stores" hf create crm "$lab/a/s" --yes
+refused 2 "at least two stores" hf create crm "$lab/a/s"
 refused 2 "not a volume name" hf create 1crm "$lab/a/s" "$lab/b/s"
 refused 1 "create the folder first" hf create crm "$lab/a/s" "$lab/nowhere"
 refused 5 "is not empty" hf create crm "$lab/a/full" "$lab/b/s"
