@@ -70,10 +70,10 @@ static bool on_progress(void *arg, const struct copy_stat *stat) {
 }
 
 static int on_hold(void *arg, const char *const *path, unsigned depth, uint64_t ino, uint64_t off,
-                   uint64_t len, bool names) {
+                   uint64_t len, bool names, uint64_t *ret_number) {
     struct keeper *k = arg;
 
-    return mirror_range_hold(k->m, k->i, k->from, path, depth, ino, off, len, names);
+    return mirror_range_hold(k->m, k->i, k->from, path, depth, ino, off, len, names, ret_number);
 }
 
 static void on_release(void *arg) {

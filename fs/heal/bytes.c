@@ -66,11 +66,29 @@ struct file {
     const char **path; /* names from the root down; freed by whoever has the file */
     unsigned depth;
     uint64_t ino;
+    const struct view_node *node; /* NULL: the root */
 };
 
+static void release(struct catchup *c) {
+    if (c->c.release) {
+        c->c.release(c->c.arg);
+    }
+}
+
+/* -ESTALE: another file has the name now. Where its inode does not say so, the mirror does, once names are
+ * equal; before that, doubt() sees to it. */
 static int hold_with(struct catchup *c, const struct file *f, uint64_t off, uint64_t len,
                      bool names) {
-    return c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len, names) : 0;
+    uint64_t number = 0;
+    int err =
+        c->c.hold ? c->c.hold(c->c.arg, f->path, f->depth, f->ino, off, len, names, &number) : 0;
+
+    if (err == 0 && c->c.hold && f->node && c->view->no_names && !catchup_is_stable(c, FROM) &&
+        view_find(c->view, number) != f->node) {
+        release(c);
+        err = -ESTALE;
+    }
+    return err;
 }
 
 static int hold(struct catchup *c, const struct file *f, uint64_t off, uint64_t len) {
@@ -79,13 +97,7 @@ static int hold(struct catchup *c, const struct file *f, uint64_t off, uint64_t 
 
 /* Attributes, too, which are found by names. */
 static int hold_attrs(struct catchup *c, const struct file *f, uint64_t off, uint64_t len) {
-    return hold_with(c, f, off, len, catchup_by_names(c));
-}
-
-static void release(struct catchup *c) {
-    if (c->c.release) {
-        c->c.release(c->c.arg);
-    }
+    return hold_with(c, f, off, len, catchup_holds_names(c));
 }
 
 static int copy_range(struct catchup *c, const struct file *f, uint64_t off, uint64_t end) {
@@ -262,14 +274,14 @@ static int open_both(struct catchup *c, const struct spot *from, const struct st
 
 static int open_held(struct catchup *c, struct view_node *node, const struct spot *from,
                      const struct stat *s, struct spot *to, struct stat *t, struct file *f) {
-    bool by_names = catchup_by_names(c);
+    bool names = catchup_holds_names(c);
     int err = c->c.hold ? path_of(c, from, f) : 0;
 
-    err = err == 0 && by_names ? hold_attrs(c, f, INT64_MAX, 1) : err;
+    err = err == 0 && names ? hold_attrs(c, f, INT64_MAX, 1) : err;
     if (err == 0) {
         err = find_held(c, node, from, s, to, t);
         err = err < 0 ? err : open_both(c, from, s, to, t, f);
-        if (by_names) {
+        if (names) {
             release(c);
         }
     }
@@ -278,7 +290,7 @@ static int open_held(struct catchup *c, struct view_node *node, const struct spo
 
 static int copy_file(struct catchup *c, struct view_node *node, const struct spot *from,
                      const struct stat *s, struct spot *to, struct stat *t) {
-    struct file f = {.in = -1, .out = -1, .ino = s->st_ino};
+    struct file f = {.in = -1, .out = -1, .ino = s->st_ino, .node = node};
     int err = open_held(c, node, from, s, to, t, &f);
     scope_fd int in = f.in, out = f.out;
 
@@ -331,7 +343,7 @@ static int not_there(struct catchup *c, struct view_node *node) {
 /* Attributes, which nobody else may set meanwhile. */
 static int equalize_held(struct catchup *c, struct view_node *node, const struct spot *from,
                          const struct stat *s, struct spot *to, struct stat *t) {
-    struct file f = {.ino = s->st_ino};
+    struct file f = {.ino = s->st_ino, .node = node};
     int err = c->c.hold ? path_of(c, from, &f) : 0;
 
     err = err < 0 ? err : hold_attrs(c, &f, INT64_MAX, 1);
@@ -378,6 +390,9 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
         folder = err < 0 ? err : who_open(c, TO, from.at->parent);
         return folder < 0 ? folder : names_equalize_attrs(c, from.at);
     }
+    if (!c->view->no_names) {
+        node->worked = c->view->round;
+    }
     return bytes              ? copy_file(c, node, &from, &s, &to, &t)
            : node->times_only ? names_equal_times(c, &from, &to)
                               : equalize_held(c, node, &from, &s, &to, &t);
@@ -416,7 +431,7 @@ static int equalize_nodes(struct catchup *c, bool folders) {
         who_trim_folders(c, OPEN_FOLDERS);
         err = catchup_stopped(c) ? -ECANCELED : equalize_node(c, n);
         if (c->c.live && (err == -ENOENT || err == -ESTALE || err == -ENOTDIR ||
-                          (err == -ETIMEDOUT && catchup_by_names(c)))) {
+                          (err == -ETIMEDOUT && catchup_holds_names(c)))) {
             err = not_there(c, n); /* or names are in use for long: it has its turn later */
         }
     }

@@ -54,6 +54,9 @@ int catchup_new(const struct catchup_config *config, const struct id *volume,
     c->stage = c->parked[FROM] = c->parked[TO] = c->snaps[FROM] = c->snaps[TO] = -1;
     c->stat = (struct copy_stat){.go_on = go_on, .arg = c};
     c->view = view_new(volume, (int)config->to_slot);
+    if (c->view) {
+        c->view->by_name = config->live && !catchup_is_stable(c, FROM);
+    }
     c->buf = malloc(2 * (size_t)CHUNK);
     c->stage = c->view && c->buf ? open_stage(c) : -ENOMEM;
     err = c->stage < 0 ? c->stage : 0;

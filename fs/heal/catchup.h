@@ -29,9 +29,10 @@ struct catchup_config {
     bool live;     /* the source is in use */
     void *arg;
     /* All may be NULL. A file's bytes are about to be copied: nobody else may change them until
-     * released. `path`: names from the root down. `names`: nor may any name. */
+     * released. `path`: names from the root down. `names`: nor may any name. Which object of the log it is
+     * goes to ret_number. */
     int (*hold)(void *arg, const char *const *path, unsigned depth, uint64_t ino, uint64_t off,
-                uint64_t len, bool names);
+                uint64_t len, bool names, uint64_t *ret_number);
     void (*release)(void *arg);
     /* Once `to` receives: which file there is at this path, whose inode on `from` is `ino`. */
     int (*peer)(void *arg, const char *const *path, unsigned depth, uint64_t ino,

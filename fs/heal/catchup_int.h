@@ -85,6 +85,10 @@ static inline bool catchup_is_same(const struct catchup *c, int side, const stru
 static inline bool catchup_by_names(const struct catchup *c) {
     return c->view->no_names && !catchup_is_stable(c, TO);
 }
+/* The target receives all names, and what is at a name on one side can only be told while no name changes. */
+static inline bool catchup_holds_names(const struct catchup *c) {
+    return c->view->no_names && !(catchup_is_stable(c, FROM) && catchup_is_stable(c, TO));
+}
 /* Is it to stop? */
 static inline bool catchup_stopped(struct catchup *c) {
     return c->c.stopped && c->c.stopped(c->c.arg, &c->stat);

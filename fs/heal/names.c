@@ -228,7 +228,8 @@ static bool all_told(const struct catchup *c, const struct view_node *node) {
 }
 
 /* All of it was copied: what was told so far is done. */
-static void copied_whole(struct view_node *node) {
+static void copied_whole(const struct catchup *c, struct view_node *node) {
+    node->worked = c->view->round;
     node->ranges = 0;
     node->tail = UINT64_MAX;
     node->attr = true;
@@ -258,7 +259,7 @@ static int make_anew(struct catchup *c, int from, int to, struct view_name *n,
     err = err < 0 ? err : view_place(c->view, NULL, n->parent, n->text);
     err = err < 0 ? err : check_unmoved(c, from, n->text, s);
     if (err == 0 && node && at_stat(to, n->text, -1, &st) == 0) {
-        copied_whole(node);
+        copied_whole(c, node);
         err = is_like(c, node, n, st.st_ino);
     }
     c->stat.objects_changed += err == 0;
@@ -295,7 +296,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
             err = copy_equalize(from, n->text, to, n->text, true, &c->stat);
             err = err < 0 ? err : check_unmoved(c, from, n->text, s);
             if (err == 0 && node) {
-                copied_whole(node);
+                copied_whole(c, node);
                 err = is_like(c, node, n, t->st_ino);
             }
             return err;

@@ -342,6 +342,26 @@ static int add_name(struct view *v, const struct journal_frame *f) {
     return 0;
 }
 
+static void doubt_one(struct view *v, struct view_node *n) {
+    if (n->worked != 0 && n->worked + 1 >= v->round) {
+        n->tail = 0;
+        n->attr = true;
+        v->mark_count++;
+    }
+}
+
+/* A name changed while things were made equal by their names, in the round before: what was taken for the
+ * node then may have been another's. It is compared as a whole; of a folder, all that is in it may be meant. */
+static void doubt(struct view *v, struct view_node *n) {
+    if (!v->by_name || v->no_marks || !n) {
+        return;
+    }
+    doubt_one(v, n);
+    for (struct view_node *k = n->type == DT_DIR ? v->nodes : NULL; k; k = k->next) {
+        doubt_one(v, k);
+    }
+}
+
 static int add_move(struct view *v, const struct journal_frame *f) {
     struct view_name *from = name_of(v, f->parent, f->name), *to = name_of(v, f->parent2, f->name2);
     struct view_node *n = view_find(v, f->number);
@@ -351,6 +371,8 @@ static int add_move(struct view *v, const struct journal_frame *f) {
     }
     mark_name(v, from);
     mark_name(v, to);
+    doubt(v, n);
+    doubt(v, to->node);
     if (from->node == n) { /* the first half of an exchange may have put another there */
         from->node = NULL;
     }

@@ -55,9 +55,10 @@ struct view_node {
     /* for the view's owner */
     struct view_name *at; /* where it is on a member whose inodes say nothing; NULL: unknown */
     uint32_t placed;      /* how often that was said, or forgotten */
-    bool busy;            /* being resolved: a loop ends there */
-    bool times_only;      /* nothing else of it can differ */
-    bool again, missed;   /* as of a name */
+    uint64_t worked;    /* the round in which its bytes or attributes were made equal by its name */
+    bool busy;          /* being resolved: a loop ends there */
+    bool times_only;    /* nothing else of it can differ */
+    bool again, missed; /* as of a name */
     struct {
         uint64_t look;
         int err;
@@ -66,11 +67,12 @@ struct view_node {
 
 struct view {
     struct id volume;
-    int slot;              /* whose return it is for: HOT counts until it left. -1: HOT counts */
-    bool no_names;         /* frames mark no names (they tell where things are), */
-    bool no_marks;         /* or nothing at all */
-    bool left;             /* its LEAVE was seen */
-    bool broken;           /* a BREAK was seen */
+    int slot;      /* whose return it is for: HOT counts until it left. -1: HOT counts */
+    bool no_names; /* frames mark no names (they tell where things are), */
+    bool no_marks; /* or nothing at all */
+    bool by_name;  /* what has a name on the source is known by the log alone: see doubt() */
+    bool left;     /* its LEAVE was seen */
+    bool broken;   /* a BREAK was seen */
     uint64_t break_time_s; /* of the last checkpoint before the first BREAK, or 0 */
     uint64_t checkpoint_time_s;
     struct view_name *marked, **marked_end;

@@ -27,7 +27,7 @@ enum {
 
 /* --- telling --- */
 
-static uint64_t number_of(const struct mirror *m, const struct obj *obj) {
+uint64_t log_number(const struct mirror *m, const struct obj *obj) {
     return obj == obj_root(m->objs) ? JOURNAL_ROOT
            : obj == m->parked       ? JOURNAL_PARKED
            : obj == m->snaps        ? JOURNAL_SNAPS
@@ -91,8 +91,8 @@ static void touch(struct mirror *m, struct obj *obj) {
 
 static void bind_one(struct mirror *m, struct obj *obj, const struct obj_where *where) {
     struct journal_frame f = {.kind = JOURNAL_BIND,
-                              .number = number_of(m, obj),
-                              .parent = number_of(m, where->parent),
+                              .number = log_number(m, obj),
+                              .parent = log_number(m, where->parent),
                               .type = obj->type,
                               .linked = (obj->flags & OBJ_LINKED) != 0,
                               .time_s = obj->born_epoch == journal_epoch(m->journal)};
@@ -148,7 +148,7 @@ void log_bind_alone(struct mirror *m, struct obj *obj) {
 
 void log_attr_alone(struct mirror *m, struct obj *obj) {
     log_bind_alone(m, obj);
-    (void)journal_mark_attr(m->journal, NULL, number_of(m, obj));
+    (void)journal_mark_attr(m->journal, NULL, log_number(m, obj));
 }
 
 static void tell_names(struct mirror *m, const struct change *c, struct journal_intent *intent) {
@@ -167,17 +167,17 @@ static void tell_names(struct mirror *m, const struct change *c, struct journal_
     for (int k = 0; k < 2 && c->name[k].dir; k++) {
         log_bind(m, c->name[k].dir);
     }
-    f.parent = number_of(m, c->name[0].dir);
+    f.parent = log_number(m, c->name[0].dir);
     name_copy(f.name, c->name[0].name);
     if (moves) {
-        f.number = number_of(m, c->obj);
-        f.parent2 = number_of(m, c->name[1].dir);
+        f.number = log_number(m, c->obj);
+        f.parent2 = log_number(m, c->name[1].dir);
         name_copy(f.name2, c->name[1].name);
     }
     (void)journal_append(m->journal, intent, &f);
     if (moves && c->other) {
         struct journal_frame back = {.kind = JOURNAL_MOVE,
-                                     .number = number_of(m, c->other),
+                                     .number = log_number(m, c->other),
                                      .parent = f.parent2,
                                      .parent2 = f.parent};
 
@@ -203,12 +203,12 @@ void log_change(struct mirror *m, const struct change *c, struct journal_intent 
         return;
     case TELLS_DATA:
         journal_begin(m->journal, ret_intent);
-        last = journal_mark(m->journal, ret_intent, number_of(m, c->obj), c->off, c->len);
+        last = journal_mark(m->journal, ret_intent, log_number(m, c->obj), c->off, c->len);
         break;
     case TELLS_ATTR:
         journal_begin(m->journal, ret_intent);
         log_bind(m, c->obj);
-        (void)journal_mark_attr(m->journal, ret_intent, number_of(m, c->obj));
+        (void)journal_mark_attr(m->journal, ret_intent, log_number(m, c->obj));
         return;
     }
     /* What was made since the last checkpoint is looked at in any case. */
@@ -221,7 +221,7 @@ void log_name(struct mirror *m, struct obj *dir, const char *name) {
     struct journal_frame f = {.kind = JOURNAL_NAME};
 
     log_bind(m, dir);
-    f.parent = number_of(m, dir);
+    f.parent = log_number(m, dir);
     name_copy(f.name, name);
     (void)journal_append(m->journal, NULL, &f);
 }

@@ -477,10 +477,20 @@ bool mirror_is_online(struct mirror *m, unsigned i) {
     return is_online(m, i);
 }
 
+/* Where a path begins: how many of its names lead to a folder that is always known. */
+static struct obj *top_of(const struct mirror *m, const char *const *path, unsigned depth,
+                          unsigned *ret_names) {
+    bool ours = depth > 0 && strcmp(path[0], STORE_FOLDER) == 0;
+    bool parked = ours && depth == 3 && strcmp(path[1], STORE_OPEN_FOLDER) == 0;
+
+    *ret_names = (unsigned)ours + parked;
+    return parked ? m->parked : ours ? m->ours : obj_root(m->objs);
+}
+
 /* The object at the end of a path, as anybody else would find it; counted. */
 static int walk(struct mirror *m, const char *const *path, unsigned depth, struct obj **ret_obj) {
-    unsigned first = depth > 0 && strcmp(path[0], STORE_FOLDER) == 0;
-    struct obj *at = first ? m->ours : obj_root(m->objs);
+    unsigned first;
+    struct obj *at = top_of(m, path, depth, &first);
 
     for (unsigned k = first; k < depth; k++) {
         struct vol_entry e;
@@ -499,11 +509,11 @@ static int walk(struct mirror *m, const char *const *path, unsigned depth, struc
 /* Pinned. */
 static int find_file(struct mirror *m, const char *const *path, unsigned depth,
                      struct obj **ret_obj) {
+    unsigned first;
     int err;
 
-    if (depth == 3 && strcmp(path[0], STORE_FOLDER) == 0 &&
-        strcmp(path[1], STORE_OPEN_FOLDER) == 0) {
-        *ret_obj = obj_find(m->objs, m->parked, path[2]);
+    if (top_of(m, path, depth, &first) == m->parked) {
+        *ret_obj = obj_find(m->objs, m->parked, path[first]);
         return *ret_obj ? 0 : -ESTALE;
     }
     err = walk(m, path, depth, ret_obj);
@@ -532,6 +542,25 @@ static int lock_names(struct mirror *m, struct range_hold *hold, const struct ob
     return -ETIMEDOUT;
 }
 
+/* Under all names: is it still there? */
+static bool is_at_path(struct mirror *m, const char *const *path, unsigned depth,
+                       const struct obj *obj) {
+    unsigned first;
+    struct obj *at = top_of(m, path, depth, &first);
+    bool same;
+
+    obj_pin(m->objs, at);
+    for (unsigned k = first; k < depth && at; k++) {
+        struct obj *next = obj_find(m->objs, at, path[k]);
+
+        obj_unpin(m->objs, at);
+        at = next;
+    }
+    same = at == obj;
+    obj_unpin(m->objs, at);
+    return same;
+}
+
 /* Locks bytes of the file at this path, whose inode on store `from` is `ino`; and `names`, which come first,
  * but not before it was looked up: -ETIMEDOUT if others do not let go of them. */
 static int lock_range(struct mirror *m, unsigned from, const char *const *path, unsigned depth,
@@ -541,12 +570,21 @@ static int lock_range(struct mirror *m, unsigned from, const char *const *path, 
     struct obj *obj = NULL;
     int err = hold ? find_file(m, path, depth, &obj) : -ENOMEM;
     uint64_t known = err == 0 ? obj_ino_on(m->objs, obj, (uint8_t)from) : 0;
+    bool stable = m->member[from].caps & STORE_STABLE_INO;
 
-    if (err == 0 && (m->member[from].caps & STORE_STABLE_INO) && known != 0 && known != ino) {
+    if (err == 0 && stable && known != 0 && known != ino) {
         err = -ESTALE;
+    }
+    if (err == 0 && !stable) {
+        log_bind_alone(m, obj); /* the log is to say which one it is */
     }
     if (err == 0 && names) {
         err = lock_names(m, hold, obj, off, off + len);
+        if (err == 0 && !is_at_path(m, path, depth, obj)) {
+            range_unlock(&m->ranges, hold);
+            rwlock_write_done(&m->names);
+            err = -ESTALE;
+        }
     } else if (err == 0) {
         range_lock(&m->ranges, hold, obj, off, off + len);
     }
@@ -561,12 +599,14 @@ static int lock_range(struct mirror *m, unsigned from, const char *const *path, 
 }
 
 int mirror_range_hold(struct mirror *m, unsigned i, unsigned from, const char *const *path,
-                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len, bool names) {
+                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len, bool names,
+                      uint64_t *ret_number) {
     struct member *member = &m->member[i];
     struct range_hold *hold;
     int err = lock_range(m, from, path, depth, ino, off, len, names, &hold, &member->range_obj);
 
     if (err == 0) {
+        *ret_number = log_number(m, member->range_obj);
         atomic_store(&member->held_ms, clock_ms());
         atomic_store(&member->range, hold);
         atomic_store(&member->names_held, names);

@@ -157,11 +157,11 @@ int mirror_names_alone(struct mirror *mirror, unsigned index, uint64_t *ret_posi
 void mirror_names_done(struct mirror *mirror, unsigned index, bool receives);
 /* All changes that began before it received are over: a cut at *ret_position. -ETIMEDOUT. */
 int mirror_settled(struct mirror *mirror, unsigned index, uint64_t *ret_position) must_check;
-/* Holds bytes of a file, found by its path and its inode on the store `from`; `names`: and all names.
- * -ESTALE if that is another file now; -ETIMEDOUT. */
+/* Holds bytes of a file, found by its path and its inode on the store `from`; `names`: and all names, which it
+ * still has then. Its number in the journal goes to ret_number. -ESTALE if that is another file now; -ETIMEDOUT. */
 int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
-                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len,
-                      bool names) must_check;
+                      unsigned depth, uint64_t ino, uint64_t off, uint64_t len, bool names,
+                      uint64_t *ret_number) must_check;
 /* The inode on a receiving store of the file at this path, whose inode on `from` is `ino`. -ESTALE.
  */
 int mirror_peer_ino(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,

@@ -241,6 +241,8 @@ int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle 
 
 /* --- log.c --- */
 
+/* What the journal calls it. */
+uint64_t log_number(const struct mirror *m, const struct obj *obj);
 /* Tells the journal which file an object is, with all folders above it, unless this epoch knows.
  * Under the gate and the namespace lock; the object's name held, if it is not a folder. */
 void log_bind(struct mirror *m, struct obj *obj);

@@ -556,3 +556,31 @@ Test(heal, folders_that_change_places_after_all_was_compared_on_a_store_without_
     cr_assert_eq(catchup_add(c, &written), 0);
     catch_up(c, true, false);
 }
+
+/* A file is written, and gives its name to another one before it has its turn. Where the source's inodes say nothing
+ * the log still has it there, so the other one is taken for it: until the log tells of the name. */
+Test(heal, what_had_the_name_when_it_was_copied_between_stores_without_stable_inodes) {
+    struct journal_frame bound = BIND_ON(0, 100, DT_REG, "log"),
+                         written = {.kind = JOURNAL_DATA, .number = 100, .len = 4},
+                         moved = MOVE(100, "log", "log.1"),
+                         named = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "log"},
+                         made = BIND_ON(0, 101, DT_REG, "log", .time_s = 1);
+    const struct journal_frame *first[] = {&bound, &written}, *then[] = {&moved, &named, &made};
+    struct catchup_config config = {.to_slot = 1, .untouched = true, .live = true};
+    struct catchup *c;
+
+    for (int i = 0; i < 2; i++) {
+        store_close(store[i]);
+        make_store(i, STORE_STABLE_INO);
+    }
+    config.from = store[0];
+    config.to = store[1];
+    put(0, "log.1", "NEW bytes of the old file");
+    put(0, "log", "another file, made since");
+    put(1, "log", "old bytes of the old file");
+    c = catchup_of(&config);
+    add(c, first, 2);
+    one_round(c);
+    add(c, then, 3);
+    catch_up(c, true, false);
+}
