@@ -445,6 +445,7 @@ int main(int argc, char **argv) {
     int code = -1;
 
     (void)signal(SIGPIPE, SIG_IGN); /* a closed stdout is noticed when it is flushed */
+    (void)signal(SIGUSR1, SIG_IGN); /* but where there is progress to show (tools/progress.h) */
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         usage(argc < 2 ? stderr : stdout);

@@ -502,7 +502,6 @@ static int add_snapshots(struct gather *g, struct assembly *a, struct why *why) 
 static int build(struct gather *g, struct assembly *a, struct why *why) {
     char ring[PATH_BYTES];
     struct mirror_config mc = {.count = g->count,
-                               .min_stores = g->options->min_stores,
                                .policy = g->options->policy,
                                .super = g->record,
                                .stable = g->stable,
@@ -558,6 +557,7 @@ static int build(struct gather *g, struct assembly *a, struct why *why) {
     if (err == 0) {
         a->top = a->mirror;
         err = add_snapshots(g, a, why);
+        mirror_set_min_stores(mirror_of(a->mirror), g->options->min_stores);
     }
     return err;
 }

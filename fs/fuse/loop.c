@@ -294,6 +294,11 @@ int loop_run(struct front *f) {
     if (err < 0) {
         fuse_session_exit(f->session);
     }
+    pthread_mutex_unlock(&f->mutex);
+    if (err < 0) {
+        loop_start_rings(f, false); /* else theirs wait for ever */
+    }
+    pthread_mutex_lock(&f->mutex);
     while (f->threads > 0) {
         pthread_cond_wait(&f->changed, &f->mutex);
     }

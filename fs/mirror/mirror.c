@@ -33,6 +33,10 @@ bool mirror_stuck(const struct mirror *m) {
     return stuck;
 }
 
+void mirror_set_min_stores(struct mirror *m, unsigned min_stores) {
+    m->min_stores = min_stores > 0 ? min_stores : 1;
+}
+
 void mirror_unlock_stores(struct mirror *m) {
     for (unsigned i = 0; i < m->count; i++) {
         if (is_online(m, i) && guard_calls(m->member[i].guard) == 0) {
@@ -258,7 +262,7 @@ int mirror_new(const struct mirror_config *c, struct why *why, struct vol **ret_
     }
     m->vol.ops = &mirror_ops;
     m->policy = c->policy;
-    m->min_stores = c->min_stores > 0 ? c->min_stores : 1;
+    m->min_stores = 1;
     m->events = c->events;
     m->super = m->shown = c->super;
     m->write_witness = c->write_witness;

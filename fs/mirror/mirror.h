@@ -46,7 +46,6 @@ struct mirror_policy {
 struct mirror_config {
     struct mirror_member_config member[STORES_MAX];
     unsigned count;
-    unsigned min_stores;       /* successes a change needs; 1 or more */
     unsigned store_timeout_ms; /* silence after which a store is lost; 0: 10 s */
     unsigned dirfds_max;       /* cached folders of each store */
     struct mirror_policy policy;
@@ -72,6 +71,8 @@ struct obj *mirror_snapshots(struct mirror *mirror);
 unsigned mirror_count(const struct mirror *mirror);
 /* Is a thread still in a call on a store that was given up? Then nothing may be freed. */
 bool mirror_stuck(const struct mirror *mirror);
+/* Successes that a change needs (0: as 1). Before the volume serves; until then what a mount has to write itself may go to one store alone. */
+void mirror_set_min_stores(struct mirror *mirror, unsigned min_stores);
 /* At the end of a process that is held back by such a call: others may have the stores that are well. */
 void mirror_unlock_stores(struct mirror *mirror);
 

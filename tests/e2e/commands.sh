@@ -71,6 +71,14 @@ hf store offline crm n -q
 head -c 60000000 /dev/urandom >"$mnt/big"
 hf resync crm --limit 1M
 refused 1 "it goes on" hf store online crm n --wait=2s
+"$bin" store online crm n --wait=4s -q 2>"$lab/said" &
+waiter=$!
+pids+=($waiter)
+sleep 1
+kill -USR1 $waiter
+wait $waiter || true
+ended $waiter
+grep -q "store \"n\": .* of .* to go" "$lab/said" || { cat "$lab/said"; die "SIGUSR1 shows nothing"; }
 hf resync crm --limit 0
 hf store online crm n --wait=60s -q
 hf store remove crm p --yes -q
@@ -112,3 +120,24 @@ refused 5 "put aside" hf dissolve crm --keep a --yes
 rmdir "$lab/c/new/.holdfast/lost/verify-1"
 hf dissolve crm --keep a --yes >/dev/null
 [ ! -e "$lab/a/s/.holdfast" ] && [ ! -e "$lab/c/new/.holdfast" ] || die "dissolve"
+
+# With too few stores from the beginning it can be read, snapshots too, and is whole again when they are there.
+mkdir "$lab/a/few" "$lab/c/few"
+hf create few "$lab/a/few" "$lab/c/few" -q 2>/dev/null
+hf mount few "$mnt" -o min-stores=2
+echo 1 >"$mnt/f"
+hf snapshot create few@s -q
+echo 2 >"$mnt/f"
+hf umount few
+mv "$lab/c/few" "$lab/c/gone"
+hf mount few "$mnt" -o degraded,min-stores=2
+[ "$(cat "$mnt/f" "$mnt/.holdfast/snapshots/s/f")" = "$(printf '2\n1')" ] || die "reading with too few stores"
+! touch "$mnt/g" 2>/dev/null || die "a change with too few stores"
+refused 1 "Read-only" hf snapshot create few@t
+hf umount few
+mv "$lab/c/gone" "$lab/c/few"
+hf mount few "$mnt" -o min-stores=2
+hf resync few --wait=60s -q
+touch "$mnt/g"
+hf umount few
+"$treecmp" "$lab/a/few" "$lab/c/few" || die "few: the stores differ"
