@@ -54,15 +54,26 @@ static bool is_inside(const char *inner, const char *outer) {
     }
 }
 
+/* The same by the paths alone, of one that is not to be touched. */
+static bool is_named_inside(const char *inner, const char *outer) {
+    size_t n = strlen(outer);
+
+    return strncmp(inner, outer, n) == 0 && (inner[n] == '/' || inner[n] == '\0');
+}
+
 int assemble_check_places(const struct config *config, const char *mount_point, struct why *why) {
     for (unsigned i = 0; i < config->count; i++) {
         const char *path = config->store[i].path;
+        bool away = config->store[i].away;
 
-        if (config->store[i].away) {
-            continue;
+        if (!*path) {
+            continue; /* another disk is mounted where it was */
         }
         for (unsigned k = 0; k < config->count; k++) {
-            if (k != i && !config->store[k].away && is_inside(path, config->store[k].path)) {
+            const char *other = config->store[k].path;
+
+            if (k != i && *other &&
+                (away || config->store[k].away ? is_named_inside : is_inside)(path, other)) {
                 return why_set(why, -HFE_UNSAFE,
                                "the stores %s and %s are one folder, or one lies in the other: two "
                                "copies there "
@@ -73,14 +84,14 @@ int assemble_check_places(const struct config *config, const char *mount_point, 
         if (!mount_point) {
             continue;
         }
-        if (is_inside(mount_point, path)) {
+        if ((away ? is_named_inside : is_inside)(mount_point, path)) {
             return why_set(
                 why, -HFE_UNSAFE,
                 "the mount point %s lies in the store %s: the volume would contain itself. "
                 "Mount it elsewhere",
                 mount_point, path);
         }
-        if (is_inside(path, mount_point)) {
+        if ((away ? is_named_inside : is_inside)(path, mount_point)) {
             return why_set(
                 why, -HFE_UNSAFE,
                 "the store %s lies below the mount point %s: mounting would hide it. Mount "

@@ -68,6 +68,9 @@ hf store add crm p="$lab/c/more" --passive --wait=60s -q 2>/dev/null
 hf resync crm --wait=20s -q || die "resync --wait with a passive store"
 refused 2 "is passive" hf replace crm p "$lab/c/more"
 hf store offline crm n -q
+mkdir "$lab/c/new/sub"
+refused 5 "one lies in the other" hf store add crm z="$lab/c/new/sub"
+rmdir "$lab/c/new/sub"
 head -c 60000000 /dev/urandom >"$mnt/big"
 hf resync crm --limit 1M
 refused 1 "it goes on" hf store online crm n --wait=2s
