@@ -114,9 +114,9 @@ static void print_status(const json_t *st, const struct args *a) {
     show_snapshots(st);
 }
 
-/* The state of a volume whose daemon says nothing. */
-static const char *unreached(const char *name) {
-    return daemon_is_running(name) ? "UNKNOWN" : "UNMOUNTED";
+/* The state of a volume whose daemon says nothing, or nothing to this user. */
+static const char *unreached(const char *name, int err) {
+    return err != -HFE_UNREACHABLE || daemon_is_running(name) ? "UNKNOWN" : "UNMOUNTED";
 }
 
 /* One volume; adds to `all` with --json. */
@@ -129,13 +129,16 @@ static enum health show_one(const char *name, const struct args *a, json_t *all)
     if (err < 0) {
         if (all) {
             (void)json_array_append_new(all, json_pack("{s:i, s:s, s:s}", "schema", 1, "volume",
-                                                       name, "state", unreached(name)));
-        } else if (!a->quiet && daemon_is_running(name)) {
-            (void)printf("volume:  %s\nstate:   %s\nstatus:  %s\naction:  see the system log\n",
-                         name, unreached(name), why.text);
+                                                       name, "state", unreached(name, err)));
         } else if (!a->quiet) {
-            (void)printf("volume:  %s\nstate:   %s\naction:  holdfast mount %s\n", name,
-                         unreached(name), name);
+            (void)printf("volume:  %s\nstate:   %s\n", name, unreached(name, err));
+            if (err != -HFE_UNREACHABLE) { /* what it said tells what to do */
+                (void)printf("status:  %s\n", why.text);
+            } else if (daemon_is_running(name)) {
+                (void)printf("status:  %s\naction:  see the system log\n", why.text);
+            } else {
+                (void)printf("action:  holdfast mount %s\n", name);
+            }
         }
         return HEALTH_UNKNOWN;
     }
@@ -228,12 +231,14 @@ int cmd_list(const struct args *a) {
         struct why why = {""};
         json_t *st = NULL;
         const char *state;
+        int err;
 
         if (config_load(names[i], &c, &why) < 0) {
             (void)fprintf(stderr, "holdfast: %s\n", why.text);
             continue;
         }
-        state = ask_status(names[i], &st, &why) == 0 ? text_of(st, "state") : unreached(names[i]);
+        err = ask_status(names[i], &st, &why);
+        state = err == 0 ? text_of(st, "state") : unreached(names[i], err);
         if (all) {
             (void)json_array_append_new(
                 all, json_pack("{s:s, s:s, s:i, s:s}", "volume", c.name, "state", state, "stores",

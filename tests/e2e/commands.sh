@@ -32,6 +32,12 @@ advice >"$lab/said"
 grep fstab "$lab/said" && die "doctor does not find the line"
 hf mount crm -o min-stores=2,store-timeout=2s
 
+# A user who may not ask is told so.
+chmod 755 "$lab/etc" "$lab/run"
+cp "$bin" "$lab/holdfast" # where everybody can run it
+(setpriv --reuid=65534 --regid=65534 --clear-groups "$lab/holdfast" status crm || true) >"$lab/said" 2>/dev/null
+grep -q "state: *UNKNOWN" "$lab/said" && grep -q "be root or in the group" "$lab/said" || { cat "$lab/said"; die "status for a user"; }
+
 # min-stores: nothing is taken out by hand below it; a loss makes the volume read-only until the store is back.
 refused 5 "min-stores" hf store offline crm far
 refused 5 "min-stores" hf store set crm far passive
