@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "snap/snap.h"
 #include "store/copy.h"
 #include "tools/pairs.h"
@@ -29,8 +30,58 @@ struct diff {
     struct moved *by_number;
     struct moved *gone, *added; /* in the order of the walk */
     struct moved **last_gone, **last_added;
-    bool count; /* the blocks that changed */
+    const char *only; /* this path and what is below; "": all */
+    bool only_found;
+    bool count;    /* the blocks that changed */
+    bool zero;     /* with NULs, and nothing escaped */
+    json_t *array; /* with --json; else NULL */
 };
+
+/* --- showing --- */
+
+static json_t *text_json(const char *path) {
+    char text[4 * PATH_BYTES + 1];
+
+    (void)text_escape(path, text, sizeof(text));
+    return json_sprintf("/%s", text);
+}
+
+/* `to`: of what moved, else NULL. blocks of `of`: of what changed, with -v; else -1. */
+static void show(const struct diff *d, const char *what, const char *path, const char *to,
+                 int64_t blocks, int64_t of) {
+    char text[4 * PATH_BYTES + 1];
+    json_t *o;
+
+    if (d->array) {
+        o = json_pack("{s:s, s:o, s:o*}", "change", what, "path", text_json(path), "to",
+                      to ? text_json(to) : NULL);
+        if (blocks >= 0) {
+            (void)json_object_set_new(o, "blocks", json_integer(blocks));
+            (void)json_object_set_new(o, "blocks_total", json_integer(of));
+        }
+        (void)json_array_append_new(d->array, o);
+        return;
+    }
+    if (d->zero) {
+        (void)printf("%s\t/%s%c", what, path, '\0');
+        if (to) {
+            (void)printf("/%s%c", to, '\0');
+        }
+        return;
+    }
+    (void)text_escape(path, text, sizeof(text));
+    (void)printf("%s  /%s", what, text);
+    if (to) {
+        (void)text_escape(to, text, sizeof(text));
+        (void)printf(" -> /%s", text);
+    }
+    if (blocks >= 0) {
+        (void)printf("  (%lld of %lld blocks)", (long long)blocks, (long long)of);
+    }
+    (void)putchar('\n');
+}
+
+/* --- comparing --- */
 
 static int note(struct moved ***last, const char *path, const struct stat *st) {
     struct moved *m = calloc(1, sizeof(*m) + strlen(path) + 1);
@@ -98,17 +149,21 @@ static int64_t count_blocks(const struct pair *p) {
 
 /* A ctime changes without the file, too; then the bytes say it. */
 static bool differs(const struct diff *d, const struct pair *p) {
-    const struct stat *a = p->st[0], *b = p->st[1];
-    bool folder = S_ISDIR(a->st_mode);
+    return !copy_same_stat(p->st[0], p->st[1]) ||
+           (!pair_untouched(p, d->cut_s) && !pair_same_content(p));
+}
 
-    if (folder ? a->st_mode != b->st_mode || a->st_uid != b->st_uid || a->st_gid != b->st_gid ||
-                     !clock_same(&a->st_mtim, &b->st_mtim)
-               : !copy_same_stat(a, b)) {
-        return true;
-    }
-    return !pair_untouched(p, d->cut_s) &&
-           !(folder ? copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name)
-                    : pair_same_content(p));
+static bool is_below(const char *path, const char *top) {
+    size_t n = strlen(top);
+
+    return n == 0 || (strncmp(path, top, n) == 0 && (path[n] == '/' || !path[n]));
+}
+
+static void show_changed(const struct diff *d, const struct pair *p, int64_t blocks) {
+    bool counted = d->count && S_ISREG(p->st[0]->st_mode);
+
+    show(d, "M", p->path, NULL, counted ? blocks : -1,
+         (longer_size(p) + COMPARED_BLOCK - 1) / COMPARED_BLOCK);
 }
 
 static int compare(void *arg, const struct pair *p) {
@@ -116,6 +171,12 @@ static int compare(void *arg, const struct pair *p) {
     const struct stat *a = p->st[0], *b = p->st[1];
     int err = 0;
 
+    if (!is_below(p->path, d->only)) { /* it leads there, if both have it; or it does not matter */
+        return is_below(d->only, p->path) || !*p->path
+                   ? a && b && S_ISDIR(a->st_mode) && S_ISDIR(b->st_mode)
+                   : 0;
+    }
+    d->only_found = true;
     if (a && b && ((a->st_mode ^ b->st_mode) & S_IFMT) == 0) {
         if (differs(d, p)) {
             int64_t blocks = d->count && S_ISREG(a->st_mode) ? count_blocks(p) : 0;
@@ -123,12 +184,7 @@ static int compare(void *arg, const struct pair *p) {
             if (blocks < 0) {
                 return (int)blocks;
             }
-            (void)printf("M  /%s", p->path);
-            if (d->count && S_ISREG(a->st_mode)) {
-                (void)printf("  (%lld of %lld blocks)", (long long)blocks,
-                             ((long long)longer_size(p) + COMPARED_BLOCK - 1) / COMPARED_BLOCK);
-            }
-            (void)printf("\n");
+            show_changed(d, p, blocks);
         }
         return S_ISDIR(a->st_mode);
     }
@@ -153,9 +209,9 @@ static void show_moved(struct diff *d) {
         HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), from);
         if (from && !from->found && from->type == m->type) {
             from->found = true;
-            (void)printf("R  /%s -> /%s\n", from->path, m->path);
+            show(d, "R", from->path, m->path, -1, 0);
         } else {
-            (void)printf("+  /%s\n", m->path);
+            show(d, "+", m->path, NULL, -1, 0);
         }
         free(m);
     }
@@ -163,23 +219,32 @@ static void show_moved(struct diff *d) {
     for (struct moved *m = d->gone, *next; m; m = next) {
         next = m->next;
         if (!m->found) {
-            (void)printf("-  /%s\n", m->path);
+            show(d, "-", m->path, NULL, -1, 0);
         }
         free(m);
     }
 }
 
 static int diff(const struct args *a, const char *from, const char *to, uint64_t cut_s,
-                struct why *why) {
+                json_t *array, struct why *why) {
     scope_fd int first = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scope_fd int second = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct diff d = {.top = {first, second}, .cut_s = cut_s, .count = a->verbose};
+    scope_free char *only = path_inside(a->path ? a->path : "", why);
+    struct diff d = {.top = {first, second},
+                     .cut_s = cut_s,
+                     .only = only,
+                     .count = a->verbose,
+                     .zero = a->zero,
+                     .array = array};
     const struct pairs_walk walk = {.each = compare, .arg = &d};
     scope_free char *path = NULL;
     int err;
 
     if (first < 0 || second < 0) {
         return why_set(why, -errno, "%s: %s", first < 0 ? from : to, error_words(-errno));
+    }
+    if (!only) {
+        return -HFE_USAGE;
     }
     d.last_gone = &d.gone;
     d.last_added = &d.added;
@@ -190,7 +255,7 @@ static int diff(const struct args *a, const char *from, const char *to, uint64_t
                       path ? path : "", error_words(err));
     }
     show_moved(&d);
-    return err;
+    return err == 0 && !d.only_found ? why_set(why, -ENOENT, "neither side has /%s", only) : err;
 }
 
 /* Which ctimes say that nothing changed; of two bookmarks all, for there are no bytes to compare. */
@@ -206,8 +271,11 @@ static uint64_t cut_of(const struct snapshot_view *view, int n) {
 int cmd_diff(const struct args *a) {
     struct snapshot_view view[2];
     struct why why = {""};
+    json_t *array = a->json ? json_array() : NULL;
     struct target t[2];
-    int err = 0;
+    int err = a->zero && (a->verbose || a->json)
+                  ? why_set(&why, -HFE_USAGE, "-z goes without -v and --json")
+                  : 0;
 
     for (int i = 0; i < a->count && err == 0; i++) {
         err = snapshot_parse(a->word[i], true, &t[i], &why);
@@ -219,6 +287,12 @@ int cmd_diff(const struct args *a) {
     }
     err = err < 0 ? err
                   : diff(a, view[0].path, a->count > 1 ? view[1].path : view[0].mount,
-                         cut_of(view, a->count), &why);
+                         cut_of(view, a->count), array, &why);
+    if (err == 0 && array) {
+        print_json(json_pack("{s:i, s:s, s:s, s:s*, s:O}", "schema", 1, "volume", t[0].volume,
+                             "from", t[0].snapshot, "to", a->count > 1 ? t[1].snapshot : NULL,
+                             "changes", array));
+    }
+    json_decref(array);
     return err < 0 ? fail(err, &why) : EXIT_OK;
 }

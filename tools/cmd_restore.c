@@ -6,7 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
+#include "base/text.h"
+#include "store/copy.h"
+#include "tools/pairs.h"
 #include "tools/snapshots.h"
 
 /* Runs a program and waits. */
@@ -26,33 +30,6 @@ static int run_program(const char *const argv[], struct why *why) {
                : why_set(why, -EIO,
                          "%s failed, and said why; what it had copied until then is there",
                          argv[0]);
-}
-
-char *restore_path(const char *word, struct why *why) {
-    char *path = calloc(1, strlen(word) + 1), *to = path;
-
-    for (const char *p = word; path && *p;) {
-        size_t n = strcspn(p, "/");
-
-        if (n == 2 && strncmp(p, "..", 2) == 0) {
-            (void)why_set(why, -HFE_USAGE, "%s: a path inside the volume has no ..", word);
-            free(path);
-            return NULL;
-        }
-        if (n > 0 && !(n == 1 && *p == '.')) {
-            if (to > path) {
-                *to++ = '/';
-            }
-            memcpy(to, p, n); /* the path is not longer than the word */
-            to += n;
-        }
-        p += n;
-        p += *p == '/';
-    }
-    if (!path) {
-        (void)why_set(why, -ENOMEM, "out of memory");
-    }
-    return path;
 }
 
 static int join(char ret[PATH_BYTES], const char *a, const char *b, struct why *why) {
@@ -81,11 +58,11 @@ static int restore_to(const struct args *a, const char *view, struct why *why) {
         return why_set(why, err, "%s: %s", a->to, error_words(err));
     }
     for (int i = 1; i < a->count || i == 1; i++) {
-        scope_free char *path = restore_path(a->count > 1 ? a->word[i] : "", why);
+        scope_free char *path = path_inside(a->count > 1 ? a->word[i] : "", why);
         char from[PATH_BYTES], to[PATH_BYTES];
 
         for (int k = 1; path && k < i; k++) { /* two of one last name would become one */
-            scope_free char *before = restore_path(a->word[k], why);
+            scope_free char *before = path_inside(a->word[k], why);
 
             if (before && strcmp(last_of(before), last_of(path)) == 0) {
                 return why_set(why, -HFE_USAGE,
@@ -104,7 +81,125 @@ static int restore_to(const struct args *a, const char *view, struct why *why) {
     return 0;
 }
 
+/* --- restore --verify --- */
+
+struct checking {
+    const char *where; /* what the paths that are told are below of */
+    bool exact;        /* nothing else may be there */
+    uint64_t compared, different;
+};
+
+static int check_one(void *arg, const struct pair *p) {
+    struct checking *c = arg;
+    const struct stat *a = p->st[0], *b = p->st[1];
+    bool same_type = a && b && ((a->st_mode ^ b->st_mode) & S_IFMT) == 0;
+    const char *what = !a                      ? "is there, and was not"
+                       : !b                    ? "is missing"
+                       : !same_type            ? "is of another type"
+                       : !copy_same_stat(a, b) ? "has another owner, mode, size or time"
+                       : !pair_same_content(p) ? "has other content"
+                                               : NULL;
+    char text[4 * PATH_BYTES + 1];
+
+    if (!a && !c->exact) {
+        return 0;
+    }
+    c->compared++;
+    if (what) {
+        c->different++;
+        (void)text_escape(p->path, text, sizeof(text));
+        (void)fprintf(stderr, "holdfast: %s/%s %s\n", c->where, text, what);
+    }
+    return same_type && S_ISDIR(a->st_mode);
+}
+
+/* Compares `path` of two folders with each other; "": the folders as a whole. */
+static int check_path(struct checking *c, const char *from, const char *to, const char *path,
+                      const char *to_path, struct why *why) {
+    const struct pairs_walk walk = {.each = check_one, .arg = c};
+    scope_free char *where = NULL;
+    char above[2][PATH_BYTES];
+    int folder[2] = {-1, -1};
+    int err = join(above[0], from, path, why);
+
+    err = err < 0 ? err : join(above[1], to, to_path, why);
+    for (int i = 0; i < 2 && err == 0; i++) {
+        if (*path) {
+            *strrchr(above[i], '/') = '\0';
+        }
+        folder[i] = open(above[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        err = folder[i] < 0 ? why_set(why, -errno, "%s: %s", above[i], error_words(-errno)) : 0;
+    }
+    if (err == 0) {
+        err = *path ? pairs_walk_name(folder, to_path, last_of(path), &walk, &where)
+                    : pairs_walk(folder, &walk, &where);
+        if (err < 0) {
+            (void)why_set(why, err, "%s/%s cannot be compared with the snapshot: %s", to,
+                          where ? where : to_path, error_words(err));
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        cleanup_fd(&folder[i]);
+    }
+    return err;
+}
+
+/* What was restored is read back, and compared with the snapshot in every byte. */
+static int check(const struct args *a, const struct snapshot_view *view, struct checking *c,
+                 struct why *why) {
+    const char *to = a->to ? a->to : view->mount;
+    scope_fd int fd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int err = fd < 0 || syncfs(fd) < 0
+                  ? why_set(why, -errno, "%s cannot be synced: %s", to, error_words(-errno))
+                  : 0;
+
+    *c = (struct checking){.where = to, .exact = a->in_place};
+    (void)io_raise_file_limit();
+    for (int i = 1; (i < a->count || i == 1) && err == 0; i++) {
+        scope_free char *path = path_inside(a->count > 1 ? a->word[i] : "", why);
+
+        err = path ? check_path(c, view->path, to, path, a->to ? last_of(path) : path, why)
+                   : -HFE_USAGE;
+    }
+    return err < 0 || c->different == 0
+               ? err
+               : why_set(why, -EIO,
+                         "what was restored differs from the snapshot in %llu of %llu objects: "
+                         "something else changes it, or a disk fails",
+                         (unsigned long long)c->different, (unsigned long long)c->compared);
+}
+
+static void tell_restored(const struct args *a, const struct target *t, const struct restored *r,
+                          const struct checking *c) {
+    if (a->json) {
+        json_t *o = json_pack("{s:i, s:s, s:s, s:b, s:s*, s:s*}", "schema", 1, "volume", t->volume,
+                              "snapshot", t->snapshot, "in_place", a->in_place, "to", a->to,
+                              "safety_snapshot", r->safety[0] ? r->safety : NULL);
+
+        if (a->in_place) {
+            (void)json_object_set_new(o, "put_back", json_integer((json_int_t)r->put_back));
+            (void)json_object_set_new(o, "removed", json_integer((json_int_t)r->removed));
+        }
+        if (a->verify) {
+            (void)json_object_set_new(o, "compared", json_integer((json_int_t)c->compared));
+        }
+        print_json(o);
+        return;
+    }
+    if (a->in_place && !a->quiet) {
+        (void)printf(
+            "%llu names put back, %llu removed; %s is the snapshot of before the restore\n",
+            (unsigned long long)r->put_back, (unsigned long long)r->removed, r->safety);
+    }
+    if (a->verify && !a->quiet) {
+        (void)printf("%llu objects compared with the snapshot, no difference\n",
+                     (unsigned long long)c->compared);
+    }
+}
+
 int cmd_restore(const struct args *a) {
+    struct restored restored = {0};
+    struct checking checking = {0};
     struct snapshot_view view;
     struct why why = {""};
     struct target t;
@@ -119,15 +214,29 @@ int cmd_restore(const struct args *a) {
         return EXIT_UNSAFE;
     }
     if (err == 0) {
-        err = a->to ? restore_to(a, view.path, &why) : restore_in_place(a, &t, &view, &why);
+        err = a->to ? restore_to(a, view.path, &why)
+                    : restore_in_place(a, &t, &view, &restored, &why);
     }
-    return err < 0 ? fail(err, &why) : EXIT_OK;
+    if (err == 0 && a->verify) {
+        err = check(a, &view, &checking, &why);
+        if (err < 0 && a->in_place) {
+            (void)fprintf(stderr, "holdfast: %s is the snapshot of before the restore\n",
+                          restored.safety);
+        }
+    }
+    if (err < 0) {
+        return fail(err, &why);
+    }
+    tell_restored(a, &t, &restored, &checking);
+    return EXIT_OK;
 }
 
 /* --- verify --- */
 
 struct reading {
     char *buf;
+    long percent; /* of each file's bytes, picked at random */
+    unsigned seed;
     uint64_t bytes, bad;
     json_t *list; /* with --json: what cannot be read */
 };
@@ -135,21 +244,35 @@ struct reading {
 enum { READ_BYTES = 1 << 20 };
 
 static void tell_bad(struct reading *r, const char *path, int err) {
-    r->bad++;
-    if (r->list) {
-        json_t *o = json_pack("{s:s, s:s}", "path", path, "error", error_words(err));
+    char text[4 * PATH_BYTES + 1];
 
+    r->bad++;
+    (void)text_escape(path, text, sizeof(text));
+    if (r->list) {
         (void)json_array_append_new(
-            r->list, o ? o : json_pack("{s:s}", "error", error_words(err))); /* no UTF-8 */
+            r->list, json_pack("{s:s, s:s}", "path", text, "error", error_words(err)));
     } else {
-        (void)printf("%s: %s\n", path, error_words(err));
+        (void)printf("%s: %s\n", text, error_words(err));
     }
+}
+
+static int read_file(struct reading *r, int fd, off_t size) {
+    for (off_t at = 0; at < size; at += READ_BYTES) {
+        if (r->percent == 100 || rand_r(&r->seed) % 100 < r->percent) {
+            ssize_t n = io_pread(fd, r->buf, READ_BYTES, at);
+
+            if (n < 0) {
+                return (int)n;
+            }
+            r->bytes += (uint64_t)n;
+        }
+    }
+    return 0;
 }
 
 /* All that can be read of it; what cannot is told. */
 static void read_all(struct reading *r, int folder, const char *name, const char *path) {
     struct stat st;
-    ssize_t n = 1;
 
     if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         tell_bad(r, path, errno == ENOENT ? -EIO : -errno);
@@ -176,25 +299,28 @@ static void read_all(struct reading *r, int folder, const char *name, const char
         }
     } else if (S_ISREG(st.st_mode)) {
         scope_fd int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        int err = fd < 0 ? -errno : read_file(r, fd, st.st_size);
 
-        while (fd >= 0 && (n = read(fd, r->buf, READ_BYTES)) > 0) {
-            r->bytes += (uint64_t)n;
-        }
-        if (fd < 0 || n < 0) {
-            tell_bad(r, path, -errno);
+        if (err < 0) {
+            tell_bad(r, path, err);
         }
     }
 }
 
-int verify_snapshot(const struct args *a) {
+int verify_snapshot(const struct args *a, const char *path) {
     struct snapshot_view view;
     char size[32];
-    struct reading r = {.buf = NULL};
+    struct reading r = {.percent = a->sample ? a->sample : 100, .seed = (unsigned)clock_us()};
     struct why why = {""};
+    char top[PATH_BYTES];
     struct target t;
     int err = snapshot_parse(a->word[0], true, &t, &why);
 
     err = err < 0 ? err : snapshot_find_view(&t, true, &view, &why);
+    err = err < 0 ? err : join(top, view.path, path, &why);
+    if (err == 0 && access(top, F_OK) < 0) {
+        err = why_set(&why, -errno, "/%s: %s", path, error_words(-errno));
+    }
     if (err == 0 && !(r.buf = malloc(READ_BYTES))) {
         err = why_set(&why, -ENOMEM, "out of memory");
     }
@@ -203,7 +329,7 @@ int verify_snapshot(const struct args *a) {
     }
     (void)io_raise_file_limit();
     r.list = a->json ? json_array() : NULL;
-    read_all(&r, AT_FDCWD, view.path, view.path);
+    read_all(&r, AT_FDCWD, top, top);
     free(r.buf);
     if (r.list) {
         print_json(json_pack("{s:i, s:s, s:s, s:I, s:o}", "schema", 1, "volume", t.volume,

@@ -13,7 +13,9 @@
 #include "ctl/ctl.h"
 #include "format/snap.h"
 #include "snap/snap.h"
+#include "tools/keep.h"
 #include "tools/snapshots.h"
+#include "tools/table.h"
 
 enum {
     FREEZE_MS = 30000, /* for the helper to freeze, and again to thaw */
@@ -78,7 +80,7 @@ static int ask_snapshot(const struct target *t, json_t **ret_reply, const json_t
     *ret_snapshot = err == 0 ? find(*ret_reply, t->snapshot) : NULL;
     return err < 0 || *ret_snapshot
                ? err
-               : why_set(why, -HFE_USAGE,
+               : why_set(why, -ENOENT,
                          "volume \"%s\" has no snapshot \"%s\"; `holdfast snapshot list %s` shows "
                          "them",
                          t->volume, t->snapshot, t->volume);
@@ -260,7 +262,7 @@ int snapshot_create(const struct args *a, struct target *t, json_t **ret_reply, 
 }
 
 int cmd_snapshot_create(const struct args *a) {
-    int64_t start = clock_us();
+    int64_t start = clock_us(), settled_us;
     json_t *reply = NULL;
     struct why why = {""};
     struct target t;
@@ -271,10 +273,15 @@ int cmd_snapshot_create(const struct args *a) {
         json_decref(reply);
         return fail(err, &why);
     }
-    if (!a->quiet) {
+    settled_us = clock_us() - start;
+    if (a->json) {
+        print_json(json_pack("{s:i, s:s, s:s, s:I, s:I}", "schema", 1, "volume", t.volume,
+                             "snapshot", t.snapshot, "cut_us",
+                             (json_int_t)number_of(reply, "cut_us"), "settled_us",
+                             (json_int_t)settled_us));
+    } else if (!a->quiet) {
         (void)printf("%s@%s: cut in %.1f ms, settled after %.1f ms\n", t.volume, t.snapshot,
-                     (double)number_of(reply, "cut_us") / 1000,
-                     (double)(clock_us() - start) / 1000);
+                     (double)number_of(reply, "cut_us") / 1000, (double)settled_us / 1000);
     }
     json_decref(reply);
     return EXIT_OK;
@@ -326,13 +333,38 @@ static const char *refers_text(const struct args *a, const json_t *s, char text[
                : "-";
 }
 
+static void list_one(const struct args *a, const struct table *table, const json_t *s) {
+    bool bookmark = json_is_true(json_object_get(s, "bookmark"));
+    char when[32], size[32], refers[32], name[VOLUME_NAME_BYTES + SNAPSHOT_NAME_BYTES];
+    char tags[8 + SNAPSHOT_TAGS_BYTES], state[PATH_BYTES];
+
+    clock_text((uint64_t)number_of(s, "created"), when);
+    (void)snprintf(name, sizeof(name), "%s@%s", a->word[0], text_of(s, "name"));
+    (void)snprintf(tags, sizeof(tags), "%s%s%s", made_by(s), *text_of(s, "tags") ? "," : "",
+                   text_of(s, "tags"));
+    if (json_is_true(json_object_get(s, "broken"))) {
+        (void)snprintf(state, sizeof(state), "BROKEN: %s", text_of(s, "reason"));
+    } else {
+        (void)snprintf(state, sizeof(state), "%s", bookmark ? "bookmark" : "whole");
+    }
+    table_row(table, (const char *[]){
+                         name, when, size_text((uint64_t)number_of(s, "used"), a->exact, size),
+                         refers_text(a, s, refers),
+                         json_is_true(json_object_get(s, "held")) ? "yes" : "-", tags, state});
+}
+
 int cmd_snapshot_list(const struct args *a) {
+    static const struct table_column columns[] = {{"NAME", -32}, {"CREATED", -20}, {"USED", 8},
+                                                  {"REFER", 8},  {"HOLD", -5},     {"TAGS", -12},
+                                                  {"STATE", -1}};
     json_t *reply = NULL;
     struct why why = {""};
+    struct table table;
     const json_t *s;
     size_t i;
-    int err = ask_list(a->word[0], &reply, &why);
+    int err = table_begin(&table, a, columns, 7, &why);
 
+    err = err < 0 ? err : ask_list(a->word[0], &reply, &why);
     if (err < 0) {
         return fail(err, &why);
     }
@@ -341,29 +373,9 @@ int cmd_snapshot_list(const struct args *a) {
         print_json(reply);
         return err < 0 ? EXIT_FAILED : EXIT_OK;
     }
-    if (!a->no_header) {
-        (void)printf("%-32s %-20s %8s %8s %-5s %-12s %s\n", "NAME", "CREATED", "USED", "REFER",
-                     "HOLD", "TAGS", "STATE");
-    }
+    table_header(&table);
     json_array_foreach(json_object_get(reply, "snapshots"), i, s) {
-        bool broken = json_is_true(json_object_get(s, "broken"));
-        bool bookmark = json_is_true(json_object_get(s, "bookmark"));
-        char when[32], size[32], refers[32], name[VOLUME_NAME_BYTES + SNAPSHOT_NAME_BYTES];
-        char tags[8 + SNAPSHOT_TAGS_BYTES];
-
-        clock_text((uint64_t)number_of(s, "created"), when);
-        (void)snprintf(name, sizeof(name), "%s@%s", a->word[0], text_of(s, "name"));
-        (void)snprintf(tags, sizeof(tags), "%s%s%s", made_by(s), *text_of(s, "tags") ? "," : "",
-                       text_of(s, "tags"));
-        (void)printf(a->no_header ? "%s\t%s\t%s\t%s\t%s\t%s\t%s%s%s\n"
-                                  : "%-32s %-20s %8s %8s %-5s %-12s %s%s%s\n",
-                     name, when, size_text((uint64_t)number_of(s, "used"), a->exact, size),
-                     refers_text(a, s, refers),
-                     json_is_true(json_object_get(s, "held")) ? "yes" : "-", tags,
-                     broken     ? "BROKEN"
-                     : bookmark ? "bookmark"
-                                : "whole",
-                     broken ? ": " : "", text_of(s, "reason"));
+        list_one(a, &table, s);
     }
     json_decref(reply);
     return err < 0 ? EXIT_FAILED : EXIT_OK;
@@ -430,101 +442,25 @@ int cmd_snapshot_release(const struct args *a) {
 
 /* --- prune --- */
 
-/* A keep rule by time, as restic has them: the newest snapshot of each of the last N periods. */
-struct rule {
-    const char *name, *format; /* strftime(3): the same text for all of a period */
-    long left;
-    char last[32];
-};
-
-enum { RULES = 5 };
-
-struct keeping {
-    long last;
-    struct rule rule[RULES];
-    const char *tag;
-    long long since_s; /* with --keep-within */
-    char why[128];
-};
-
-static void because(struct keeping *k, const char *word) {
-    size_t n = strlen(k->why);
-
-    (void)snprintf(k->why + n, sizeof(k->why) - n, "%s%s", n ? ", " : "", word);
-}
-
-static void keep_by(struct keeping *k, struct rule *r, time_t created) {
-    char period[32];
-    struct tm tm;
-
-    (void)localtime_r(&created, &tm);
-    if (r->left == 0 || strftime(period, sizeof(period), r->format, &tm) == 0 ||
-        strcmp(period, r->last) == 0) {
-        return;
-    }
-    (void)snprintf(r->last, sizeof(r->last), "%s", period);
-    r->left--;
-    because(k, r->name);
-}
-
-static bool has_tag(const char *tags, const char *tag) {
-    size_t n = strlen(tag);
-
-    for (; *tags; tags += strcspn(tags, ",") + (tags[strcspn(tags, ",")] == ',')) {
-        if (strcspn(tags, ",") == n && memcmp(tags, tag, n) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Newest first. Fills k->why; "" if nothing keeps it. */
-static void keep(struct keeping *k, const json_t *s, bool automatic) {
-    k->why[0] = '\0';
-    if (json_is_true(json_object_get(s, "bookmark"))) {
-        because(k, "bookmark");
-        return;
-    }
-    if (automatic && !json_is_true(json_object_get(s, "auto"))) {
-        because(k, "made by hand");
-        return;
-    }
-    if (json_is_true(json_object_get(s, "held"))) {
-        because(k, "hold");
-    }
-    if (k->last > 0) {
-        k->last--;
-        because(k, "last");
-    }
-    for (size_t i = 0; i < RULES; i++) {
-        keep_by(k, &k->rule[i], (time_t)number_of(s, "created"));
-    }
-    if (number_of(s, "created") >= k->since_s) {
-        because(k, "within");
-    }
-    if (k->tag && (has_tag(text_of(s, "tags"), k->tag) || strcmp(made_by(s), k->tag) == 0)) {
-        because(k, "tag");
-    }
-}
-
-static int keeping_of(const struct args *a, struct keeping *k, struct why *why) {
+static int rules_of(const struct args *a, struct keep_rules *r, struct why *why) {
     long any = 0;
 
-    *k = (struct keeping){.last = a->keep_count[0],
-                          .rule = {{"hourly", "%Y-%m-%d %H", a->keep_count[1], ""},
-                                   {"daily", "%Y-%m-%d", a->keep_count[2], ""},
-                                   {"weekly", "%G-%V", a->keep_count[3], ""},
-                                   {"monthly", "%Y-%m", a->keep_count[4], ""},
-                                   {"yearly", "%Y", a->keep_count[5], ""}},
-                          .tag = a->keep_tag,
-                          .since_s = INT64_MAX};
+    *r = (struct keep_rules){.last = a->keep_count[0],
+                             .hourly = a->keep_count[1],
+                             .daily = a->keep_count[2],
+                             .weekly = a->keep_count[3],
+                             .monthly = a->keep_count[4],
+                             .yearly = a->keep_count[5],
+                             .within_s = a->keep_within ? duration_of(a->keep_within) : -1,
+                             .tag = a->keep_tag,
+                             .automatic = a->automatic};
     for (size_t i = 0; i < sizeof(a->keep_count) / sizeof(a->keep_count[0]); i++) {
         if (a->keep_count[i] < 0) {
             return why_set(why, -HFE_USAGE, "what --keep-... takes is a number, 0 or more");
         }
         any += a->keep_count[i];
     }
-    if (a->keep_within && duration_of(a->keep_within) < 0) {
+    if (a->keep_within && r->within_s < 0) {
         return why_set(why, -HFE_USAGE, "--keep-within takes 90s, 15m, 2h, 3d or 8w");
     }
     if (a->keep_tag && (!snap_name_ok(a->keep_tag) || strlen(a->keep_tag) >= SNAPSHOT_TAGS_BYTES)) {
@@ -539,69 +475,95 @@ static int keeping_of(const struct args *a, struct keeping *k, struct why *why) 
                          "--keep-within or --keep-tag");
 }
 
-/* When the newest of those that are looked at was made; a clock that was wrong does not count. */
-static long long newest_of(const json_t *list, bool automatic) {
-    long long newest = 0, now = (long long)time(NULL);
-    const json_t *s;
-    size_t i;
+/* Which of the list, newest first, stay and why. NULL: out of memory. The caller's to free. */
+static char (*judge(const struct keep_rules *rules, const json_t *list))[KEEP_WHY_BYTES] {
+    size_t count = json_array_size(list);
+    scope_free struct keep_item *item = calloc(count + 1, sizeof(*item));
+    char(*why)[KEEP_WHY_BYTES] = calloc(count + 1, sizeof(*why));
 
-    json_array_foreach(list, i, s) {
-        long long created = number_of(s, "created");
+    for (size_t i = 0; item && i < count; i++) {
+        const json_t *s = json_array_get(list, count - 1 - i);
 
-        if (!json_is_true(json_object_get(s, "bookmark")) &&
-            (!automatic || json_is_true(json_object_get(s, "auto"))) && created > newest) {
-            newest = created;
-        }
+        item[i] = (struct keep_item){.created_s = number_of(s, "created"),
+                                     .tags = text_of(s, "tags"),
+                                     .automatic = json_is_true(json_object_get(s, "auto")),
+                                     .held = json_is_true(json_object_get(s, "held")),
+                                     .bookmark = json_is_true(json_object_get(s, "bookmark"))};
     }
-    return newest < now ? newest : now;
+    if (!item || !why) {
+        free(why);
+        return NULL;
+    }
+    keep_judge(rules, item, count, (long long)time(NULL), why);
+    return why;
+}
+
+/* Destroys it if nothing keeps it, and says what was done. */
+static int prune_one(const struct args *a, const struct table *table, const json_t *s,
+                     const char *kept, json_t *told, struct why *why) {
+    char when[32];
+    int err =
+        kept[0] || a->dry_run
+            ? 0
+            : tell(a->word[0],
+                   json_pack("{s:s, s:s}", "verb", "snapshot-destroy", "name", text_of(s, "name")),
+                   why);
+
+    if (err < 0) {
+        return err;
+    }
+    if (told) {
+        (void)json_array_append_new(told,
+                                    json_pack("{s:s, s:I, s:b, s:s}", "name", text_of(s, "name"),
+                                              "created", (json_int_t)number_of(s, "created"),
+                                              "kept", kept[0] != '\0', "why_kept", kept));
+    } else if (!a->quiet) {
+        clock_text((uint64_t)number_of(s, "created"), when);
+        table_row(table, (const char *[]){text_of(s, "name"), when,
+                                          kept[0]      ? kept
+                                          : a->dry_run ? "- (would be destroyed)"
+                                                       : "- (destroyed)"});
+    }
+    return 0;
+}
+
+static int prune(const struct args *a, const struct keep_rules *rules, const struct table *table,
+                 const json_t *list, struct why *why) {
+    char(*kept)[KEEP_WHY_BYTES] = judge(rules, list);
+    json_t *told = a->json ? json_array() : NULL;
+    size_t count = json_array_size(list);
+    int err = kept ? 0 : why_set(why, -ENOMEM, "out of memory");
+
+    if (!a->quiet && !a->json) {
+        table_header(table);
+    }
+    for (size_t i = 0; i < count && err == 0; i++) {
+        err = prune_one(a, table, json_array_get(list, count - 1 - i), kept[i], told, why);
+    }
+    if (told) {
+        print_json(json_pack("{s:i, s:s, s:b, s:o}", "schema", 1, "volume", a->word[0], "dry_run",
+                             a->dry_run, "snapshots", told));
+    }
+    free(kept);
+    return err;
 }
 
 int cmd_prune(const struct args *a) {
-    json_t *reply = NULL, *list;
+    static const struct table_column columns[] = {
+        {"NAME", -32}, {"CREATED", -20}, {"WHY-KEPT", -1}};
+    json_t *reply = NULL;
     struct why why = {""};
-    struct keeping k;
-    size_t count;
-    int err = keeping_of(a, &k, &why);
+    struct keep_rules rules;
+    struct table table;
+    int err = rules_of(a, &rules, &why);
 
-    if (err < 0) {
-        return fail(err, &why);
-    }
-    if (!a->dry_run &&
+    err = err < 0 ? err : table_begin(&table, a, columns, 3, &why);
+    if (err == 0 && !a->dry_run &&
         !confirmed(a, a->word[0], "Snapshots that no rule keeps are destroyed (see --dry-run).")) {
         return EXIT_UNSAFE;
     }
-    err = ask_list(a->word[0], &reply, &why);
-    if (err < 0) {
-        return fail(err, &why);
-    }
-    list = json_object_get(reply, "snapshots");
-    count = json_array_size(list);
-    if (a->keep_within) {
-        k.since_s = newest_of(list, a->automatic) - duration_of(a->keep_within);
-    }
-    if (!a->no_header && !a->quiet) {
-        (void)printf("%-32s %-20s %s\n", "NAME", "CREATED", "WHY-KEPT");
-    }
-    for (size_t i = count; i > 0 && err == 0; i--) {
-        const json_t *s = json_array_get(list, i - 1);
-        char when[32];
-
-        keep(&k, s, a->automatic);
-        clock_text((uint64_t)number_of(s, "created"), when);
-        if (!k.why[0] && !a->dry_run) {
-            err = tell(
-                a->word[0],
-                json_pack("{s:s, s:s}", "verb", "snapshot-destroy", "name", text_of(s, "name")),
-                &why);
-        }
-        if (!a->quiet && err == 0) {
-            (void)printf(a->no_header ? "%s\t%s\t%s\n" : "%-32s %-20s %s\n", text_of(s, "name"),
-                         when,
-                         k.why[0]     ? k.why
-                         : a->dry_run ? "- (would be destroyed)"
-                                      : "- (destroyed)");
-        }
-    }
+    err = err < 0 ? err : ask_list(a->word[0], &reply, &why);
+    err = err < 0 ? err : prune(a, &rules, &table, json_object_get(reply, "snapshots"), &why);
     json_decref(reply);
     return err < 0 ? fail(err, &why) : EXIT_OK;
 }

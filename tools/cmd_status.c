@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "tool.h"
+#include "tools/table.h"
 
 enum {
     VOLUMES_MAX = 256, /* of one machine, that are listed */
@@ -221,17 +222,26 @@ int cmd_check(const struct args *a) {
 int cmd_list(const struct args *a) {
     static char names[VOLUMES_MAX][VOLUME_NAME_BYTES];
     unsigned n = config_list(names, VOLUMES_MAX);
-    json_t *all = a->json ? json_array() : NULL;
+    static const struct table_column columns[] = {
+        {"NAME", -20}, {"STATE", -10}, {"STORES", -6}, {"MOUNT", -1}};
+    json_t *all = NULL;
+    struct table table;
+    struct why why = {""};
+    int err = table_begin(&table, a, columns, 4, &why);
 
-    if (!a->json && !a->no_header) {
-        (void)printf("%-20s %-10s %-6s %s\n", "NAME", "STATE", "STORES", "MOUNT");
+    if (err < 0) {
+        return fail(err, &why);
+    }
+    if (a->json) {
+        all = json_array();
+    } else {
+        table_header(&table);
     }
     for (unsigned i = 0; i < n; i++) {
         struct config c;
-        struct why why = {""};
         json_t *st = NULL;
         const char *state;
-        int err;
+        char stores[16];
 
         if (config_load(names[i], &c, &why) < 0) {
             (void)fprintf(stderr, "holdfast: %s\n", why.text);
@@ -244,8 +254,9 @@ int cmd_list(const struct args *a) {
                 all, json_pack("{s:s, s:s, s:i, s:s}", "volume", c.name, "state", state, "stores",
                                (int)c.count, "mount", st ? text_of(st, "mount") : c.mount_point));
         } else {
-            (void)printf(a->no_header ? "%s\t%s\t%u\t%s\n" : "%-20s %-10s %-6u %s\n", c.name, state,
-                         c.count, st ? text_of(st, "mount") : c.mount_point);
+            (void)snprintf(stores, sizeof(stores), "%u", c.count);
+            table_row(&table, (const char *[]){c.name, state, stores,
+                                               st ? text_of(st, "mount") : c.mount_point});
         }
         json_decref(st);
     }

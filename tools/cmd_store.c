@@ -12,6 +12,7 @@
 #include "tool.h"
 #include "tools/fstab.h"
 #include "tools/progress.h"
+#include "tools/table.h"
 
 enum {
     WAIT_STEP_MS = 200,
@@ -41,7 +42,7 @@ static const json_t *store_of(const json_t *status, const char *name) {
     return NULL;
 }
 
-/* The status, and in it the store that is named second; -HFE_USAGE if there is none. */
+/* The status, and in it the store that is named second; -ENOENT if there is none. */
 static int ask_store(const struct args *a, json_t **ret_status, const json_t **ret_store,
                      struct why *why) {
     int err = ask_status(a->word[0], ret_status, why);
@@ -49,7 +50,7 @@ static int ask_store(const struct args *a, json_t **ret_status, const json_t **r
     *ret_store = err == 0 ? store_of(*ret_status, a->word[1]) : NULL;
     return err < 0 || *ret_store
                ? err
-               : why_set(why, -HFE_USAGE,
+               : why_set(why, -ENOENT,
                          "volume \"%s\" has no store \"%s\"; `holdfast store list "
                          "%s` lists them",
                          a->word[0], a->word[1], a->word[0]);
@@ -219,11 +220,16 @@ int cmd_store_set(const struct args *a) {
 }
 
 int cmd_store_list(const struct args *a) {
+    static const struct table_column columns[] = {
+        {"STORE", -10}, {"STATE", -8}, {"WHERE", -34}, {"DISK", -1}};
     json_t *st = NULL;
     const json_t *s;
     struct why why = {""};
+    struct table table;
     size_t i;
-    int err = ask_status(a->word[0], &st, &why);
+    int err = table_begin(&table, a, columns, 4, &why);
+
+    err = err < 0 ? err : ask_status(a->word[0], &st, &why);
 
     if (err < 0) {
         return fail(err, &why);
@@ -234,13 +240,11 @@ int cmd_store_list(const struct args *a) {
         json_decref(st);
         return EXIT_OK;
     }
-    if (!a->no_header) {
-        (void)printf("%-10s %-8s %-34s %s\n", "STORE", "STATE", "WHERE", "DISK");
-    }
+    table_header(&table);
     json_array_foreach(json_object_get(st, "stores"), i, s) {
-        (void)printf(a->no_header ? "%s\t%s\t%s\t%s\n" : "%-10s %-8s %-34s %s\n",
-                     text_of(s, "label"), text_of(s, "state"), text_of(s, "path"),
-                     *text_of(s, "disk") ? text_of(s, "disk") : text_of(s, "fs"));
+        table_row(&table,
+                  (const char *[]){text_of(s, "label"), text_of(s, "state"), text_of(s, "path"),
+                                   *text_of(s, "disk") ? text_of(s, "disk") : text_of(s, "fs")});
     }
     json_decref(st);
     return EXIT_OK;
@@ -578,15 +582,18 @@ static int wait_for_verify(const struct args *a, struct why *why) {
 
 int cmd_verify(const struct args *a) {
     struct why why = {""};
-    int err;
+    scope_free char *path = path_inside(a->path ? a->path : "", &why);
+    int err = path ? 0 : -HFE_USAGE;
 
-    if (strchr(a->word[0], '@')) {
-        return verify_snapshot(a);
+    if (path && strchr(a->word[0], '@')) {
+        return verify_snapshot(a, path);
     }
-    err = tell(a->word[0],
-               json_pack("{s:s, s:s*, s:b, s:b}", "verb", "verify", "store", a->store, "repair",
-                         a->repair, "stop", a->stop),
-               &why);
+    err = err < 0 ? err
+                  : tell(a->word[0],
+                         json_pack("{s:s, s:s*, s:b, s:b, s:s, s:i}", "verb", "verify", "store",
+                                   a->store, "repair", a->repair, "stop", a->stop, "path", path,
+                                   "percent", (int)a->sample),
+                         &why);
 
     return err < 0 ? fail(err, &why) : a->stop ? EXIT_OK : wait_for_verify(a, &why);
 }

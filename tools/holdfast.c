@@ -23,12 +23,12 @@ const struct command commands[] = {
     {"umount", "NAME|DIR [--lazy]", "unmount it, and wait until it is flushed", 1, 1, cmd_umount},
     {"status", "[NAME] [-x] [-w SEC] [-q] [-v] [-p] [--json] [--test]", "how volumes are", 0, 1,
      cmd_status},
-    {"list", "[-H] [--json]", "the volumes of this machine", 0, 0, cmd_list},
+    {"list", "[-H] [-o COLS] [--json]", "the volumes of this machine", 0, 0, cmd_list},
     {"check", "NAME", "one line and an exit code for Nagios", 1, 1, cmd_check},
     {"events", "[NAME] [-f] [--since T] [-H] [-q] [--json] [--test]", "what happened", 0, 1,
      cmd_events},
     {"resolve", "NAME --keep STORE [--yes]", "end a split brain", 1, 1, cmd_resolve},
-    {"store list", "NAME [-H] [--json]", "the stores of a volume, and their disks", 1, 1,
+    {"store list", "NAME [-H] [-o COLS] [--json]", "the stores of a volume, and their disks", 1, 1,
      cmd_store_list},
     {"store set", "NAME STORE active|passive [--wait[=TIME]] [-q]",
      "let it serve, or follow behind", 3, 3, cmd_store_set},
@@ -40,16 +40,18 @@ const struct command commands[] = {
      "another store takes the place of one", 3, 3, cmd_replace},
     {"resync", "NAME [STORE] [--pause|--resume|--limit RATE] [--wait[=TIME]] [-q]",
      "bring stores back now, or slow that down", 1, 2, cmd_resync},
-    {"verify", "NAME[@SNAP] [--store STORE] [--repair] [--stop] [-q] [--json]",
+    {"verify",
+     "NAME[@SNAP] [--path PATH] [--sample PERCENT] [--store STORE] [--repair] [--stop] [-q] "
+     "[--json]",
      "compare the stores, byte by byte, or read a snapshot", 1, 1, cmd_verify},
     {"store online", "NAME STORE [--wait[=TIME]] [-q]", "bring a store back", 2, 2,
      cmd_store_online},
     {"store offline", "NAME STORE [--wait[=TIME]] [-q]", "take a store out", 2, 2,
      cmd_store_offline},
     {"snapshot create",
-     "NAME[@SNAP] [--tag TAG[,TAG...]] [--freeze CMD|mariadb|postgresql] [--auto] [-q]",
+     "NAME[@SNAP] [--tag TAG[,TAG...]] [--freeze CMD|mariadb|postgresql] [--auto] [-q] [--json]",
      "the whole volume as it is now", 1, 1, cmd_snapshot_create},
-    {"snapshot list", "NAME [-v] [-H] [-p] [--json]", "the snapshots of a volume", 1, 1,
+    {"snapshot list", "NAME [-v] [-H] [-p] [-o COLS] [--json]", "the snapshots of a volume", 1, 1,
      cmd_snapshot_list},
     {"snapshot destroy", "NAME@SNAP [--yes]", "give back what only it still needs", 1, 1,
      cmd_snapshot_destroy},
@@ -60,10 +62,13 @@ const struct command commands[] = {
      cmd_snapshot_bookmark},
     {"prune",
      "NAME [--keep-last N] [--keep-hourly N] [--keep-daily N] [--keep-weekly N] [--keep-monthly N] "
-     "[--keep-yearly N] [--keep-within TIME] [--keep-tag TAG] [--auto] [-n] [-H] [-q] [--yes]",
+     "[--keep-yearly N] [--keep-within TIME] [--keep-tag TAG] [--auto] [-n] [-H] [-o COLS] [-q] "
+     "[--yes] "
+     "[--json]",
      "destroy snapshots that no rule keeps", 1, 1, cmd_prune},
-    {"diff", "NAME@A [NAME@B] [-v]", "what changed since, or between two", 1, 2, cmd_diff},
-    {"restore", "NAME@SNAP [PATH...] --to DIR | --in-place [--yes] [-q]",
+    {"diff", "NAME@A [NAME@B] [--path PATH] [-v] [-z] [--json]",
+     "what changed since, or between two", 1, 2, cmd_diff},
+    {"restore", "NAME@SNAP [PATH...] --to DIR | --in-place [--verify] [--yes] [-q] [--json]",
      "get files, folders or everything back", 1, 1000000, cmd_restore},
     {"doctor", "[NAME] [-q] [--json]", "look for what could go wrong", 0, 1, cmd_doctor},
     {"store probe", "FOLDER [--json]", "what a folder can do as a store", 1, 1, cmd_store_probe},
@@ -167,6 +172,33 @@ const char *size_text(uint64_t bytes, bool exact, char ret_text[32]) {
     return ret_text;
 }
 
+char *path_inside(const char *word, struct why *why) {
+    char *path = calloc(1, strlen(word) + 1), *to = path;
+
+    for (const char *p = word; path && *p;) {
+        size_t n = strcspn(p, "/");
+
+        if (n == 2 && strncmp(p, "..", 2) == 0) {
+            (void)why_set(why, -HFE_USAGE, "%s: a path inside the volume has no ..", word);
+            free(path);
+            return NULL;
+        }
+        if (n > 0 && !(n == 1 && *p == '.')) {
+            if (to > path) {
+                *to++ = '/';
+            }
+            memcpy(to, p, n); /* the path is not longer than the word */
+            to += n;
+        }
+        p += n;
+        p += *p == '/';
+    }
+    if (!path) {
+        (void)why_set(why, -ENOMEM, "out of memory");
+    }
+    return path;
+}
+
 static void usage(FILE *to) {
     (void)fprintf(to, "usage: holdfast COMMAND ...\n\n");
     for (unsigned i = 0; i < command_count; i++) {
@@ -266,6 +298,9 @@ enum {
     OPT_LIMIT,
     OPT_STORE,
     OPT_REPAIR,
+    OPT_VERIFY,
+    OPT_PATH,
+    OPT_SAMPLE,
     OPT_STOP,
     OPT_PASSIVE,
     OPT_IN_PLACE,
@@ -300,6 +335,9 @@ static const struct option long_options[] = {
     {"limit", required_argument, NULL, OPT_LIMIT},
     {"store", required_argument, NULL, OPT_STORE},
     {"repair", no_argument, NULL, OPT_REPAIR},
+    {"verify", no_argument, NULL, OPT_VERIFY},
+    {"path", required_argument, NULL, OPT_PATH},
+    {"sample", required_argument, NULL, OPT_SAMPLE},
     {"stop", no_argument, NULL, OPT_STOP},
     {"passive", no_argument, NULL, OPT_PASSIVE},
     {"in-place", no_argument, NULL, OPT_IN_PLACE},
@@ -338,17 +376,18 @@ static void take_option(int opt, struct args *a, const char *value) {
                  {OPT_PAUSE, &a->pause},     {OPT_RESUME, &a->resume},
                  {OPT_REPAIR, &a->repair},   {OPT_STOP, &a->stop},
                  {OPT_PASSIVE, &a->passive}, {OPT_IN_PLACE, &a->in_place},
-                 {OPT_AUTO, &a->automatic}};
+                 {OPT_AUTO, &a->automatic},  {'z', &a->zero},
+                 {OPT_VERIFY, &a->verify}};
     const struct {
         int opt;
         const char **value;
-    } values[] = {{OPT_ADOPT, &a->adopt},      {OPT_TAKE_OVER, &a->take_over},
-                  {OPT_MOUNT, &a->mount},      {OPT_KEEP, &a->keep},
-                  {OPT_SINCE, &a->since},      {'o', &a->options},
-                  {OPT_LIMIT, &a->limit},      {OPT_STORE, &a->store},
-                  {OPT_FREEZE, &a->freeze},    {OPT_TO, &a->to},
-                  {OPT_TAG, &a->tag},          {OPT_KEEP_WITHIN, &a->keep_within},
-                  {OPT_KEEP_TAG, &a->keep_tag}};
+    } values[] = {{OPT_ADOPT, &a->adopt},       {OPT_TAKE_OVER, &a->take_over},
+                  {OPT_MOUNT, &a->mount},       {OPT_KEEP, &a->keep},
+                  {OPT_SINCE, &a->since},       {'o', &a->options},
+                  {OPT_LIMIT, &a->limit},       {OPT_STORE, &a->store},
+                  {OPT_FREEZE, &a->freeze},     {OPT_TO, &a->to},
+                  {OPT_TAG, &a->tag},           {OPT_KEEP_WITHIN, &a->keep_within},
+                  {OPT_KEEP_TAG, &a->keep_tag}, {OPT_PATH, &a->path}};
 
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (flags[i].opt == opt) {
@@ -369,6 +408,12 @@ static void take_option(int opt, struct args *a, const char *value) {
     if (opt == 'w') {
         a->watch_s = strtol(value, NULL, 10);
         a->watch_s = a->watch_s > 0 ? a->watch_s : -1;
+    }
+    if (opt == OPT_SAMPLE) {
+        char *end;
+        long n = strtol(value, &end, 10);
+
+        a->sample = *end || n < 1 || n > 100 ? -1 : n;
     }
     if (opt == OPT_WAIT && value) {
         a->wait_s = duration_of(value);
@@ -412,7 +457,7 @@ static int run(const struct command *c, int argc, char **argv) {
     char word[64];
     int opt;
 
-    while ((opt = getopt_long(argc, argv, "yqvnhfdHpxo:w:", long_options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, "yqvnhfdHpxzo:w:", long_options, NULL)) != -1) {
         if (opt != '?' && !names_option(c, opt, word)) {
             (void)fprintf(stderr, "holdfast: %s has no option %s\n", c->name, word);
             opt = '?';
@@ -423,8 +468,9 @@ static int run(const struct command *c, int argc, char **argv) {
         }
         take_option(opt, &a, optarg);
     }
-    if (a.wait_s < 0 || a.watch_s < 0) {
-        return fail(-HFE_USAGE, &(struct why){"--wait=TIME takes 90s, 15m or 2h, -w seconds"});
+    if (a.wait_s < 0 || a.watch_s < 0 || a.sample < 0) {
+        return fail(-HFE_USAGE, &(struct why){"--wait=TIME takes 90s, 15m or 2h, -w seconds, "
+                                              "--sample a percentage from 1 to 100"});
     }
     if (a.help) {
         (void)printf("usage: holdfast %s %s\n\n%s. See holdfast(8).\n", c->name, c->synopsis,

@@ -599,7 +599,7 @@ static int open_stage(struct restoring *r) {
 }
 
 static int restore_top(struct restoring *r, char *const *path, int n, const struct target *t,
-                       bool quiet) {
+                       struct restored *ret_restored) {
     struct target safety = *t;
     char stage_name[64];
     struct stat root, then;
@@ -635,16 +635,16 @@ static int restore_top(struct restoring *r, char *const *path, int n, const stru
     if (err < 0) {
         (void)fprintf(stderr, "holdfast: %s is the snapshot of before the restore, which failed\n",
                       safety.snapshot);
-    } else if (!quiet) {
-        (void)printf(
-            "%llu names put back, %llu removed; %s is the snapshot of before the restore\n",
-            (unsigned long long)r->put_back, (unsigned long long)r->removed, safety.snapshot);
+    } else {
+        ret_restored->put_back = r->put_back;
+        ret_restored->removed = r->removed;
+        memcpy(ret_restored->safety, safety.snapshot, sizeof(safety.snapshot));
     }
     return err;
 }
 
 int restore_in_place(const struct args *a, const struct target *t, const struct snapshot_view *view,
-                     struct why *why) {
+                     struct restored *ret_restored, struct why *why) {
     scope_fd int from = open(view->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scope_fd int to = open(view->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct restoring r = {.top = {from, to}, .cut_s = view->cut_s, .stage = -1, .why = why};
@@ -656,7 +656,7 @@ int restore_in_place(const struct args *a, const struct target *t, const struct 
                       error_words(-errno));
     }
     for (int i = 0; i < n && err == 0; i++) {
-        path[i] = restore_path(a->count > 1 ? a->word[i + 1] : "", why);
+        path[i] = path_inside(a->count > 1 ? a->word[i + 1] : "", why);
         err = path[i] ? 0 : -HFE_USAGE;
     }
     if (err == 0) {
@@ -670,7 +670,7 @@ int restore_in_place(const struct args *a, const struct target *t, const struct 
         (void)io_raise_file_limit();
         r.last_name = &r.names;
         r.last_attrs = &r.attrs;
-        err = restore_top(&r, path, n, t, a->quiet);
+        err = restore_top(&r, path, n, t, ret_restored);
         release(&r);
     }
     for (int i = 0; path && i < n; i++) {

@@ -29,7 +29,8 @@ int pairs_walk(const int top[2], const struct pairs_walk *walk, char **ret_path)
 int pairs_walk_name(const int folder[2], const char *path, const char *name,
                     const struct pairs_walk *walk, char **ret_path) must_check;
 
-/* Two objects of one type, no folders, whose attributes are the same: is what is in them, too? */
+/* Two objects of one type whose attributes are the same (copy_same_stat()): is what is in them, too? Of
+ * folders the xattrs. */
 bool pair_same_content(const struct pair *pair);
 /* Is it the same object, unchanged since the older side was cut at `cut_s`? Nobody can set a ctime. But
  * one is as coarse as the timer's tick (Linux before 6.13), or as a second: what changed shortly before

@@ -30,9 +30,12 @@ int snapshot_find_view(const struct target *target, bool content, struct snapsho
                        struct why *why) must_check;
 /* The bytes of all that is seen there, each file once; by walking through all of it. */
 int snapshot_refers(const char *view, uint64_t *ret_bytes) must_check;
-/* A path inside the volume, without a slash at its ends, "." or ".."; "" is all of it. The caller's to
- * free; NULL: `why` says it. */
-char *restore_path(const char *word, struct why *why);
+struct restored {
+    uint64_t put_back, removed;       /* names */
+    char safety[SNAPSHOT_NAME_BYTES]; /* the snapshot of before */
+};
+
 /* Makes the paths of `args` (or everything) in the volume what they are in `view`: all, or nothing. */
 int restore_in_place(const struct args *args, const struct target *target,
-                     const struct snapshot_view *view, struct why *why) must_check;
+                     const struct snapshot_view *view, struct restored *ret_restored,
+                     struct why *why) must_check;

@@ -20,13 +20,15 @@ enum exit_code {
 /* The options most commands share, and each command's own. */
 struct args {
     bool json, no_header, exact, quiet, verbose, dry_run, yes, force, lazy, test, problems_only,
-        fstab, foreground, debug, wait, pause, resume, repair, stop, passive;
-    bool help, in_place, automatic;
+        fstab, foreground, debug, wait, pause, resume, repair, stop, passive, verify;
+    bool help, in_place, automatic, zero;
     long keep_count[6]; /* last, hourly, daily, weekly, monthly, yearly */
     const char *freeze, *to, *tag, *keep_within, *keep_tag;
-    const char *adopt, *take_over, *mount, *keep, *options, *since, *limit, *store;
-    long watch_s;     /* 0: once */
-    long long wait_s; /* with `wait`: at most so long; 0: as long as it takes */
+    const char *adopt, *take_over, *mount, *keep, *since, *limit, *store, *path;
+    const char *options; /* of a mount; or columns of a list */
+    long sample;         /* percent; 0: not given */
+    long watch_s;        /* 0: once */
+    long long wait_s;    /* with `wait`: at most so long; 0: as long as it takes */
     int count;
     char *const *word; /* operands, the command's own name not among them */
 };
@@ -72,8 +74,8 @@ int cmd_snapshot_release(const struct args *args);
 int cmd_prune(const struct args *args);
 int cmd_restore(const struct args *args);
 int cmd_diff(const struct args *args);
-/* verify NAME@SNAP */
-int verify_snapshot(const struct args *args);
+/* verify NAME@SNAP: all of it, or what is at `path` and below (path_inside()). */
+int verify_snapshot(const struct args *args, const char *path);
 
 /* Prints "holdfast: ..." on stderr; returns the exit code that belongs to `err`. */
 int fail(int err, const struct why *why);
@@ -88,5 +90,8 @@ int ask_daemon(const char *name, json_t *request, json_t **ret_reply, struct why
 int ask_status(const char *name, json_t **ret_status, struct why *why) must_check;
 /* "90s", "15m", "2h", "3d", "8w" in seconds; -1: it is none. */
 long long duration_of(const char *text);
+/* A path inside the volume, without a slash at its ends, "." or ".."; "" is all of it. The caller's to
+ * free; NULL: `why` says it. */
+char *path_inside(const char *word, struct why *why);
 /* "412G", or plain bytes with --exact. */
 const char *size_text(uint64_t bytes, bool exact, char ret_text[32]);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/text.h"
 
 struct events {
     pthread_mutex_t mutex;
@@ -36,17 +37,19 @@ void events_free(struct events *e) {
 }
 
 void event_post(struct events *e, enum event_level level, const char *format, ...) {
+    char raw[sizeof(e->ring[0].text)];
     struct event *slot;
     va_list args;
 
+    va_start(args, format);
+    (void)vsnprintf(raw, sizeof(raw), format, args); /* too long is cut */
+    va_end(args);
     pthread_mutex_lock(&e->mutex);
     slot = &e->ring[++e->last_seq % EVENTS_MAX];
     slot->seq = e->last_seq;
     slot->real_s = clock_real_s();
     slot->level = level;
-    va_start(args, format);
-    (void)vsnprintf(slot->text, sizeof(slot->text), format, args); /* too long is cut */
-    va_end(args);
+    (void)text_escape(raw, slot->text, sizeof(slot->text));
     if (e->show) {
         e->show(slot);
     }

@@ -1,6 +1,7 @@
 /* What happened: the one way news leaves the rooms. Library code does not log; it posts an event,
  * and whoever owns the queue (the daemon, a command, a test) shows it. The queue keeps the newest
- * EVENTS_MAX events; posting never waits and never touches a store. Any thread may call. */
+ * EVENTS_MAX events; posting never waits and never touches a store. Any thread may call. Names in a text
+ * are escaped (base/text.h). */
 #pragma once
 
 #include <stdint.h>

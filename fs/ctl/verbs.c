@@ -405,7 +405,13 @@ static json_t *verb_verify(const struct ctl_volume *v, const json_t *request) {
     bool one = json_object_get(request, "store") != NULL;
     struct verifier_request r = {.only = one ? find_store(v, request) : -1,
                                  .repair = json_is_true(json_object_get(request, "repair"))};
+    json_int_t percent = json_integer_value(json_object_get(request, "percent"));
+    int used = snprintf(r.path, sizeof(r.path), "%s", string_of(request, "path"));
 
+    r.percent = percent > 0 && percent < 100 ? (unsigned)percent : 100;
+    if (used >= (int)sizeof(r.path)) {
+        return answer(v, -ENAMETOOLONG);
+    }
     if (json_is_true(json_object_get(request, "stop"))) {
         verifier_cancel(v->verifier);
         return answer(v, 0);

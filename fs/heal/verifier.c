@@ -137,7 +137,8 @@ static void pair_differs(void *arg, const char *path, const char *what, uint32_t
 }
 
 int64_t verifier_compare(struct mirror *m, unsigned index, bool (*stopped)(void *), void *arg) {
-    struct pair p = {.s = {.m = m}, .stopped = stopped, .arg = arg};
+    struct pair p = {
+        .s = {.m = m, .c = {.only = "", .percent = 100}}, .stopped = stopped, .arg = arg};
     struct verify_stat stat;
     int err = take_stores(&p.s, (int)index);
 
@@ -186,7 +187,7 @@ static void run_differs(void *arg, const char *path, const char *what, uint32_t 
         }
     }
     if (v->status.differences < TOLD_MAX) {
-        event_post(v->events, EVENT_WARNING, "verify: %s: %s: %s", path, what, who);
+        event_post(v->events, EVENT_WARNING, "verify: %s: %s: %s", what, who, path);
     }
 }
 
@@ -212,11 +213,17 @@ static void finish(struct run *r, int err, const struct verify_stat *stat) {
 
     if (err < 0) {
         (void)snprintf(text, sizeof(text), "it did not end: %s",
-                       err == -ECANCELED ? "stopped, or a store left" : error_words(err));
+                       err == -ECANCELED ? "stopped, or a store left"
+                       : err == -ENOENT  ? "no store has that path"
+                                         : error_words(err));
     } else if (stat->differences == 0) {
         int used = snprintf(text, sizeof(text), "no difference in %llu objects",
                             (unsigned long long)stat->objects);
 
+        if (r->s.c.percent < 100) {
+            used += snprintf(text + used, sizeof(text) - (size_t)used,
+                             "; of their bytes %u %% were compared", r->s.c.percent);
+        }
         if (stat->busy > 0) {
             (void)snprintf(text + used, sizeof(text) - (size_t)used,
                            "; %llu changed all the while and were not compared",
@@ -258,6 +265,8 @@ static void run(void *arg) {
         }
         pacer_begin(&v->pacer);
         r.s.c.repair = v->request.repair;
+        r.s.c.only = v->request.path;
+        r.s.c.percent = v->request.percent;
         r.s.c.trusted = v->request.only >= 0; /* the first one: it is compared with `only` */
         r.s.c.stopped = run_stopped;
         r.s.c.differs = run_differs;
@@ -288,7 +297,9 @@ int verifier_begin(struct verifier *v, const struct verifier_request *request) {
         atomic_store(&v->stop, false);
         pthread_mutex_lock(&v->mutex);
         v->status = (struct verifier_status){
-            .running = true, .started_s = clock_real_s(), .bytes_total = mirror_used_bytes(v->m)};
+            .running = true,
+            .started_s = clock_real_s(),
+            .bytes_total = request->path[0] ? 0 : mirror_used_bytes(v->m) / 100 * request->percent};
         pthread_mutex_unlock(&v->mutex);
         err = fiber_start(run, v);
     }

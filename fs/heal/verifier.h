@@ -11,6 +11,8 @@ struct verifier;
 struct verifier_request {
     int only;    /* index: compare this store with the one that serves; -1: all that are ONLINE */
     bool repair; /* copies that are wrong; those of `only`, where nobody else can know */
+    char path[PATH_BYTES]; /* this and what is below; "": everything (verify_config.only) */
+    unsigned percent;      /* of the bytes; 100: all */
 };
 
 struct verifier_status {

@@ -40,8 +40,11 @@ struct verify {
     const char *path[TREE_DEPTH_MAX]; /* names from the root down */
     struct level *level[TREE_DEPTH_MAX];
     unsigned depth;
-    unsigned aside; /* objects that were put aside */
-    uint8_t *buf;   /* CHUNK for each store */
+    char *only;          /* NULL: all; else the names of config.only, each ended by a NUL ... */
+    unsigned only_depth; /* ... and how many */
+    unsigned aside;      /* objects that were put aside */
+    unsigned seed;       /* of what is picked at random */
+    uint8_t *buf;        /* CHUNK for each store */
 };
 
 /* One object on one store. */
@@ -438,6 +441,10 @@ static off_t next_data(const struct verify *v, const int *fd, off_t off, off_t s
     return next < size ? next / BLOCK * BLOCK : size;
 }
 
+static bool is_picked(struct verify *v) {
+    return v->c->percent >= 100 || (unsigned)rand_r(&v->seed) % 100 < v->c->percent;
+}
+
 static int compare_bytes(struct verify *v, const struct looked *l, const int *fd) {
     struct chunk c = {.v = v};
     off_t size = l->copy[0].st.st_size;
@@ -449,6 +456,9 @@ static int compare_bytes(struct verify *v, const struct looked *l, const int *fd
 
         if (stopped(v)) {
             return -ECANCELED;
+        }
+        if (!is_picked(v)) {
+            continue;
         }
         r = read_chunk(v, fd, off, &c, &bad);
         if (r == 0) {
@@ -523,20 +533,35 @@ static bool is_private(const struct verify *v, const char *name) {
             strcmp(name, STORE_SNAP_FOLDER) != 0);
 }
 
+/* The name that leads to config.only, if this folder lies above it. */
+static const char *only_name(const struct verify *v) {
+    const char *name = v->depth < v->only_depth ? v->only : NULL;
+
+    for (unsigned i = 0; name && i < v->depth; i++) {
+        name += strlen(name) + 1;
+    }
+    return name;
+}
+
 /* All names that any store has in the folder, each once. */
 static int list_names(const struct verify *v, const int *dir, struct names *names) {
+    const char *only = only_name(v);
     size_t kept = 0;
 
+    if (only) {
+        return add_name(names, only);
+    }
     for (unsigned i = 0; i < v->c->count; i++) {
         scope_dir DIR *d = NULL;
         struct dirent *e;
         int err = io_open_dir(dir[i], ".", &d);
 
-        while (err == 0 && (e = readdir(d))) {
+        while (err == 0 && (errno = 0, e = readdir(d))) {
             if (!is_private(v, e->d_name)) {
                 err = add_name(names, e->d_name);
             }
         }
+        err = err < 0 ? err : -errno;
         if (err < 0) {
             return err;
         }
@@ -594,6 +619,15 @@ static int enter_folder(struct verify *v, const int *above, const char *name) {
     return is_gone(err) ? 0 : err; /* it has just gone */
 }
 
+static bool is_anywhere(const struct looked *l) {
+    for (unsigned i = 0; i < l->v->c->count; i++) {
+        if (l->copy[i].here) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int compare_name(struct verify *v, const int *dir, const char *name) {
     struct looked l = {.v = v, .dir = dir, .name = name};
     bool equal = false;
@@ -605,10 +639,14 @@ static int compare_name(struct verify *v, const int *dir, const char *name) {
     }
     v->stat->objects++;
     err = compare_attrs(v, &l, &equal);
+    if (err == 0 && v->depth <= v->only_depth && !is_anywhere(&l)) {
+        return -ENOENT;
+    }
     if (err < 0 || !l.copy[0].here || !same_type_everywhere(&l)) {
         return err;
     }
     return S_ISDIR(l.copy[0].st.st_mode)            ? enter_folder(v, dir, name)
+           : v->depth < v->only_depth               ? -ENOENT
            : equal && S_ISREG(l.copy[0].st.st_mode) ? compare_file(v, &l)
                                                     : 0;
 }
@@ -631,6 +669,27 @@ static int walk(struct verify *v) {
     return err;
 }
 
+/* Takes config.only apart. */
+static int take_only(struct verify *v) {
+    v->only = strdup(v->c->only);
+    if (!v->only) {
+        return -ENOMEM;
+    }
+    for (char *name = v->only, *end; *name; name = end) {
+        end = strchrnul(name, '/');
+        if (*end) {
+            *end++ = '\0';
+        }
+        if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+            (v->only_depth == 0 &&
+             (strcmp(name, STORE_FOLDER) == 0 || strcmp(name, "lost+found") == 0))) {
+            return -ENOENT;
+        }
+        v->only_depth++;
+    }
+    return 0;
+}
+
 int verify_run(const struct verify_config *c, struct verify_stat *ret_stat) {
     struct verify *v = calloc(1, sizeof(*v));
     int err = -ENOMEM;
@@ -640,7 +699,10 @@ int verify_run(const struct verify_config *c, struct verify_stat *ret_stat) {
         v->c = c;
         v->stat = ret_stat;
         v->buf = malloc((size_t)c->count * CHUNK);
-        err = v->buf ? walk(v) : err;
+        v->seed = (unsigned)clock_us();
+        err = v->buf ? take_only(v) : err;
+        err = err < 0 ? err : walk(v);
+        free(v->only);
         free(v->buf);
     }
     free(v);

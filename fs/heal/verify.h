@@ -19,6 +19,9 @@ struct verify_stat {
 struct verify_config {
     struct store *store[STORES_MAX]; /* two or more */
     unsigned count;
+    const char *
+        only; /* compare this alone, and what is below; "" or a path from the root, no "/" around it */
+    unsigned percent; /* of the bytes, picked at random; 100: all */
     void *arg;
     bool repair;      /* what the majority outvotes */
     uint32_t trusted; /* bit per store: with `repair`, right where nobody else can know; 0: none */
@@ -33,5 +36,6 @@ struct verify_config {
     void (*differs)(void *arg, const char *path, const char *what, uint32_t wrong);
 };
 
-/* 0 if all was compared, whether equal or not. An error of a store ends it: nothing is said then. */
+/* 0 if all was compared, whether equal or not. An error of a store ends it: nothing is said then.
+ * -ENOENT: no store has `only`, or it is ours. */
 int verify_run(const struct verify_config *config, struct verify_stat *ret_stat) must_check;

@@ -68,7 +68,7 @@ hf status crm --test >/dev/null || die "not healthy with the new store"
 [ "$(cat "$lab/c/new/f")" = alone ] || die "the new store"
 
 # Waiting ends: in time, and when what is waited for cannot come.
-refused 2 "store \"nowhere\"" hf store online crm nowhere
+refused 1 "store \"nowhere\"" hf store online crm nowhere
 refused 2 "takes 90s" hf resync crm --wait=soon
 hf store add crm p="$lab/c/more" --passive --wait=60s -q 2>/dev/null
 hf resync crm --wait=20s -q || die "resync --wait with a passive store"

@@ -147,7 +147,7 @@ rot b
 rc=0
 hf verify v >"$lab/said" || rc=$?
 [ $rc = 3 ] || { cat "$lab/said"; die "verify gave $rc"; }
-hf events v -H | grep "/file: bytes at 69632: nobody can know" >/dev/null || die "verify does not name the block"
+hf events v -H | grep "bytes at 69632: nobody can know which copy is right: /file" >/dev/null || die "verify does not name the block"
 hf verify v --repair >/dev/null || [ $? = 3 ] || die "verify --repair"
 [ "$(state_of_v() { hf status v --json | grep -c '"ONLINE"'; }; state_of_v)" = 2 ] || die "a store was blamed without proof"
 hf verify v --repair --store b >/dev/null || [ $? = 3 ] || die "verify --repair --store"
@@ -161,7 +161,7 @@ echo extra >"$lab/c/v/dir/extra"
 rc=0
 hf verify v --repair >"$lab/said" || rc=$?
 [ $rc = 3 ] || { cat "$lab/said"; die "verify of three gave $rc"; }
-for told in '/file: bytes at 69632: the copy on store "a" is wrong' '/gone: missing on a store: the copy on store "b"' '/dir: mode: the copy on store "c"'; do
+for told in 'bytes at 69632: the copy on store "a" is wrong: /file' 'missing on a store: the copy on store "b" is wrong: /gone' 'mode: the copy on store "c" is wrong: /dir'; do
     hf events v -H | grep -qF -- "$told" || { hf events v -H | tail; die "not told: $told"; }
 done
 hf verify v -q || die "not all were repaired"
