@@ -278,7 +278,9 @@ int cmd_store_probe(const struct args *a) {
     struct super super;
     uint32_t caps;
     json_t *list = a->json ? json_object() : NULL;
-    int err = store_probe(a->word[0], &caps, &why);
+    int err = config_ask_folder(a->word[0], &why);
+
+    err = err < 0 ? err : store_probe(a->word[0], &caps, &why);
 
     if (err < 0) {
         json_decref(list);

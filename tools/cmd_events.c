@@ -42,13 +42,13 @@ static void print_line(const char *line, long long since, const struct args *a) 
     json_decref(e); /* a line that was cut off is left out */
 }
 
-/* Lines from `from` on; the position behind the last one. */
+/* Lines from `from` on; the position behind the last one, or a negative errno. */
 static long print_file(const char *path, long from, long long since, const struct args *a) {
     FILE *f = fopen(path, "re");
     char line[4096];
 
     if (!f) {
-        return from;
+        return errno == ENOENT ? from : -errno;
     }
     if (fseek(f, 0, SEEK_END) == 0 && ftell(f) < from) {
         from = 0; /* another file since: the old one was put aside */
@@ -118,6 +118,10 @@ int cmd_events(const struct args *a) {
         if (err < 0 && (a->test || a->count > 0)) {
             return fail(err, &why);
         }
+        if (a->test && config_is_systems(names[i])) {
+            return fail(-EPERM, &(struct why){"the event programs of the machine's volumes are "
+                                              "run by root: sudo holdfast events --test"});
+        }
         if (a->test) {
             err = test_one(&c, a);
             worst = worst == EXIT_FAILED || err == EXIT_OK ? worst : err;
@@ -127,12 +131,16 @@ int cmd_events(const struct args *a) {
         (void)snprintf(old, sizeof(old), "%s.1", path);
         (void)print_file(old, 0, since, a); /* it is whole, and not followed */
         at[i] = print_file(path, 0, since, a);
+        if (at[i] < 0) {
+            why_set(&why, (int)at[i], "%s: %s", path, error_words((int)at[i]));
+            return fail((int)at[i], &why);
+        }
     }
     while (a->foreground && !a->test && fflush(stdout) == 0) {
         (void)sleep(1);
         for (unsigned i = 0; i < n; i++) {
             notify_path(names[i], path);
-            at[i] = print_file(path, at[i], since, a);
+            at[i] = print_file(path, at[i] > 0 ? at[i] : 0, since, a);
         }
     }
     return worst;

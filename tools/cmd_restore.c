@@ -19,6 +19,7 @@ static int run_program(const char *const argv[], struct why *why) {
     int status = 0;
 
     if (pid == 0) {
+        io_plain_signals();
         (void)execvp(argv[0], (char *const *)(uintptr_t)argv);
         _exit(127);
     }
@@ -51,8 +52,45 @@ static const char *last_of(const char *path) {
     return slash ? slash + 1 : path;
 }
 
+static int by_last_name(const void *a, const void *b) {
+    return strcmp(last_of(*(char *const *)a), last_of(*(char *const *)b));
+}
+
+/* Two of one last name would become one. */
+static int check_last_names(const struct args *a, struct why *why) {
+    char **path = calloc((size_t)a->count, sizeof(*path));
+    int n = 0, err = path ? 0 : why_set(why, -ENOMEM, "out of memory");
+
+    while (err == 0 && n < a->count - 1) {
+        path[n] = path_inside(a->word[n + 1], why);
+        err = path[n] ? 0 : -HFE_USAGE;
+        n += err == 0;
+    }
+    if (err == 0) {
+        qsort(path, (size_t)n, sizeof(*path), by_last_name);
+    }
+    for (int i = 1; i < n && err == 0; i++) {
+        if (by_last_name(&path[i - 1], &path[i]) == 0) {
+            err = why_set(why, -HFE_USAGE,
+                          "%s and %s would both be restored to %s/%s: restore them one at a "
+                          "time, to different folders",
+                          path[i - 1], path[i], a->to, last_of(path[i]));
+        }
+    }
+    while (n > 0) {
+        free(path[--n]);
+    }
+    free(path);
+    return err;
+}
+
 static int restore_to(const struct args *a, const char *view, struct why *why) {
-    int err = mkdir(a->to, 0755) < 0 && errno != EEXIST ? -errno : 0;
+    int err = check_last_names(a, why);
+
+    if (err < 0) {
+        return err;
+    }
+    err = mkdir(a->to, 0755) < 0 && errno != EEXIST ? -errno : 0;
 
     if (err < 0) {
         return why_set(why, err, "%s: %s", a->to, error_words(err));
@@ -61,16 +99,6 @@ static int restore_to(const struct args *a, const char *view, struct why *why) {
         scope_free char *path = path_inside(a->count > 1 ? a->word[i] : "", why);
         char from[PATH_BYTES], to[PATH_BYTES];
 
-        for (int k = 1; path && k < i; k++) { /* two of one last name would become one */
-            scope_free char *before = path_inside(a->word[k], why);
-
-            if (before && strcmp(last_of(before), last_of(path)) == 0) {
-                return why_set(why, -HFE_USAGE,
-                               "%s and %s would both be restored to %s/%s: restore them one at a "
-                               "time, to different folders",
-                               a->word[k], a->word[i], a->to, last_of(path));
-            }
-        }
         err = path ? join(from, view, path, why) : -HFE_USAGE;
         err = err < 0 ? err : join(to, a->to, last_of(path), why);
         err = err < 0 ? err : copy(from, to, why);

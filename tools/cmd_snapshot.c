@@ -151,7 +151,7 @@ static int start_helper(const char *freeze, struct helper *h, struct why *why) {
     h->pid = fork();
     if (h->pid == 0) {
         (void)setpgid(0, 0);
-        (void)signal(SIGPIPE, SIG_DFL);
+        io_plain_signals();
         if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0) {
             (void)execl("/bin/sh", "sh", "-c", made.command, (char *)NULL);
         }

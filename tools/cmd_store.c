@@ -108,12 +108,20 @@ static const char *error_since(const json_t *status, const char *label, long lon
     return found;
 }
 
+/* Why the store `by` will not replace another one; NULL: it goes on. */
+static const char *gave_up(const json_t *status, const char *by, long long *seq) {
+    const json_t *s = store_of(status, by);
+
+    return !s                    ? "the new store was removed meanwhile"
+           : is_in(s, "OFFLINE") ? "the new store was taken out meanwhile"
+                                 : error_since(status, by, seq);
+}
+
 /* Waits until the store has that state, or (if not NULL) the other one; with progress, and as long as
  * --wait=TIME says. state NULL: until it is not there any more, or `by`, which is to replace it, cannot.
  * 1: it has the other one. */
 static int wait_for_either(const struct args *a, const char *label, const char *state,
                            const char *other, const char *by, struct why *why) {
-    int64_t until = a->wait_s > 0 ? clock_ms() + a->wait_s * 1000 : INT64_MAX;
     bool reached = false, is_other = false, out, was_in = false;
     long long seq = 0;
     struct progress progress;
@@ -131,7 +139,7 @@ static int wait_for_either(const struct args *a, const char *label, const char *
         reached = err == 0 && (is_other || is_in(s, state) || (!state && !s));
         out = is_in(s, "OFFLINE");
         was_in = was_in || (s && !out);
-        failed = by && err == 0 ? error_since(st, by, &seq) : NULL;
+        failed = by && err == 0 ? gave_up(st, by, &seq) : NULL;
         if (err == 0 && state && !s) {
             err = why_set(why, -ENOENT, "store \"%s\" was removed meanwhile", label);
         } else if (err == 0 && state && !reached && was_in && out) {
@@ -141,7 +149,7 @@ static int wait_for_either(const struct args *a, const char *label, const char *
                           label, a->word[0]);
         } else if (failed && !reached) {
             err = why_set(why, -ECANCELED, "%s", failed);
-        } else if (err == 0 && !reached && clock_ms() > until) {
+        } else if (err == 0 && !reached && clock_ms() > a->wait_until_ms) {
             err = why_set(why, -ETIMEDOUT,
                           "store \"%s\" is not %s after %lld s; it goes on, and `holdfast status "
                           "%s` shows how far it is",
@@ -380,7 +388,11 @@ int cmd_store_add(const struct args *a) {
     int err = ask_status(a->word[0], &st, &why);
 
     if (err == -HFE_UNREACHABLE) {
-        err = add_unmounted(a, &why);
+        err = a->wait ? why_set(&why, -HFE_USAGE,
+                                "\"%s\" is not mounted: its next mount fills the store, which "
+                                "--wait cannot wait for",
+                                a->word[0])
+                      : add_unmounted(a, &why);
         if (err == 0 && !a->quiet) {
             (void)printf("the next mount of \"%s\" fills it: holdfast mount %s\n", a->word[0],
                          a->word[0]);
@@ -429,7 +441,7 @@ int cmd_replace(const struct args *a) {
         return fail(err, &why);
     }
     if (!a->quiet) {
-        (void)printf(a->wait ? "store \"%s\" has taken the place of \"%s\", equal in every byte\n"
+        (void)printf(a->wait ? "store \"%s\" has taken the place of \"%s\"\n"
                              : "store \"%s\" is being filled and then takes the place of \"%s\"; "
                                "`holdfast status` shows how far it is\n",
                      label, old);
@@ -586,7 +598,10 @@ int cmd_verify(const struct args *a) {
     int err = path ? 0 : -HFE_USAGE;
 
     if (path && strchr(a->word[0], '@')) {
-        return verify_snapshot(a, path);
+        return a->repair || a->store || a->stop
+                   ? fail(-HFE_USAGE, &(struct why){"--repair, --store and --stop are for stores: "
+                                                    "`holdfast verify NAME` without a snapshot"})
+                   : verify_snapshot(a, path);
     }
     err = err < 0 ? err
                   : tell(a->word[0],
@@ -616,10 +631,16 @@ int cmd_resolve(const struct args *a) {
                    "aside in their .holdfast/lost, not served.")) {
         return EXIT_UNSAFE;
     }
+    if (err == 0) {
+        config_ask_stores(&c, 0);
+    }
     lock = err < 0 ? err : daemon_lock(c.name, &why);
     err = lock < 0 ? lock : volume_resolve(&c, a->keep, &stat, &why);
     if (err < 0) {
         return fail(err, &why);
+    }
+    if (a->quiet) {
+        return EXIT_OK;
     }
     (void)printf("%s: resolved: %llu objects compared, %llu changed, %llu bytes copied. Mount it: "
                  "holdfast mount %s\n",

@@ -49,20 +49,29 @@ static void show_notice(void *arg, const char *text) {
 
 /* --- what create offers besides --- */
 
+static bool lacks_newline(FILE *f) {
+    bool lacks =
+        fseek(f, -1, SEEK_END) == 0 && fgetc(f) != '\n'; /* an empty file has no last byte */
+
+    return fseek(f, 0, SEEK_END) == 0 && lacks;
+}
+
+static int append_line(const char *path, const char *line) {
+    FILE *f = fopen(path, "a+e");
+    int err = !f ? -errno : fprintf(f, "%s%s\n", lacks_newline(f) ? "\n" : "", line) < 0 ? -EIO : 0;
+
+    return f && fclose(f) != 0 ? -errno : err;
+}
+
 static int add_fstab(const struct config *c, struct why *why) {
     scope_free char *line = fstab_line(c);
-    FILE *f = fopen("/etc/fstab", "ae");
-    bool written = f && line && fprintf(f, "%s\n", line) > 0;
+    int err = line ? append_line("/etc/fstab", line) : -ENOMEM;
 
-    if (f && fclose(f) != 0) {
-        written = false;
-    }
-    return written
-               ? 0
-               : why_set(why, -EIO,
-                         "the volume is made, but /etc/fstab could not be written: add the line "
-                         "by hand: %s",
-                         line ? line : c->name);
+    return err == 0 ? 0
+                    : why_set(why, err,
+                              "the volume is made, but /etc/fstab could not be written (%s): add "
+                              "the line by hand: %s",
+                              error_words(err), line ? line : c->name);
 }
 
 static void say_next(const struct config *c, const struct args *a) {
@@ -144,8 +153,19 @@ static int parse_create(const struct args *a, struct volume_create *vc, struct w
     return config_check(c, why);
 }
 
+/* Can it be written what the volume would be then? */
+static int check_take_over(const struct config *config, const char *real, const char *moved,
+                           struct why *why) {
+    struct config c = *config;
+
+    (void)snprintf(c.mount_point, sizeof(c.mount_point), "%s", real); /* it is a path already */
+    return config_note_store(&c, "/", moved)                          /* no label of another one */
+               ? config_check(&c, why)
+               : why_set(why, -HFE_USAGE, "a volume has at most %d stores", STORES_MAX);
+}
+
 /* Where it is, and what it would be called. */
-static int find_take_over(const char *dir, char ret_real[PATH_BYTES],
+static int find_take_over(const struct config *c, const char *dir, char ret_real[PATH_BYTES],
                           char ret_moved[PATH_BYTES + 8], struct stat *ret_st, struct why *why) {
     if (!realpath(dir, ret_real) || stat(ret_real, ret_st) < 0) {
         return why_set(why, -errno, "%s: %s", dir, error_words(-errno));
@@ -155,7 +175,7 @@ static int find_take_over(const char *dir, char ret_real[PATH_BYTES],
            : access(ret_moved, F_OK) == 0
                ? why_set(why, -EEXIST, "there is a %s already: %s would become that", ret_moved,
                          ret_real)
-               : 0;
+               : check_take_over(c, ret_real, ret_moved, why);
 }
 
 /* DIR becomes DIR.store, a store that is adopted; a new DIR is the mount point. */
@@ -163,7 +183,7 @@ static int take_over(const char *dir, struct volume_create *vc, struct why *why)
     char real[PATH_BYTES], moved[PATH_BYTES + 8];
     struct config *c = &vc->config;
     struct stat st;
-    int err = find_take_over(dir, real, moved, &st, why);
+    int err = find_take_over(c, dir, real, moved, &st, why);
 
     if (err < 0) {
         return err;
@@ -219,7 +239,7 @@ int cmd_create(const struct args *a) {
         char real[PATH_BYTES], moved[PATH_BYTES + 8];
         struct stat st;
 
-        err = find_take_over(a->take_over, real, moved, &st, &why);
+        err = find_take_over(&vc->config, a->take_over, real, moved, &st, &why);
     }
     if (err == 0 && a->dry_run) {
         (void)printf("would make volume \"%s\" with %u stores\n", vc->config.name,
@@ -262,7 +282,12 @@ int cmd_import(const struct args *a) {
     if (err < 0) {
         return fail(err, &why);
     }
-    known = config_load(c.name, &old, NULL) == 0;
+    err = config_load(c.name, &old, &why);
+    known = err == 0;
+    if (!known && err != -ENOENT) { /* what the admin wrote is not thrown away */
+        return fail(err, &why);
+    }
+    err = 0;
     if (known && !id_equal(&old.id, &c.id)) {
         why_set(&why, -HFE_UNSAFE,
                 "another volume is called \"%s\" here; rename its file in %s first", c.name,
@@ -345,6 +370,13 @@ int cmd_dissolve(const struct args *a) {
     (void)printf("volume \"%s\" is dissolved; its files are in %s\n", c.name,
                  c.mount_point[0] && access(c.store[keep].path, F_OK) < 0 ? c.mount_point
                                                                           : c.store[keep].path);
+    for (unsigned i = 0; i < c.count; i++) {
+        if (c.store[i].away) {
+            (void)printf("%s did not answer: it still has its files, and .holdfast, which may be "
+                         "removed there\n",
+                         c.store[i].path);
+        }
+    }
     if (c.mount_point[0]) {
         (void)printf("if /etc/fstab or a unit of systemd names %s, take that out, too\n",
                      c.mount_point);

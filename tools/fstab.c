@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define WAITS "x-systemd.requires-mounts-for"
 
@@ -41,6 +42,19 @@ char *fstab_line(const struct config *c) {
     return text;
 }
 
+/* Whoever waits for the mounts of a folder waits for those of what is in it, on the same filesystem. */
+static bool covers(const char *value, size_t bytes, const char *path) {
+    char folder[PATH_BYTES];
+    struct stat a, b;
+
+    if (strncmp(value, path, bytes) != 0 || bytes >= sizeof(folder)) {
+        return false;
+    }
+    (void)snprintf(folder, sizeof(folder), "%.*s", (int)bytes, value);
+    return !path[bytes] || (path[bytes] == '/' && stat(folder, &a) == 0 && stat(path, &b) == 0 &&
+                            a.st_dev == b.st_dev);
+}
+
 /* Does one of the options say that it waits for the path? */
 static bool waits_for(const char *options, const char *path) {
     char *rest = (char *)(uintptr_t)options, *name, *value;
@@ -48,8 +62,7 @@ static bool waits_for(const char *options, const char *path) {
 
     while (rest && mnt_optstr_next_option(&rest, &name, &name_bytes, &value, &value_bytes) == 0) {
         if (name_bytes == strlen(WAITS) && strncmp(name, WAITS, name_bytes) == 0 &&
-            (!path ||
-             (value && value_bytes == strlen(path) && strncmp(value, path, value_bytes) == 0))) {
+            (!path || (value && covers(value, value_bytes, path)))) {
             return true;
         }
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "ctl/ctl.h"
 #include "tool.h"
 
@@ -417,6 +418,7 @@ static void take_option(int opt, struct args *a, const char *value) {
     }
     if (opt == OPT_WAIT && value) {
         a->wait_s = duration_of(value);
+        a->wait_s = a->wait_s > 0 ? a->wait_s : -1;
     }
 }
 
@@ -477,8 +479,14 @@ static int run(const struct command *c, int argc, char **argv) {
                      c->help);
         return EXIT_OK;
     }
+    a.wait_until_ms = a.wait_s > 0 ? clock_ms() + a.wait_s * 1000 : INT64_MAX;
     a.count = argc - optind;
     a.word = argv + optind;
+    for (int i = 0; i < a.count; i++) { /* a variable of a script that was never set */
+        if (!*a.word[i]) {
+            return fail(-HFE_USAGE, &(struct why){"an operand is empty"});
+        }
+    }
     if (a.count < c->words_min || a.count > c->words_max) {
         (void)fprintf(stderr, "usage: holdfast %s %s\n", c->name, c->synopsis);
         return EXIT_USAGE;
@@ -490,6 +498,7 @@ int main(int argc, char **argv) {
     static char me[] = "holdfast"; /* what getopt(3) begins its messages with */
     int code = -1;
 
+    (void)signal(SIGCHLD, SIG_DFL); /* else what became of a child could not be known */
     (void)signal(SIGPIPE, SIG_IGN); /* a closed stdout is noticed when it is flushed */
     (void)signal(SIGUSR1, SIG_IGN); /* but where there is progress to show (tools/progress.h) */
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||

@@ -25,10 +25,11 @@ struct args {
     long keep_count[6]; /* last, hourly, daily, weekly, monthly, yearly */
     const char *freeze, *to, *tag, *keep_within, *keep_tag;
     const char *adopt, *take_over, *mount, *keep, *since, *limit, *store, *path;
-    const char *options; /* of a mount; or columns of a list */
-    long sample;         /* percent; 0: not given */
-    long watch_s;        /* 0: once */
-    long long wait_s;    /* with `wait`: at most so long; 0: as long as it takes */
+    const char *options;   /* of a mount; or columns of a list */
+    long sample;           /* percent; 0: not given */
+    long watch_s;          /* 0: once */
+    int64_t wait_until_ms; /* of clock_ms() */
+    long long wait_s;      /* with `wait`: at most so long; 0: as long as it takes */
     int count;
     char *const *word; /* operands, the command's own name not among them */
 };

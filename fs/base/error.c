@@ -21,6 +21,7 @@ static const struct {
     [HFE_USAGE - HFE_FIRST] = {EINVAL, "wrong usage"},
     [HFE_UNREACHABLE - HFE_FIRST] = {ENOTCONN, "no daemon answers"},
     [HFE_GIVEN_UP - HFE_FIRST] = {EIO, "no answer in time"},
+    [HFE_TOO_FEW - HFE_FIRST] = {EROFS, "fewer stores than min-stores are ONLINE"},
 };
 
 int error_to_errno(int err) {

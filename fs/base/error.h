@@ -19,7 +19,8 @@ enum hf_error {
     HFE_USAGE,                /* the request itself is wrong */
     HFE_UNREACHABLE,          /* no daemon answers */
     HFE_GIVEN_UP, /* the store did not answer in time; the call may still be under way */
-    HFE_LAST = HFE_GIVEN_UP,
+    HFE_TOO_FEW,  /* fewer stores are ONLINE than min-stores asks for; it may change */
+    HFE_LAST = HFE_TOO_FEW,
 };
 
 struct why {

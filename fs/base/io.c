@@ -181,6 +181,15 @@ static pid_t ask_folder(const char *path) {
     return pid;
 }
 
+void io_plain_signals(void) {
+    sigset_t none;
+
+    (void)sigemptyset(&none); /* these cannot fail */
+    (void)signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGUSR1, SIG_DFL);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 void io_ask_folders(const char *const *paths, unsigned n, int timeout_ms, bool *ret_answers) {
     enum { STEP_MS = 2 };
     int64_t until = clock_ms() + timeout_ms;

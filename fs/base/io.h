@@ -36,5 +36,8 @@ int io_open_dir(int dirfd, const char *name, DIR **ret_dir) must_check;
  * not. Asked by processes of their own, which are left behind in a hung one until it goes on. */
 void io_ask_folders(const char *const *paths, unsigned n, int timeout_ms, bool *ret_answers);
 
+/* In a child that is about to run another program: no signal is blocked or ignored for it. */
+void io_plain_signals(void);
+
 /* mkdir -p: each missing folder of `path` with `mode`. */
 int io_make_path(const char *path, mode_t mode) must_check;

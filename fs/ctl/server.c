@@ -222,7 +222,9 @@ int ctl_call(const char *path, json_t *request, int timeout_ms, json_t **ret_rep
 
     (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s",
                    path); /* too long: nobody answers there */
+    /* connect(2) waits, too, where a daemon that is stopped takes nobody any more */
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
         connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0) {
         int err = -errno;
 

@@ -157,15 +157,15 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
     if (snaps.broken > 0 && !*action) {
         (void)snprintf(
             text, sizeof(text),
-            "All stores are equal and online, and %u snapshots are broken: they lack what "
-            "changed since they broke.",
+            "%u snapshots are broken: they lack what changed since they broke. The volume itself "
+            "is well.",
             snaps.broken);
         (void)snprintf(action, sizeof(action),
                        "`holdfast snapshot list %s` says why; make room, make a new snapshot, and "
                        "destroy them when they are not needed any more",
                        v->name);
     }
-    if (s->unequal && s->online == s->count) {
+    if (s->unequal && s->online + s->following == s->count) {
         (void)snprintf(text, sizeof(text), "%s",
                        "A change failed on all stores and may have left them different.");
         (void)snprintf(action, sizeof(action),
@@ -178,6 +178,12 @@ static void explain(const struct ctl_volume *v, const struct mirror_status *s, j
             "Less than min-stores stores are ONLINE (%u of %u): every change fails until "
             "another one is back.",
             s->online, s->count);
+        if (!*action) {
+            (void)snprintf(action, sizeof(action),
+                           "holdfast store set %s STORE active, or "
+                           "holdfast store add %s STORE, or mount it with another min-stores",
+                           v->name, v->name);
+        }
     }
     if (s->read_only) {
         (void)snprintf(text, sizeof(text), "%s",
@@ -267,6 +273,9 @@ static json_t *answer(const struct ctl_volume *v, int err) {
         {-EEXIST,
          "volume \"%s\" has a store with that label or at that place; see `holdfast status %s`"},
         {-EROFS, "volume \"%s\" is read-only; `holdfast status %s` says why"},
+        {-HFE_TOO_FEW,
+         "volume \"%s\" has fewer stores ONLINE than min-stores; `holdfast status %s` "
+         "says why"},
         {-HFE_UNSAFE, "\"%s\" cannot do without it: of the stores that are left none, or less than "
                       "min-stores, would be ONLINE; see `holdfast status %s`"},
         {-HFE_USAGE,
@@ -342,8 +351,8 @@ static json_t *verb_add(const struct ctl_volume *v, const json_t *request) {
                                 .replaces = replaces ? find_store(v, request) : -1};
     unsigned index;
     int err = replaces && n.replaces < 0 ? -ENOENT
-              : !super_name_ok(n.label) || strlen(n.path) >= PATH_BYTES ||
-                      id_parse(string_of(request, "id"), &n.id) < 0
+              : !super_name_ok(n.label) || n.path[0] != '/' || strlen(n.path) >= PATH_BYTES ||
+                      strpbrk(n.path, "\n\t") || id_parse(string_of(request, "id"), &n.id) < 0
                   ? -EINVAL
                   : mirror_add(v->mirror, &n, &index);
 
@@ -370,7 +379,7 @@ static json_t *verb_set(const struct ctl_volume *v, const json_t *request) {
                                          json_is_true(json_object_get(request, "passive")));
 
     if (err == 0 && v->keeper[i]) {
-        keeper_wake(v->keeper[i]);
+        keeper_look(v->keeper[i]);
     }
     return answer(v, err);
 }
@@ -395,7 +404,7 @@ static json_t *verb_resync(const struct ctl_volume *v, const json_t *request) {
             keeper_limit(v->keeper[i], rate);
         } else {
             keeper_pause(v->keeper[i], false);
-            keeper_wake(v->keeper[i]);
+            keeper_look(v->keeper[i]);
         }
     }
     return answer(v, 0);

@@ -12,8 +12,9 @@
 #include "base/io.h"
 #include "format/super.h"
 
-#define SYSTEM_CONF "/etc/holdfast"
-#define SYSTEM_RUN  "/run/holdfast"
+#define SYSTEM_CONF  "/etc/holdfast"
+#define SYSTEM_RUN   "/run/holdfast"
+#define SYSTEM_STATE "/var/lib/holdfast"
 
 static const char *find_dir(char *buf, const char *env, const char *xdg, const char *home,
                             const char *system) {
@@ -44,8 +45,7 @@ const char *config_dir(void) {
 const char *state_dir(void) {
     static char buf[PATH_BYTES];
 
-    return find_dir(buf, "HOLDFAST_STATE_DIR", "XDG_STATE_HOME", ".local/state",
-                    "/var/lib/holdfast");
+    return find_dir(buf, "HOLDFAST_STATE_DIR", "XDG_STATE_HOME", ".local/state", SYSTEM_STATE);
 }
 const char *run_dir(void) {
     static char buf[PATH_BYTES];
@@ -65,12 +65,16 @@ static bool has_file(const char *dir, const char *name) {
     return access(path, F_OK) == 0;
 }
 
-static bool is_systems(const char *name) {
+bool config_is_systems(const char *name) {
     return sees_system() && !has_file(config_dir(), name) && has_file(SYSTEM_CONF, name);
 }
 
 const char *run_dir_of(const char *name) {
-    return is_systems(name) ? SYSTEM_RUN : run_dir();
+    return config_is_systems(name) ? SYSTEM_RUN : run_dir();
+}
+
+const char *state_dir_of(const char *name) {
+    return config_is_systems(name) ? SYSTEM_STATE : state_dir();
 }
 
 struct parse {
@@ -79,9 +83,25 @@ struct parse {
     int err;
 };
 
+static int conf_path(const char *name, char ret_path[PATH_BYTES], struct why *why) {
+    if (!super_name_ok(name)) {
+        return why_set(
+            why, -HFE_USAGE,
+            "\"%s\" is not a volume name: a letter, then up to 62 letters, digits, '_', '.', '-'",
+            name);
+    }
+    if (snprintf(ret_path, PATH_BYTES, "%s/%s.conf",
+                 config_is_systems(name) ? SYSTEM_CONF : config_dir(), name) >= PATH_BYTES) {
+        return why_set(why, -ENAMETOOLONG, "%s is too long a path", config_dir());
+    }
+    return 0;
+}
+
 static int bad(struct parse *p, const char *what, const char *value) {
-    p->err = why_set(p->why, -HFE_USAGE, "%s/%s.conf: %s: \"%s\"", config_dir(), p->config->name,
-                     what, value);
+    char path[PATH_BYTES];
+
+    (void)conf_path(p->config->name, path, NULL); /* that is where it was read */
+    p->err = why_set(p->why, -HFE_USAGE, "%s: %s: \"%s\"", path, what, value);
     return 0; /* inih: an error in this line */
 }
 
@@ -155,20 +175,6 @@ static int on_key(void *arg, const char *section, const char *key, const char *v
     return bad(p, "unknown section", section);
 }
 
-static int conf_path(const char *name, char ret_path[PATH_BYTES], struct why *why) {
-    if (!super_name_ok(name)) {
-        return why_set(
-            why, -HFE_USAGE,
-            "\"%s\" is not a volume name: a letter, then up to 62 letters, digits, '_', '.', '-'",
-            name);
-    }
-    if (snprintf(ret_path, PATH_BYTES, "%s/%s.conf", is_systems(name) ? SYSTEM_CONF : config_dir(),
-                 name) >= PATH_BYTES) {
-        return why_set(why, -ENAMETOOLONG, "%s is too long a path", config_dir());
-    }
-    return 0;
-}
-
 int config_load(const char *name, struct config *ret_config, struct why *why) {
     char path[PATH_BYTES];
     struct config c = {0};
@@ -180,6 +186,9 @@ int config_load(const char *name, struct config *ret_config, struct why *why) {
     }
     (void)copy_to(c.name, sizeof(c.name), name); /* a good name fits */
     line = ini_parse(path, on_key, &p);
+    if (line < 0 && errno != ENOENT) {
+        return why_set(why, -errno, "%s: %s", path, error_words(-errno));
+    }
     if (line < 0) {
         return why_set(why, -ENOENT,
                        "there is no volume \"%s\" (no %s); `holdfast list` shows what there is",
@@ -219,13 +228,18 @@ static int check_line(const char *key, const char *value, struct why *why) {
 }
 
 int config_check(const struct config *c, struct why *why) {
+    enum { SECTION_LABEL_BYTES = 49 - (int)sizeof("store") }; /* inih cuts the name of a section */
     int err = check_line("mount", c->mount_point, why);
 
     err = err < 0 ? err : check_line("options", c->options, why);
     err = err < 0 ? err : check_line("program", c->program, why);
     err = err < 0 ? err : check_line("mailaddr", c->mailaddr, why);
     for (unsigned i = 0; i < c->count && err == 0; i++) {
-        err = check_line("path", c->store[i].path, why);
+        err = strlen(c->store[i].label) > SECTION_LABEL_BYTES
+                  ? why_set(why, -HFE_USAGE,
+                            "the label \"%s\" is too long for %s/NAME.conf (%d bytes)",
+                            c->store[i].label, config_dir(), SECTION_LABEL_BYTES)
+                  : check_line("path", c->store[i].path, why);
     }
     return err;
 }
@@ -297,7 +311,7 @@ static unsigned add_names(const char *dir, char (*ret_names)[VOLUME_NAME_BYTES],
             memcpy(ret_names[count], e->d_name, len - 5);
             ret_names[count][len - 5] = '\0';
             count += super_name_ok(ret_names[count]) &&
-                     (strcmp(dir, config_dir()) == 0 || is_systems(ret_names[count]));
+                     (strcmp(dir, config_dir()) == 0 || config_is_systems(ret_names[count]));
         }
     }
     return count;
@@ -360,6 +374,13 @@ void config_ask_stores(struct config *c, unsigned timeout_ms) {
     }
 }
 
+int config_ask_folder(const char *path, struct why *why) {
+    bool answers;
+
+    io_ask_folders(&path, 1, STORE_TIMEOUT_MS, &answers);
+    return answers ? 0 : why_set(why, -ETIMEDOUT, "%s does not answer (a mount that hangs?)", path);
+}
+
 int config_add_store(struct config *c, const char *text, struct why *why) {
     const char *eq = strchr(text, '='), *path = text;
     struct config_store s = {.label = "a"};
@@ -386,6 +407,9 @@ int config_add_store(struct config *c, const char *text, struct why *why) {
         while (label_taken(c, s.label)) {
             s.label[0]++;
         }
+    }
+    if (config_ask_folder(path, why) < 0) {
+        return -ETIMEDOUT;
     }
     if (!realpath(path, s.path)) {
         return why_set(why, -errno, "%s: %s; create the folder first (is its disk mounted?)", path,

@@ -32,6 +32,9 @@ const char *state_dir(void);
 const char *run_dir(void);
 /* Where that volume's daemon has its socket: a user who is not root may mean one of the machine's. */
 const char *run_dir_of(const char *name);
+const char *state_dir_of(const char *name);
+/* Is it one of the machine's, and asked for by somebody else than root? */
+bool config_is_systems(const char *name);
 
 /* -ENOENT if there is no such volume; -HFE_USAGE for a mistake in the file, with its line. */
 int config_load(const char *name, struct config *ret_config, struct why *why) must_check;
@@ -53,6 +56,8 @@ void config_drop_store(struct config *config, unsigned index);
 bool config_is_store(const char *label, const char *path, const char *word);
 /* Those that do not answer within timeout_ms (0: that of a mount without options) are `away` from now on. */
 void config_ask_stores(struct config *config, unsigned timeout_ms);
+/* One folder that is no store of a volume yet: -ETIMEDOUT. */
+int config_ask_folder(const char *path, struct why *why) must_check;
 
 struct mount_options {
     bool degraded, force, read_only, writeback, suid, dev;

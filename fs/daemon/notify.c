@@ -37,7 +37,7 @@ static struct {
 } n = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 void notify_path(const char *name, char ret_path[PATH_BYTES]) {
-    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.events", state_dir(),
+    (void)snprintf(ret_path, PATH_BYTES, "%s/%s.events", state_dir_of(name),
                    name); /* too long fails at open */
 }
 
@@ -62,6 +62,19 @@ static void write_down(const char *name, const struct event *e) {
     json_decref(o);
 }
 
+/* As io_plain_signals(). */
+static void set_plain_signals(posix_spawnattr_t *ret_attr) {
+    sigset_t set;
+
+    (void)posix_spawnattr_init(ret_attr); /* as for the actions */
+    (void)sigemptyset(&set);              /* these cannot fail */
+    (void)posix_spawnattr_setsigmask(ret_attr, &set);
+    (void)sigaddset(&set, SIGPIPE);
+    (void)sigaddset(&set, SIGUSR1);
+    (void)posix_spawnattr_setsigdefault(ret_attr, &set);
+    (void)posix_spawnattr_setflags(ret_attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+}
+
 /* Runs a program with the event in its environment and, for mail, on its input. How it ended goes to
  * ret_result. */
 static bool run_program(const char *const argv[], const char *name, const struct event *e,
@@ -77,6 +90,7 @@ static bool run_program(const char *const argv[], const char *name, const struct
     int64_t deadline = clock_ms() + PROGRAM_MS;
     int in[2], err, status = 0;
     bool late = false;
+    posix_spawnattr_t attr;
     pid_t pid;
 
     (void)snprintf(volume, sizeof(volume), "HOLDFAST_VOLUME=%s", name);
@@ -92,7 +106,9 @@ static bool run_program(const char *const argv[], const char *name, const struct
     (void)posix_spawn_file_actions_adddup2(&actions, in[0], 0);
     (void)posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     (void)posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-    err = posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)argv, env);
+    set_plain_signals(&attr);
+    err = posix_spawn(&pid, argv[0], &actions, &attr, (char *const *)argv, env);
+    (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&actions);
     (void)close(in[0]);
     if (input && write(in[1], input, strlen(input)) < 0) {

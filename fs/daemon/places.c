@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <syslog.h>
 
@@ -31,14 +32,16 @@ void daemon_ring_path(const char *name, char ret_path[PATH_BYTES]) {
 
 static int open_lock(const char *name) {
     char path[PATH_BYTES];
-    int fd;
+    mode_t mask;
+    int fd, err;
 
     run_path(name, "lock", path);
-    if (io_make_path(run_dir(), 0755) < 0) {
-        return -errno;
-    }
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-    return fd < 0 ? -errno : fd;
+    mask = umask(022); /* others may ask whether it is locked */
+    err = io_make_path(run_dir(), 0755);
+    fd = err < 0 ? err : open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    err = err < 0 ? err : -errno;
+    (void)umask(mask);
+    return fd < 0 ? err : fd;
 }
 
 int daemon_lock(const char *name, struct why *why) {
@@ -57,9 +60,12 @@ int daemon_lock(const char *name, struct why *why) {
 }
 
 bool daemon_is_running(const char *name) {
-    scope_fd int fd = open_lock(name);
+    char path[PATH_BYTES];
+    scope_fd int fd = -1;
 
-    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
+    (void)snprintf(path, sizeof(path), "%s/%s.lock", run_dir_of(name), name); /* as run_path() */
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd < 0 ? errno != ENOENT : flock(fd, LOCK_SH | LOCK_NB) < 0;
 }
 
 void daemon_clear_dead(const char *name) {

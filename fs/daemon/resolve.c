@@ -22,9 +22,11 @@ static int open_all(struct all *a, const char *keep, struct why *why) {
     a->keep = STORES_MAX;
     for (unsigned i = 0; i < a->c->count; i++) {
         const struct config_store *s = &a->c->store[i];
-        int err = store_open(s->path, why, &a->store[i]);
+        int err = s->away ? why_set(why, -HFE_MISSING, "%s does not answer (a mount that hangs?)",
+                                    s->path)
+                          : store_open(s->path, why, &a->store[i]);
 
-        if (strcmp(s->label, keep) == 0 || strcmp(s->path, keep) == 0) {
+        if (config_is_store(s->label, s->path, keep)) {
             a->keep = i;
         }
         if (err < 0 && (err != -HFE_NO_STORE || a->keep == i)) {

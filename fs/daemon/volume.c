@@ -301,7 +301,11 @@ static int enter_member(struct super *s, const struct volume_new_store *n, struc
 static int check_lost(const char *path, struct why *why) {
     int lost = store_has_lost(path);
 
-    return lost == 0 || lost == -ENOENT
+    if (lost < 0 && lost != -ENOENT) {
+        return why_set(why, lost, "%s/.holdfast/lost cannot be looked into: %s", path,
+                       error_words(lost));
+    }
+    return lost <= 0
                ? 0
                : why_set(why, -HFE_UNSAFE,
                          "%s/.holdfast/lost holds files that were put aside: take them out of it "
@@ -344,7 +348,10 @@ int volume_record(const struct config *c, struct super *ret_record, uint64_t *re
                           "store \"%s\" (%s) is not up to date: mount the volume first",
                           c->store[i].label, c->store[i].path);
         }
-        if (err == 0 && statvfs(c->store[i].path, &fs) == 0) {
+        if (err == 0 && statvfs(c->store[i].path, &fs) < 0) {
+            err = why_set(why, -errno, "%s: %s", c->store[i].path, error_words(-errno));
+        }
+        if (err == 0) {
             *ret_record = s;
             *ret_used = (uint64_t)(fs.f_blocks - fs.f_bfree) * fs.f_frsize;
         }
@@ -398,8 +405,9 @@ int volume_identify(const char *const *paths, unsigned n, struct config *ret_con
 
     for (unsigned i = 0; i < n; i++) {
         const struct super_member *m;
-        int err = store_identify(paths[i], &s, why);
+        int err = config_ask_folder(paths[i], why);
 
+        err = err < 0 ? err : store_identify(paths[i], &s, why);
         if (err < 0) {
             return err;
         }

@@ -127,6 +127,10 @@ bool super_is_newcomer(const struct super *s) {
 bool super_knows(const struct super *s, const struct id *generation) {
     bool found = id_equal(&s->generation, generation);
 
+    if (id_is_zero(generation)) {
+        return false; /* places that were never used hold that */
+    }
+
     for (int i = 0; i < SUPER_HISTORY && !found; i++) {
         found = id_equal(&s->history[i], generation);
     }

@@ -83,10 +83,10 @@ static void on_release(void *arg) {
 }
 
 static int on_peer(void *arg, const char *const *path, unsigned depth, uint64_t ino,
-                   uint64_t *ret_ino) {
+                   uint64_t *ret_ino, uint64_t *ret_number) {
     struct keeper *k = arg;
 
-    return mirror_peer_ino(k->m, k->i, k->from, path, depth, ino, ret_ino);
+    return mirror_peer_ino(k->m, k->i, k->from, path, depth, ino, ret_ino, ret_number);
 }
 
 static void on_found(void *arg, uint64_t number, uint64_t ino) {
@@ -142,7 +142,8 @@ static int one_round(struct keeper *k, struct catchup *c, struct store *from, ui
     return err;
 }
 
-/* The last names, with all names to ourselves; from then on the store receives changes. */
+/* The last names, with all names to ourselves; from then on the store receives changes. -EAGAIN: after one
+ * more round. */
 static int last_names(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
                       struct why *why) {
     uint64_t to;
@@ -153,13 +154,26 @@ static int last_names(struct keeper *k, struct catchup *c, struct store *from, u
     }
     err = read_log(k, c, from, position, to, why);
     k->alone = true;
-    err = err < 0 ? err : catchup_names_exact(c, why);
+    err = err < 0 ? err : catchup_doubts(c) ? -EAGAIN : catchup_names_exact(c, why);
     k->alone = false;
     if (err == 0 && catchup_pending(c) > 0) {
         err = why_set(why, -HFE_STALE, "%u names could not be found", catchup_pending(c));
     }
     mirror_names_done(k->m, k->i, err == 0);
     return err;
+}
+
+static int all_names(struct keeper *k, struct catchup *c, struct store *from, uint64_t *position,
+                     struct why *why) {
+    int err = last_names(k, c, from, position, why);
+
+    for (int tries = 0; err == -EAGAIN && tries < ROUNDS_MAX; tries++) {
+        err = one_round(k, c, from, position, why);
+        err = err < 0 ? err : last_names(k, c, from, position, why);
+    }
+    return err == -EAGAIN
+               ? why_set(why, -HFE_STALE, "folders were renamed faster than they could be compared")
+               : err;
 }
 
 /* Writes that were under way when the store began to receive may have passed it by: their marks are
@@ -339,7 +353,7 @@ static int catch_up(struct keeper *k, struct store *from, struct store *to, uint
     while (err == 0 && mirror_is_passive(k->m, k->i)) {
         err = follow(k, c, from, to, &position, why);
     }
-    err = err < 0 ? err : last_names(k, c, from, &position, why);
+    err = err < 0 ? err : all_names(k, c, from, &position, why);
     err = err < 0 ? err : last_bytes(k, c, from, &position, why);
     err = err < 0 ? err : catchup_links(c, why);
     k->torn = catchup_tore_links(c);
@@ -449,7 +463,7 @@ void bring_back(struct keeper *k, const struct mirror_member_info *info) {
         if (err != -HFE_NO_STORE && err != -ENOENT) {
             (void)snprintf(text, sizeof(text), "store \"%s\" cannot come back: %.900s", info->label,
                            why.text);
-            keeper_tell_once(k, text);
+            keeper_tell_once(k, EVENT_WARNING, text);
         }
         return;
     }

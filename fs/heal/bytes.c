@@ -249,12 +249,20 @@ static int path_of(struct catchup *c, const struct spot *spot, struct file *f) {
     return err;
 }
 
-/* Where the target has the node. By names it is looked for under a hold of them, if the source has it still
- * there: -ESTALE if not. */
-static int find_held(struct catchup *c, struct view_node *node, const struct spot *from,
-                     const struct stat *s, struct spot *to, struct stat *t) {
-    if (!catchup_by_names(c)) {
-        return 0; /* it was found */
+/* Names are held, and it is on the source where it was found: -ESTALE if not. Where inodes say nothing, the
+ * folders on the way are only now those that they were taken for. */
+static int find_held(struct catchup *c, struct view_node *node, struct spot *from, struct stat *s,
+                     struct spot *to, struct stat *t) {
+    const struct view_name *at = from->at;
+    int err = 0;
+
+    if (!catchup_is_stable(c, FROM)) {
+        catchup_alone(c);
+        err = who_find(c, FROM, node, from, s);
+        err = err == 0 && from->at != at ? -ESTALE : err;
+    }
+    if (err < 0 || !catchup_by_names(c)) {
+        return err; /* on the target it was found */
     }
     return check_still(c, FROM, from, s) < 0 ? -ESTALE : who_find(c, TO, node, to, t);
 }
@@ -272,14 +280,14 @@ static int open_both(struct catchup *c, const struct spot *from, const struct st
     return catchup_is_same(c, FROM, s, &a) && catchup_is_same(c, TO, t, &b) ? 0 : -ESTALE;
 }
 
-static int open_held(struct catchup *c, struct view_node *node, const struct spot *from,
-                     const struct stat *s, struct spot *to, struct stat *t, struct file *f) {
+static int open_held(struct catchup *c, struct view_node *node, struct spot *from, struct stat *s,
+                     struct spot *to, struct stat *t, struct file *f) {
     bool names = catchup_holds_names(c);
     int err = c->c.hold ? path_of(c, from, f) : 0;
 
     err = err == 0 && names ? hold_attrs(c, f, INT64_MAX, 1) : err;
     if (err == 0) {
-        err = find_held(c, node, from, s, to, t);
+        err = names ? find_held(c, node, from, s, to, t) : 0;
         err = err < 0 ? err : open_both(c, from, s, to, t, f);
         if (names) {
             release(c);
@@ -288,8 +296,8 @@ static int open_held(struct catchup *c, struct view_node *node, const struct spo
     return err;
 }
 
-static int copy_file(struct catchup *c, struct view_node *node, const struct spot *from,
-                     const struct stat *s, struct spot *to, struct stat *t) {
+static int copy_file(struct catchup *c, struct view_node *node, struct spot *from, struct stat *s,
+                     struct spot *to, struct stat *t) {
     struct file f = {.in = -1, .out = -1, .ino = s->st_ino, .node = node};
     int err = open_held(c, node, from, s, to, t, &f);
     scope_fd int in = f.in, out = f.out;
@@ -317,16 +325,17 @@ static int learn(struct catchup *c, struct view_node *node) {
         struct file f = {.depth = 0};
         struct spot spot;
         struct stat st;
-        uint64_t ino;
+        uint64_t ino, number = 0;
 
         n = who_uppermost(c, node, is_unknown);
         err = who_find(c, FROM, n, &spot, &st);
         err = err < 0 ? err : path_of(c, &spot, &f);
-        err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino);
+        err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino, &number);
         free(f.path);
-        if (err == 0) {
-            err = who_is(c, n, spot.at, ino);
+        if (err == 0 && !catchup_is_stable(c, FROM) && view_find(c->view, number) != n) {
+            err = -ESTALE; /* another one has the name now */
         }
+        err = err < 0 ? err : who_is(c, n, spot.at, ino);
     }
     return err;
 }
@@ -341,14 +350,14 @@ static int not_there(struct catchup *c, struct view_node *node) {
 }
 
 /* Attributes, which nobody else may set meanwhile. */
-static int equalize_held(struct catchup *c, struct view_node *node, const struct spot *from,
-                         const struct stat *s, struct spot *to, struct stat *t) {
+static int equalize_held(struct catchup *c, struct view_node *node, struct spot *from,
+                         struct stat *s, struct spot *to, struct stat *t) {
     struct file f = {.ino = s->st_ino, .node = node};
     int err = c->c.hold ? path_of(c, from, &f) : 0;
 
     err = err < 0 ? err : hold_attrs(c, &f, INT64_MAX, 1);
     if (err == 0) {
-        err = find_held(c, node, from, s, to, t);
+        err = catchup_holds_names(c) ? find_held(c, node, from, s, to, t) : 0;
         err = err < 0 ? err : equal_attrs(c, from, s, to, t);
         release(c);
     }
@@ -393,6 +402,12 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     if (!c->view->no_names) {
         node->worked = c->view->round;
     }
+    if (node->doubted) {
+        err = c->view->no_names ? -HFE_STALE : names_compare_folder(c, node, &from, &to);
+        if (err < 0) {
+            return err;
+        }
+    }
     return bytes              ? copy_file(c, node, &from, &s, &to, &t)
            : node->times_only ? names_equal_times(c, &from, &to)
                               : equalize_held(c, node, &from, &s, &to, &t);
@@ -430,9 +445,12 @@ static int equalize_nodes(struct catchup *c, bool folders) {
         }
         who_trim_folders(c, OPEN_FOLDERS);
         err = catchup_stopped(c) ? -ECANCELED : equalize_node(c, n);
-        if (c->c.live && (err == -ENOENT || err == -ESTALE || err == -ENOTDIR ||
-                          (err == -ETIMEDOUT && catchup_holds_names(c)))) {
-            err = not_there(c, n); /* or names are in use for long: it has its turn later */
+        if (err == -HFE_IN_USE) { /* names are in use for long: it has its turn later */
+            n->again = true;
+            c->pending++;
+            err = 0;
+        } else if (c->c.live && (err == -ENOENT || err == -ESTALE || err == -ENOTDIR)) {
+            err = not_there(c, n);
         }
     }
     return err;

@@ -200,6 +200,15 @@ unsigned catchup_pending(const struct catchup *c) {
     return c->pending;
 }
 
+bool catchup_doubts(const struct catchup *c) {
+    for (const struct view_node *n = c->view->by_name ? c->view->nodes : NULL; n; n = n->next) {
+        if (n->doubted) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void catchup_receives(struct catchup *c, bool settled) {
     c->view->no_names = true;
     c->view->no_marks = settled;

@@ -29,14 +29,14 @@ struct catchup_config {
     bool live;     /* the source is in use */
     void *arg;
     /* All may be NULL. A file's bytes are about to be copied: nobody else may change them until
-     * released. `path`: names from the root down. `names`: nor may any name. Which object of the log it is
-     * goes to ret_number. */
+     * released. `path`: names from the root down. `names`: nor may any name, -HFE_IN_USE if others do not let go
+     * of them. Which object of the log it is goes to ret_number. */
     int (*hold)(void *arg, const char *const *path, unsigned depth, uint64_t ino, uint64_t off,
                 uint64_t len, bool names, uint64_t *ret_number);
     void (*release)(void *arg);
-    /* Once `to` receives: which file there is at this path, whose inode on `from` is `ino`. */
-    int (*peer)(void *arg, const char *const *path, unsigned depth, uint64_t ino,
-                uint64_t *ret_ino);
+    /* Once `to` receives: which file there is at this path, whose inode on `from` is `ino`; and its number. */
+    int (*peer)(void *arg, const char *const *path, unsigned depth, uint64_t ino, uint64_t *ret_ino,
+                uint64_t *ret_number);
     void (*found)(void *arg, uint64_t number, uint64_t ino); /* which file it is on `to` */
     bool (*stopped)(void *arg,
                     const struct copy_stat *stat); /* now and then: true stops, -ECANCELED */
@@ -65,6 +65,8 @@ unsigned catchup_pending(const struct catchup *catchup);
 /* Does it hold files of the target that are in the way, and may go when it ends? Where there is no
  * room, beginning anew makes some. */
 bool catchup_holds_room(const struct catchup *catchup);
+/* Is there a folder that must be compared as a whole first, as another one may have been taken for it? */
+bool catchup_doubts(const struct catchup *catchup);
 /* The target receives all changes itself now: names that are told from now on are equal on it, and
  * once that has `settled` bytes are, too. Frames go on telling where things are. */
 void catchup_receives(struct catchup *catchup, bool settled);

@@ -28,11 +28,13 @@ struct by_ino {
 };
 
 /* A folder that is kept open. None is closed while a name is worked on: one of the target that was said
- * to be elsewhere since (view_node.placed) is only not given out any more. */
+ * to be elsewhere since (view_node.placed), or of a source whose inodes say nothing after any folder moved
+ * (view.folder_moves), is only not given out any more. */
 struct open_folder {
     uint64_t number; /* key */
     int fd;
     uint32_t placed;
+    uint64_t moves;
     struct open_folder *next; /* of those that are not given out any more */
     UT_hash_handle hh;
 };
@@ -46,10 +48,12 @@ struct catchup {
     int stage;               /* our folders: for what is in the way, */
     int parked[2], snaps[2]; /* of open files without a name, and of snapshots */
     unsigned staged;
-    unsigned inside;  /* calls of who_open() in each other, */
-    uint64_t look;    /* and which one it was that came from outside */
-    bool only;        /* all that was told is on both stores, but for what was under way */
-    bool exact;       /* nothing moves on the source now: the log says where everything is */
+    uint64_t
+        held_alone;  /* how often names were held: what was opened before may have been another's */
+    unsigned inside; /* calls of who_open() in each other, */
+    uint64_t look;   /* and which one it was that came from outside */
+    bool only;       /* all that was told is on both stores, but for what was under way */
+    bool exact;      /* nothing moves on the source now: the log says where everything is */
     unsigned pending; /* names and nodes that are to be looked at again */
     bool lacks_names; /* a file has other names on the target than on the source */
     bool links_lost;  /* a file with several names was copied; its other names may be another's */
@@ -88,6 +92,10 @@ static inline bool catchup_by_names(const struct catchup *c) {
 /* The target receives all names, and what is at a name on one side can only be told while no name changes. */
 static inline bool catchup_holds_names(const struct catchup *c) {
     return c->view->no_names && !(catchup_is_stable(c, FROM) && catchup_is_stable(c, TO));
+}
+/* All names are held from now on. */
+static inline void catchup_alone(struct catchup *c) {
+    c->held_alone += c->view->by_name;
 }
 /* Is it to stop? */
 static inline bool catchup_stopped(struct catchup *c) {
@@ -139,6 +147,9 @@ bool names_may_have_moved(const struct catchup *c, const struct view_node *node,
 int names_reconcile(struct catchup *c, struct view_name *n) must_check;
 /* Makes all of both equal, every byte, but leaves alone what the log knows as something else. */
 int names_compare_all(struct catchup *c) must_check;
+/* The same for the folder that is the node on both sides. */
+int names_compare_folder(struct catchup *c, struct view_node *node, const struct spot *from,
+                         const struct spot *to) must_check;
 /* Attributes and times, too: without its bytes. */
 int names_equalize_attrs(struct catchup *c, struct view_name *n) must_check;
 /* Attributes and times of one object; if nothing else differs there is little to do. */

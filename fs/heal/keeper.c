@@ -61,10 +61,10 @@ bool keeper_stopping(struct keeper *k) {
     return stop;
 }
 
-void keeper_tell_once(struct keeper *k, const char *text) {
+void keeper_tell_once(struct keeper *k, enum event_level level, const char *text) {
     if (strcmp(text, k->last_told) != 0) {
         (void)snprintf(k->last_told, sizeof(k->last_told), "%s", text);
-        event_post(k->events, EVENT_WARNING, "%s", text);
+        event_post(k->events, level, "%s", text);
     }
 }
 
@@ -80,7 +80,7 @@ static void stays(struct keeper *k, const char *label, const char *what, int err
     (void)snprintf(text, sizeof(text),
                    "store \"%s\" is filled; the one that it replaces stays: %s: %s", label, what,
                    error_words(err));
-    keeper_tell_once(k, text);
+    keeper_tell_once(k, EVENT_ERROR, text);
 }
 
 /* It is ONLINE, and another one is to go for it: not before it was compared with what serves. */
@@ -141,7 +141,13 @@ static void give_back(struct keeper *k, const struct mirror_member_info *info) {
         return; /* another one is there already */
     }
     err = store_has_lost(info->path);
-    if (err != 0) {
+    if (err < 0 && err != -ENOENT) {
+        event_post(k->events, EVENT_WARNING,
+                   "%s was removed; its .holdfast/lost cannot be looked into: %s", info->path,
+                   error_words(err));
+        return;
+    }
+    if (err > 0) {
         event_post(
             k->events, EVENT_WARNING,
             "%s was removed; its .holdfast/lost holds files that were put aside: take them out, "
@@ -159,7 +165,7 @@ static void give_back(struct keeper *k, const struct mirror_member_info *info) {
 
 /* --- the thread --- */
 
-static void step(struct keeper *k, bool woken) {
+static void step(struct keeper *k, bool woken, bool bring) {
     struct mirror_member_info info;
     int64_t now = clock_ms();
 
@@ -186,7 +192,7 @@ static void step(struct keeper *k, bool woken) {
         k->urgent = true; /* also while it cannot be let go yet */
         k->retry_ms = RETRY_MS;
     }
-    k->wanted = k->wanted || (woken && info.state == MEMBER_OFFLINE);
+    k->wanted = k->wanted || (bring && info.state == MEMBER_OFFLINE);
     if (!mirror_let_go(k->m, k->i) || info.path[0] == '\0') {
         return;
     }
@@ -213,13 +219,13 @@ static void loop(void *arg);
 
 struct round {
     struct keeper *k;
-    bool woken;
+    bool woken, bring;
 };
 
 static void step_fiber(void *arg) {
     struct round *r = arg;
 
-    step(r->k, r->woken);
+    step(r->k, r->woken, r->bring);
     free(r);
 }
 
@@ -244,9 +250,9 @@ static void loop(void *arg) {
         }
         stop = k->stop || !r;
         if (r) {
-            *r = (struct round){k, k->wake};
+            *r = (struct round){k, k->wake, k->bring};
         }
-        k->wake = false;
+        k->wake = k->bring = false;
         pthread_mutex_unlock(&k->mutex);
         if (stop) {
             free(r);
@@ -323,15 +329,24 @@ void keeper_wake_new(struct keeper *k) {
 
     mirror_member_info(k->m, k->i, &info);
     if (info.state == MEMBER_STALE && info.record.left_mount == 0) {
-        keeper_wake(k);
+        keeper_look(k);
     }
 }
 
-void keeper_wake(struct keeper *k) {
+static void wake(struct keeper *k, bool bring) {
     pthread_mutex_lock(&k->mutex);
     k->wake = true;
+    k->bring = k->bring || bring;
     pthread_cond_broadcast(&k->changed);
     pthread_mutex_unlock(&k->mutex);
+}
+
+void keeper_wake(struct keeper *k) {
+    wake(k, true);
+}
+
+void keeper_look(struct keeper *k) {
+    wake(k, false);
 }
 
 void keeper_pause(struct keeper *k, bool on) {

@@ -33,6 +33,8 @@ int keeper_start(const struct keeper_config *config, unsigned index,
 bool keeper_stop(struct keeper *keeper);
 /* `store online`: tries at once. What an admin took out comes back, too. */
 void keeper_wake(struct keeper *keeper);
+/* Looks for it at once, if it was not taken out by hand. */
+void keeper_look(struct keeper *keeper);
 /* The same for a store that was just added at the place of a removed one; else nothing. */
 void keeper_wake_new(struct keeper *keeper);
 /* `resync`: what it does stands still, or moves no more than that (0: no limit), until told otherwise

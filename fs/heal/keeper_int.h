@@ -19,7 +19,7 @@ struct keeper {
     /* guarded by mutex */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool stop, wake, ended;
+    bool stop, wake, bring, ended; /* bring: also what was taken out by hand */
     /* owned by its thread */
     bool anew;      /* its catch-up missed a change, and begins anew */
     bool side_lost; /* what its side file kept is to be found out anew */
@@ -43,7 +43,7 @@ struct keeper {
 };
 
 /* An event, but not the same one again and again. */
-void keeper_tell_once(struct keeper *k, const char *text);
+void keeper_tell_once(struct keeper *k, enum event_level level, const char *text);
 /* Is the keeper to end? */
 bool keeper_stopping(struct keeper *k);
 

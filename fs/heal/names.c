@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "heal/catchup_int.h"
@@ -107,6 +108,30 @@ static int put_aside(struct catchup *c, int fd, const char *name, const struct s
     return node && IFTODT(st->st_mode) == node->type ? view_place(c->view, node, STAGE, staged) : 0;
 }
 
+/* Where the source's inodes say nothing, the log says what it has at the name. */
+static bool is_told_there(struct catchup *c, const struct view_node *node, int dir,
+                          const char *name) {
+    for (unsigned i = node->places; i-- > 0;) {
+        const struct view_name *at = node->place[i];
+        int fd = at->node == node && strcmp(at->text, name) == 0 ? who_open(c, TO, at->parent) : -1;
+        struct stat a, b;
+
+        if (fd >= 0 && fstat(fd, &a) == 0 && fstat(dir, &b) == 0 && a.st_ino == b.st_ino) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_source_of(struct catchup *c, const struct view_node *node, int dir, const char *name,
+                         const struct stat *source) {
+    unsigned slot = c->c.from_slot;
+
+    return catchup_is_stable(c, FROM)
+               ? (node->peers >> slot & 1) && node->ino[slot] == source->st_ino
+               : is_told_there(c, node, dir, name);
+}
+
 /* While whole folders are compared: what the log knows as an object of the target that is elsewhere
  * on the source is put aside, and not written into or removed. */
 static int on_known(void *arg, int dir, const char *name, const struct stat *st,
@@ -115,8 +140,7 @@ static int on_known(void *arg, int dir, const char *name, const struct stat *st,
     struct view_node *node = who_of_ino(c, TO, st->st_ino);
     int err;
 
-    if (!node || (source && (node->peers >> c->c.from_slot & 1) &&
-                  node->ino[c->c.from_slot] == source->st_ino)) {
+    if (!node || (source && is_source_of(c, node, dir, name, source))) {
         return 0;
     }
     err = put_aside(c, dir, name, st, node);
@@ -135,6 +159,9 @@ static int compare(struct catchup *c, int from, int to, bool top, bool all_data)
                                    .progress_arg = c};
     int err;
 
+    for (struct view_node *n = c->view->by_name ? c->view->nodes : NULL; n; n = n->next) {
+        n->worked = c->view->round; /* if it moves, it may have been another's */
+    }
     c->c.untouched = c->c.untouched && !top; /* as is_like() */
     err = heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
     return err == -EINTR ? -ECANCELED : err;
@@ -155,6 +182,15 @@ static int compare_folder(struct catchup *c, int from, int to, const char *name)
     scope_fd int b = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
     return a < 0 || b < 0 ? -errno : compare(c, a, b, false, true);
+}
+
+int names_compare_folder(struct catchup *c, struct view_node *node, const struct spot *from,
+                         const struct spot *to) {
+    if (strcmp(from->name, to->name) != 0) {
+        return -ENOENT; /* it moves right now */
+    }
+    who_forget_below(c, node);
+    return compare_folder(c, from->fd, to->fd, from->name);
 }
 
 static int sync_new(struct catchup *c, int fd, const char *name) {
@@ -486,6 +522,7 @@ int catchup_names_exact(struct catchup *c, struct why *why) {
     int err;
 
     c->exact = true;
+    catchup_alone(c);
     err = catchup_names(c, why);
     for (struct view_node *n = c->view->nodes; n && err == 0; n = n->next) {
         struct spot spot;

@@ -314,7 +314,7 @@ static int compare_attrs(struct verify *v, struct looked *l, bool *ret_equal) {
                                     : v->c->hold_names(v->c->arg);
     if (err < 0) {
         v->stat->busy += !is_gone(err); /* what replaced it has its own turn */
-        return err == -ETIMEDOUT || is_gone(err) ? 0 : err;
+        return err == -HFE_IN_USE || is_gone(err) ? 0 : err;
     }
     err = look_held(v, l, ret_equal);
     return v->c->release && !v->c->release(v->c->arg) ? -ETIMEDOUT : err;

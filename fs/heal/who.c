@@ -151,11 +151,16 @@ void who_trim_folders(struct catchup *c, unsigned keep) {
     }
 }
 
+/* As long as this stays, what was opened of the source is where the log has it. */
+static uint64_t moves_of(const struct catchup *c) {
+    return c->view->folder_moves + c->held_alone;
+}
+
 static struct open_folder *open_already(struct catchup *c, int side, const struct view_node *n) {
     struct open_folder *f;
 
     HASH_FIND(hh, c->folder[side], &n->number, sizeof(f->number), f);
-    if (f && side == TO && f->placed != n->placed) {
+    if (f && (side == TO ? f->placed != n->placed : f->moves != moves_of(c))) {
         leave_folder(c, side, f);
         return NULL;
     }
@@ -188,6 +193,7 @@ static int open_node(struct catchup *c, int side, struct view_node *node) {
     f->number = node->number;
     f->fd = fd;
     f->placed = node->placed;
+    f->moves = moves_of(c);
     HASH_ADD(hh, c->folder[side], number, sizeof(f->number), f);
     return fd;
 }

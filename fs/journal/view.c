@@ -331,6 +331,28 @@ static int add_bind(struct view *v, const struct journal_frame *f) {
     return add_place(n, at);
 }
 
+static void doubt_one(struct view *v, struct view_node *n) {
+    n->doubted = n->type == DT_DIR;
+    n->tail = n->doubted ? n->tail : 0;
+    n->attr = true;
+    v->mark_count++;
+}
+
+/* A name changed while things were made equal by their names, in the round before: what was taken for the
+ * node then may have been another's. It is compared as a whole. Where a folder was looked for, another one may
+ * have been: all that is in it is compared, too. */
+static void doubt(struct view *v, struct view_node *n) {
+    if (v->by_name && n && n->type == DT_DIR) {
+        v->folder_moves++;
+    }
+    if (!v->by_name || v->no_names || !n || v->round == 1) {
+        return;
+    }
+    if (n->type == DT_DIR || (n->worked != 0 && n->worked + 1 >= v->round)) {
+        doubt_one(v, n);
+    }
+}
+
 static int add_name(struct view *v, const struct journal_frame *f) {
     struct view_name *at = name_of(v, f->parent, f->name);
 
@@ -338,28 +360,9 @@ static int add_name(struct view *v, const struct journal_frame *f) {
         return -ENOMEM;
     }
     mark_name(v, at);
+    doubt(v, at->node);
     at->node = NULL;
     return 0;
-}
-
-static void doubt_one(struct view *v, struct view_node *n) {
-    if (n->worked != 0 && n->worked + 1 >= v->round) {
-        n->tail = 0;
-        n->attr = true;
-        v->mark_count++;
-    }
-}
-
-/* A name changed while things were made equal by their names, in the round before: what was taken for the
- * node then may have been another's. It is compared as a whole; of a folder, all that is in it may be meant. */
-static void doubt(struct view *v, struct view_node *n) {
-    if (!v->by_name || v->no_marks || !n) {
-        return;
-    }
-    doubt_one(v, n);
-    for (struct view_node *k = n->type == DT_DIR ? v->nodes : NULL; k; k = k->next) {
-        doubt_one(v, k);
-    }
 }
 
 static int add_move(struct view *v, const struct journal_frame *f) {
@@ -568,7 +571,7 @@ void view_clear_marks(struct view *v) {
         if (!n->again) {
             n->ranges = 0;
             n->tail = UINT64_MAX;
-            n->attr = false;
+            n->attr = n->doubted = false;
             free(n->range);
             n->range = NULL;
         }

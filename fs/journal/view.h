@@ -44,6 +44,7 @@ struct view_node {
     uint32_t peers; /* bit per member whose inode is known */
     uint8_t type;
     bool linked, born, trusted, attr;
+    bool doubted;             /* a folder: another one may have been taken for it, see doubt() */
     bool astray;              /* before the member left its first name may have become another's */
     bool older;               /* its inode there was told before the member left */
     uint64_t told;            /* when its inode there was told last: what was told later is right */
@@ -79,7 +80,8 @@ struct view {
     uint64_t marked_count;
     struct view_node *nodes, **nodes_end;
     uint64_t node_count, mark_count, told;
-    uint64_t round; /* from one view_clear_marks() to the next */
+    uint64_t round;        /* from one view_clear_marks() to the next */
+    uint64_t folder_moves; /* how often a folder was told to change its place */
     /* tables */
     struct view_name **names;
     struct view_number **numbers;

@@ -246,9 +246,13 @@ static int blame(struct mirror *m, const struct change *c, uint32_t bad, int err
     return 0;
 }
 
+static bool took_few(const struct mirror *m, const struct change *c) {
+    return (unsigned)__builtin_popcount(c->took) < m->min_stores;
+}
+
 /* Stores without room: they are lost if enough others took the change, else it fails. */
 static void drop_full(struct mirror *m, struct change *c, struct outcome *o) {
-    if (o->leader >= 0 && (unsigned)__builtin_popcount(c->took) >= m->min_stores) {
+    if (o->leader >= 0 && !took_few(m, c)) {
         if (blame(m, c, o->full, -ENOSPC) < 0) {
             o->answer = -EIO;
         }
@@ -264,13 +268,19 @@ void mirror_not_taken(struct mirror *m, const struct change *c, int err) {
     event_post(m->events, EVENT_ERROR, "a %s failed on every store: %s", c->what, error_words(err));
 }
 
+static int too_few_took(struct mirror *m, const struct change *c) {
+    event_post(m->events, EVENT_ERROR, "a %s reached fewer than min-stores=%u stores", c->what,
+               m->min_stores);
+    return -EIO;
+}
+
 static int change_all(struct mirror *m, struct change *c) {
     struct outcome o = {.leader = -1, .answer = -EIO};
     unsigned order[STORES_MAX], n = order_stores(m, c, order), reader = atomic_load(&m->reader);
 
-    c->m = m;
-    c->failed = c->refused = -1;
-    c->took = 0;
+    if (n < m->min_stores && m->min_stores > 1 && !c->begun) {
+        return -HFE_TOO_FEW; /* one was lost right now */
+    }
     for (unsigned k = 0; k < n; k++) {
         c->fill = o.leader < 0 || order[k] == reader;
         if (!account(m, c, &o, order[k], apply_once(m, c, order[k]))) {
@@ -286,8 +296,8 @@ static int change_all(struct mirror *m, struct change *c) {
     if (o.leader < 0 && o.answer == -EIO && o.bad == 0) {
         return o.masked ? -EOPNOTSUPP : -EIO;
     }
-    if (o.bad == 0) {
-        return o.answer;
+    if (o.bad == 0) { /* all that are left have it */
+        return c->begun && o.answer == 0 && took_few(m, c) ? too_few_took(m, c) : o.answer;
     }
     if (o.leader < 0 && o.answer == -EIO) {
         mirror_not_taken(m, c, o.bad_err);
@@ -297,29 +307,28 @@ static int change_all(struct mirror *m, struct change *c) {
         mirror_not_taken(m, c, o.answer);
         return o.answer;
     }
-    if (o.leader >= 0 && (unsigned)__builtin_popcount(c->took) < m->min_stores) {
-        m->unequal = true;
-        event_post(m->events, EVENT_ERROR, "a %s reached fewer than min-stores=%u stores", c->what,
-                   m->min_stores);
-        return -EIO;
-    }
     if (blame(m, c, o.bad, o.bad_err) < 0) {
         return -EIO;
     }
-    return o.answer;
+    return o.leader >= 0 && took_few(m, c) ? too_few_took(m, c) : o.answer;
 }
 
-bool mirror_may_change(const struct mirror *m) {
-    return !atomic_load_explicit(&m->read_only, memory_order_relaxed) &&
-           (m->min_stores <= 1 || online_count(m) >= m->min_stores);
+int mirror_may_change(const struct mirror *m) {
+    if (atomic_load_explicit(&m->read_only, memory_order_relaxed)) {
+        return -EROFS;
+    }
+    return m->min_stores > 1 && online_count(m) < m->min_stores ? -HFE_TOO_FEW : 0;
 }
 
 int mirror_change(struct mirror *m, struct change *c) {
     struct journal_intent intent;
-    int err;
+    int err = c->begun ? 0 : mirror_may_change(m);
 
-    if (!mirror_may_change(m)) {
-        return -EROFS;
+    c->m = m;
+    c->failed = c->refused = -1;
+    c->took = 0;
+    if (err < 0) {
+        return err;
     }
     log_change(m, c, &intent);
     err = change_all(m, c);
@@ -388,12 +397,14 @@ static int sync_answer(struct mirror *m, const struct sync_item *item, uint32_t 
     if (bad == 0) {
         return asked == 0 ? -EIO : 0; /* every store that was asked has left */
     }
-    if (bad == asked || (unsigned)__builtin_popcount(asked & ~bad) < m->min_stores) {
+    if (bad == asked) {
         m->unequal = true;
         event_post(m->events, EVENT_ERROR, "fsync failed on every store: %s", error_words(err));
         return -EIO;
     }
-    return blame(m, &(struct change){.what = "fsync"}, bad, err);
+    err =
+        blame(m, &(struct change){.what = "fsync"}, bad, err); /* also if it is not acknowledged */
+    return (unsigned)__builtin_popcount(asked & ~bad) < m->min_stores ? -EIO : err;
 }
 
 int mirror_fsync_all(struct mirror *m, struct obj *obj, const struct vol_handle *handles,

@@ -289,7 +289,7 @@ static void level(struct mirror *m, struct data_change *d) {
 /* A fallocate that a store refused may be half done there: XFS punches before it allocates. The
  * others get what it has now; the application was told that it failed. */
 static void follow_refused(struct mirror *m, struct data_change *d) {
-    for (unsigned i = 0; i < m->count; i++) {
+    for (unsigned i = 0; i < m->count && is_online(m, (unsigned)d->c.refused); i++) {
         int err = is_online(m, i) && (int)i != d->c.refused
                       ? restore(m, d, (unsigned)d->c.refused, i, d->off)
                       : 0;
@@ -403,8 +403,9 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
         log_change(m, &d->c, &intent);
         d->c.tells = TELLS_NOTHING; /* told already: large writes begin before mirror_change() */
         if (d->buf && d->len >= PARALLEL_BYTES && m->count > 1 && !m->low_on_space &&
-            mirror_may_change(m)) {
+            mirror_may_change(m) == 0) {
             write_ahead(m, d, ahead);
+            d->c.begun = true;
             err = take_back_ahead(m, d);
             if (err < 0) {
                 spoil_receiving(m);

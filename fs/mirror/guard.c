@@ -187,10 +187,12 @@ bool guard_use(struct guard *g) {
         atomic_fetch_sub(&g->calls, 1);
         return false;
     }
+    atomic_fetch_add(&g->uses, 1);
     return true;
 }
 
 void guard_unuse(struct guard *g) {
+    atomic_fetch_sub(&g->uses, 1);
     atomic_fetch_sub(&g->calls, 1);
 }
 
@@ -200,6 +202,10 @@ bool guard_is_open(const struct guard *g) {
 
 unsigned guard_calls(const struct guard *g) {
     return (unsigned)atomic_load(&g->calls);
+}
+
+unsigned guard_uses(const struct guard *g) {
+    return (unsigned)atomic_load(&g->uses);
 }
 
 void guard_spent(const struct guard *g, uint64_t *ret_us, uint64_t *ret_calls) {

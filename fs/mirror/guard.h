@@ -41,6 +41,7 @@ bool guard_use(struct guard *guard);
 void guard_unuse(struct guard *guard);
 /* Calls that have not returned, those that were given up included. */
 unsigned guard_calls(const struct guard *guard);
+unsigned guard_uses(const struct guard *guard); /* of those calls, longer uses */
 /* Closes all files that are open on it. Shut, and nothing under way. */
 void guard_close_files(struct guard *guard);
 /* Is a file's handle of this opening? */

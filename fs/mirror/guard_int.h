@@ -21,8 +21,8 @@ struct guard {
     struct vol *below;
     /* atomic */
     _Atomic bool open;
-    _Atomic uint64_t epoch; /* one more at each opening */
-    _Atomic int calls;
+    _Atomic uint64_t epoch;  /* one more at each opening */
+    _Atomic int calls, uses; /* uses: those of guard_use(), which count as calls, too */
     _Atomic uint64_t answered[GUARD_KINDS], spent_us;
     /* owned by the watchdog */
     uint64_t seen[GUARD_KINDS];

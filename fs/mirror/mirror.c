@@ -1,6 +1,7 @@
 #include "mirror/mirror.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,8 +40,12 @@ void mirror_set_min_stores(struct mirror *m, unsigned min_stores) {
 
 void mirror_unlock_stores(struct mirror *m) {
     for (unsigned i = 0; i < m->count; i++) {
-        if (is_online(m, i) && guard_calls(m->member[i].guard) == 0) {
-            store_unlock(m->member[i].store);
+        const struct member *member = &m->member[i];
+        unsigned uses = guard_uses(member->guard);
+        bool written = uses > 0 && (!is_online(m, i) || atomic_load(&m->compare.runs));
+
+        if (member->store && guard_calls(member->guard) == uses && !written) {
+            store_unlock(member->store);
         }
     }
 }
@@ -69,6 +74,10 @@ static void mirror_free(struct vol *v) {
     journal_close(m->journal, m->super.clean);
     free(m->touched);
     free(m);
+}
+
+static int op_may_change(struct vol *v) {
+    return mirror_may_change(mirror_of(v));
 }
 
 struct vol_ops mirror_ops = {
@@ -100,6 +109,7 @@ struct vol_ops mirror_ops = {
     .opendir = mirror_opendir,
     .readdir = mirror_readdir,
     .closedir = mirror_closedir,
+    .may_change = op_may_change,
     .statfs = mirror_statfs,
     .sync = mirror_sync,
 };
@@ -529,10 +539,10 @@ static int find_file(struct mirror *m, const char *const *path, unsigned depth,
 }
 
 /* All names, and that range of the object (NULL: none), without holding anybody up for long that others
- * have to wait for. -ETIMEDOUT. */
+ * have to wait for. -HFE_IN_USE. */
 static int lock_names(struct mirror *m, struct range_hold *hold, const struct obj *obj,
                       uint64_t off, uint64_t end) {
-    enum { PATIENCE_MS = 30, TRIES = 100 };
+    enum { PATIENCE_MS = 30, PASS_MS = 5, TRIES = 100 };
 
     for (int tries = 0; tries < TRIES; tries++) {
         if (!rwlock_try_write(&m->names, PATIENCE_MS)) {
@@ -542,8 +552,9 @@ static int lock_names(struct mirror *m, struct range_hold *hold, const struct ob
             return 0;
         }
         rwlock_write_done(&m->names);
+        (void)poll(NULL, 0, PASS_MS); /* those that wait for names pass first */
     }
-    return -ETIMEDOUT;
+    return -HFE_IN_USE;
 }
 
 /* Under all names: is it still there? */
@@ -565,8 +576,15 @@ static bool is_at_path(struct mirror *m, const char *const *path, unsigned depth
     return same;
 }
 
+/* A cut while the log is told would make it tell for ever. */
+static void bind_now(struct mirror *m, struct obj *obj) {
+    gate_enter(&m->gate);
+    log_bind_alone(m, obj);
+    gate_leave(&m->gate);
+}
+
 /* Locks bytes of the file at this path, whose inode on store `from` is `ino`; and `names`, which come first,
- * but not before it was looked up: -ETIMEDOUT if others do not let go of them. */
+ * but not before it was looked up: -HFE_IN_USE if others do not let go of them. */
 static int lock_range(struct mirror *m, unsigned from, const char *const *path, unsigned depth,
                       uint64_t ino, uint64_t off, uint64_t len, bool names,
                       struct range_hold **ret_hold, struct obj **ret_obj) {
@@ -580,7 +598,7 @@ static int lock_range(struct mirror *m, unsigned from, const char *const *path, 
         err = -ESTALE;
     }
     if (err == 0 && !stable) {
-        log_bind_alone(m, obj); /* the log is to say which one it is */
+        bind_now(m, obj); /* the log is to say which one it is */
     }
     if (err == 0 && names) {
         err = lock_names(m, hold, obj, off, off + len);
@@ -671,7 +689,8 @@ bool mirror_compare_release(struct mirror *m) {
 }
 
 int mirror_peer_ino(struct mirror *m, unsigned i, unsigned from, const char *const *path,
-                    unsigned depth, uint64_t ino, uint64_t *ret_ino) {
+                    unsigned depth, uint64_t ino, uint64_t *ret_ino, uint64_t *ret_number) {
+    bool stable = m->member[from].caps & STORE_STABLE_INO;
     struct vol *v = m->member[i].vol;
     struct obj_hold hold;
     struct vol_entry e;
@@ -681,12 +700,16 @@ int mirror_peer_ino(struct mirror *m, unsigned i, unsigned from, const char *con
     if (err < 0) {
         return err;
     }
+    if (!stable) {
+        bind_now(m, obj);
+    }
     rwlock_read(&m->names);
     err = hold_obj(m, obj, &hold);
     if (err == 0) {
         uint64_t known = obj_ino_on(m->objs, obj, (uint8_t)from);
 
-        err = known != 0 && known != ino
+        *ret_number = log_number(m, obj);
+        err = stable && known != 0 && known != ino
                   ? -ESTALE
                   : v->ops->lookup(v, hold.where.parent, hold.where.name, &e);
         hold_done(m, &hold);

@@ -159,14 +159,15 @@ void mirror_names_done(struct mirror *mirror, unsigned index, bool receives);
 /* All changes that began before it received are over: a cut at *ret_position. -ETIMEDOUT. */
 int mirror_settled(struct mirror *mirror, unsigned index, uint64_t *ret_position) must_check;
 /* Holds bytes of a file, found by its path and its inode on the store `from`; `names`: and all names, which it
- * still has then. Its number in the journal goes to ret_number. -ESTALE if that is another file now; -ETIMEDOUT. */
+ * still has then. Its number in the journal goes to ret_number. -ESTALE if that is another file now; -HFE_IN_USE. */
 int mirror_range_hold(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
                       unsigned depth, uint64_t ino, uint64_t off, uint64_t len, bool names,
                       uint64_t *ret_number) must_check;
-/* The inode on a receiving store of the file at this path, whose inode on `from` is `ino`. -ESTALE.
- */
+/* The inode on a receiving store of the file at this path, whose inode on `from` is `ino`; and its number in
+ * the journal, which alone says who it is where inodes on `from` say nothing. -ESTALE. */
 int mirror_peer_ino(struct mirror *mirror, unsigned index, unsigned from, const char *const *path,
-                    unsigned depth, uint64_t ino, uint64_t *ret_ino) must_check;
+                    unsigned depth, uint64_t ino, uint64_t *ret_ino,
+                    uint64_t *ret_number) must_check;
 void mirror_range_release(struct mirror *mirror, unsigned index);
 /* Was that the object's number in the mount before, where another store may have given it? By its inode
  * there; false also if that store is not ONLINE. */

@@ -194,6 +194,7 @@ struct change {
     struct change_name name[2]; /* what is repaired if stores disagree; name[0].dir NULL: nothing */
     bool allocates;
     bool attrs_only; /* the names are repaired without touching bytes */
+    bool begun;      /* stores may have it already: it is not refused any more */
     /* set while it runs */
     int failed;    /* the store whose limit stopped it when others had it, or -1 */
     int refused;   /* the store whose refusal was the answer, or -1 */
@@ -201,8 +202,8 @@ struct change {
     uint32_t took; /* bit per store that has it */
     uint32_t full; /* bit per store that was seen to have no room */
 };
-/* Not while a loss could not be recorded, or less than min-stores are ONLINE: then -EROFS is the answer. */
-bool mirror_may_change(const struct mirror *m);
+/* 0; -EROFS: a loss could not be recorded; -HFE_TOO_FEW: less than min-stores are ONLINE. */
+int mirror_may_change(const struct mirror *m);
 /* The caller holds the gate and the locks. The answer; c->took says which stores have it. */
 int mirror_change(struct mirror *m, struct change *c) must_check;
 /* No store took the change, and some may have done a part of it: that is noted, and nobody blamed. */

@@ -148,7 +148,7 @@ static int remove_locked(struct mirror *m, unsigned i, const char *reason) {
     if (!r || !member_edge_ok((enum member_state)atomic_load(&member->state), MEMBER_REMOVED)) {
         return -ENOENT;
     }
-    if (online && !member_can_be_spared(m)) {
+    if ((online && !member_can_be_spared(m)) || member_count(m) <= m->min_stores) {
         return -HFE_UNSAFE;
     }
     if (atomic_load(&m->taken)) {

@@ -11,7 +11,7 @@ int snap_break(struct snap *s, int err, const char *what) {
     int told, n = snprintf(reason, sizeof(reason), "%s: %s", what, error_words(err));
 
     if (err == -EROFS || atomic_exchange(&s->broken, true)) {
-        return err; /* a volume that is read-only changes nothing, either */
+        return err; /* a volume that is read-only changes nothing, either, and stays so */
     }
     r.name = reason;
     r.name_bytes = (uint8_t)(n < (int)sizeof(reason) ? n : (int)sizeof(reason) - 1);
@@ -27,6 +27,12 @@ int snap_break(struct snap *s, int err, const char *what) {
     (void)told; /* if the log has no room for it, the list says it */
     atomic_store(&s->list_changed, true);
     return err;
+}
+
+void snap_sync_failed(struct snap *s, int err, const char *what) {
+    if (err < 0 && err != -HFE_TOO_FEW) { /* that waits: no change is taken before it is written */
+        snap_break_alone(s, err, what);
+    }
 }
 
 void snap_break_alone(struct snap *s, int err, const char *what) {

@@ -158,6 +158,17 @@ static void room_ahead(struct snap *s, uint64_t end) {
     }
 }
 
+/* It could not be written as things are, and will be: in front of what was told since. False: no memory. */
+static bool put_back_locked(struct snap_log *l, const uint8_t *buf, size_t n) {
+    if (make_room(l, n) < 0) {
+        return false;
+    }
+    memmove(l->buf + n, l->buf, l->used);
+    memcpy(l->buf, buf, n);
+    l->used += n;
+    return true;
+}
+
 static int flush_to(struct snap *s, uint64_t to) {
     struct snap_log *l = &s->log;
     uint64_t at;
@@ -188,7 +199,8 @@ static int flush_to(struct snap *s, uint64_t to) {
         if (err == 0) {
             l->written = at + n;
             l->written_seq = seq;
-        } else { /* what follows, BROKEN it will be, comes where this should have been */
+        } else if (err != -HFE_TOO_FEW || !put_back_locked(l, buf, n)) {
+            /* what follows, BROKEN it will be, comes where this should have been */
             l->used = 0;
             l->end = l->needed = at;
             l->seq = l->written_seq;

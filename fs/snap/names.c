@@ -198,12 +198,15 @@ static int make_held(struct making *m) {
 
 static int make(struct making *m) {
     struct snap *s = m->s;
-    int err = 0;
+    int err;
 
     if (m->at.dir->flags & OBJ_VIEW) {
         return -EROFS;
     }
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     if (strlen(m->at.name) >= NAME_BYTES || !snap_keeps(s)) {
         err = pass_making(m);
     } else {
@@ -288,7 +291,10 @@ int snap_op_link(struct vol *v, struct obj *obj, struct obj *dir, const char *na
     if ((obj->flags | dir->flags) & OBJ_VIEW) {
         return dir->flags & OBJ_VIEW ? -EROFS : -EXDEV;
     }
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     if (strlen(name) >= NAME_BYTES || !snap_keeps(s)) {
         err = s->next->ops->link(s->next, obj, dir, name, ret_entry);
     } else {
@@ -397,12 +403,15 @@ static int gone_held(struct snap *s, struct obj *dir, const char *name, bool fol
 }
 
 static int gone(struct snap *s, struct obj *dir, const char *name, bool folder) {
-    int err = 0;
+    int err;
 
     if (dir->flags & OBJ_VIEW) {
         return -EROFS;
     }
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     if (strlen(name) >= NAME_BYTES || !snap_keeps(s)) {
         err = pass_gone(s, &(struct end){.dir = dir, .name = name}, folder);
     } else {
@@ -584,7 +593,10 @@ int snap_op_rename(struct vol *v, struct obj *dir, const char *name, struct obj 
     if ((dir->flags | new_dir->flags) & OBJ_VIEW) {
         return (dir->flags & new_dir->flags) & OBJ_VIEW ? -EROFS : -EXDEV;
     }
-    gate_enter(&m.s->gate);
+    err = snap_change_enter(m.s);
+    if (err < 0) {
+        return err;
+    }
     if (strlen(name) >= NAME_BYTES || strlen(new_name) >= NAME_BYTES || !snap_keeps(m.s)) {
         err = pass_move(&m);
     } else {

@@ -39,6 +39,17 @@ static bool is_kept(struct snap *s, struct obj *obj, uint64_t from, uint64_t to)
     return kept;
 }
 
+int snap_change_enter(struct snap *s) {
+    int err;
+
+    gate_enter(&s->gate);
+    err = snap_keeps(s) ? s->next->ops->may_change(s->next) : 0;
+    if (err < 0) {
+        gate_leave(&s->gate);
+    }
+    return err;
+}
+
 /* Before the object changes: its attributes, and the bytes in [from, to). Inside the gate. */
 static void keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
     struct place p;
@@ -71,7 +82,10 @@ static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
     if (of_view(obj)) {
         return -EROFS;
     }
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     keep(s, obj, attr->set & VOL_SET_SIZE ? (uint64_t)attr->size : 0,
          attr->set & VOL_SET_SIZE ? INT64_MAX : 0);
     err = s->next->ops->setattr(s->next, obj, h, attr, ret_attr);
@@ -90,7 +104,10 @@ static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const vo
     if (of_view(obj)) {
         return -EROFS;
     }
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     keep(s, obj, 0, 0);
     err = s->next->ops->setxattr(s->next, obj, key, value, size, flags, cred);
     gate_leave(&s->gate);
@@ -104,7 +121,10 @@ static int op_removexattr(struct vol *v, struct obj *obj, const char *key) {
     if (of_view(obj)) {
         return -EROFS;
     }
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     keep(s, obj, 0, 0);
     err = s->next->ops->removexattr(s->next, obj, key);
     gate_leave(&s->gate);
@@ -122,7 +142,10 @@ static int op_open(struct vol *v, struct obj *obj, int flags, const struct cred 
     if (!(flags & O_TRUNC)) {
         return s->next->ops->open(s->next, obj, flags, cred, ret_handle);
     }
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     keep(s, obj, 0, INT64_MAX);
     err = s->next->ops->open(s->next, obj, flags, cred, ret_handle);
     gate_leave(&s->gate);
@@ -134,7 +157,10 @@ static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, con
     struct snap *s = snap_of(v);
     ssize_t n;
 
-    gate_enter(&s->gate);
+    n = snap_change_enter(s);
+    if (n < 0) {
+        return n;
+    }
     keep(s, obj, (uint64_t)off, (uint64_t)off + size);
     n = s->next->ops->write(s->next, obj, h, buf, size, off, cred);
     gate_leave(&s->gate);
@@ -148,7 +174,10 @@ static int op_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int
     struct snap *s = snap_of(v);
     int err;
 
-    gate_enter(&s->gate);
+    err = snap_change_enter(s);
+    if (err < 0) {
+        return err;
+    }
     keep(s, obj, changes ? (uint64_t)off : 0,
          shifts    ? INT64_MAX
          : changes ? (uint64_t)off + (uint64_t)len
@@ -189,7 +218,10 @@ static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, of
     if (of_view(from)) {
         return copy_from_view(s, from, hf, from_off, to, ht, to_off, len, cred);
     }
-    gate_enter(&s->gate);
+    n = snap_change_enter(s);
+    if (n < 0) {
+        return n;
+    }
     keep(s, to, (uint64_t)to_off, (uint64_t)to_off + len);
     n = s->next->ops->copy(s->next, from, hf, from_off, to, ht, to_off, len, cred);
     gate_leave(&s->gate);
@@ -205,9 +237,7 @@ static int op_fsync(struct vol *v, struct obj *obj, struct vol_handle h, bool da
         return 0;
     }
     err = snap_keeps(s) ? log_sync(s) : 0;
-    if (err < 0) {
-        snap_break_alone(s, err, "what was kept could not be synced");
-    }
+    snap_sync_failed(s, err, "what was kept could not be synced");
     return s->next->ops->fsync(s->next, obj, h, data_only);
 }
 
@@ -215,9 +245,7 @@ static int op_sync(struct vol *v) {
     struct snap *s = snap_of(v);
     int err = snap_keeps(s) ? log_sync(s) : 0;
 
-    if (err < 0) {
-        snap_break_alone(s, err, "what was kept could not be synced");
-    }
+    snap_sync_failed(s, err, "what was kept could not be synced");
     return s->next->ops->sync(s->next);
 }
 

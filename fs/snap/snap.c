@@ -456,12 +456,9 @@ void snap_tick(struct snap *s) {
     if (err == 0 && has_grown(s) && check_room(s, NULL) < 0) {
         err = -ENOSPC;
     }
-    if (err < 0) {
-        snap_break_alone(s, err,
-                         err == -ENOSPC
-                             ? "what must be kept would take more than snap-reserve leaves"
-                             : "what was kept could not be synced");
-    }
+    snap_sync_failed(s, err,
+                     err == -ENOSPC ? "what must be kept would take more than snap-reserve leaves"
+                                    : "what was kept could not be synced");
 }
 
 int snap_keep_nothing(struct snap *s) {

@@ -138,6 +138,12 @@ static inline bool snap_keeps(struct snap *s) {
            !atomic_load_explicit(&s->broken, memory_order_relaxed);
 }
 
+/* --- ops.c --- */
+
+/* A change begins: inside the gate. Or what it is answered, for it would be refused below: then nothing is
+ * kept for it, which could not be written, either. */
+int snap_change_enter(struct snap *s) must_check;
+
 /* --- io.c: files of ours, through the volume below --- */
 
 int snap_file_open(struct snap *s, struct obj *dir, const char *name, int flags,
@@ -295,6 +301,8 @@ int keep_bytes(struct snap *s, struct obj *obj, struct snap_node *node, uint64_t
 int snap_break(struct snap *s, int err, const char *what);
 /* The same, not inside the gate. */
 void snap_break_alone(struct snap *s, int err, const char *what);
+/* Not inside the gate: err < 0, what was told is not on the disks. */
+void snap_sync_failed(struct snap *s, int err, const char *what);
 
 /* --- deeds.c --- */
 

@@ -92,6 +92,9 @@ static int pass_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uin
 static int pass_closedir(struct vol *v, struct obj *dir, struct vol_handle h) {
     return v->next->ops->closedir(v->next, dir, h);
 }
+static int pass_may_change(struct vol *v) {
+    return v->next ? v->next->ops->may_change(v->next) : 0;
+}
 static int pass_statfs(struct vol *v, struct statvfs *st) {
     return v->next->ops->statfs(v->next, st);
 }
@@ -133,6 +136,7 @@ void vol_complete(struct vol_ops *ops) {
     COMPLETE(opendir);
     COMPLETE(readdir);
     COMPLETE(closedir);
+    COMPLETE(may_change);
     COMPLETE(statfs);
     COMPLETE(sync);
 }

@@ -141,6 +141,9 @@ struct vol_ops {
     int (*closedir)(struct vol *v, struct obj *dir, struct vol_handle h);
 
     /* the whole */
+    /* Would a change be taken now? 0; -EROFS: never again; -HFE_TOO_FEW: not as things are. For whoever has
+     * work of his own to do before it; the change may still be refused. */
+    int (*may_change)(struct vol *v);
     int (*statfs)(struct vol *v, struct statvfs *ret_stat);
     int (*sync)(struct vol *v);
 };

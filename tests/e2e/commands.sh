@@ -23,6 +23,12 @@ refused 1 "there is a" hf create crm "$lab/a/s" --take-over "$lab/live" -n
 hf create crm a="$lab/a/s" far="$lab/far" -n -o snap-reserve=1G | grep -q "would make" || die "create -n"
 [ ! -e "$lab/a/s/.holdfast" ] && [ ! -e "$lab/etc/crm.conf" ] || die "create -n made something"
 
+label=$(head -c 44 /dev/zero | tr '\0' x)
+refused 2 "label" hf create crm a="$lab/a/s" "$label=$lab/far"
+mkdir -p "$long/live" # with .store it is too long
+refused 2 "too long for" hf create crm "$lab/a/s" --take-over "$long/live"
+[ -d "$long/live" ] && [ ! -e "$long/live.store" ] || die "a take-over that cannot be"
+
 # fstab: the volume waits for its stores; a new one must be waited for, too.
 hf create crm a="$lab/a/s" far="$lab/far" --mount "$mnt" | sed -n "s/^at boot: echo '\(.*\)' >>.*/\1/p" >"$lab/fstab"
 [ "$(grep -o "x-systemd.requires-mounts-for=" "$lab/fstab" | wc -l)" = 2 ] || { cat "$lab/fstab"; die "the line for fstab"; }
@@ -60,7 +66,7 @@ refused 5 "does not answer" hf dissolve crm --keep far --yes
 refused 2 "no change could ever be made" hf mount crm -o degraded,min-stores=3,store-timeout=1s
 hf mount crm -o degraded,store-timeout=1s
 echo alone >"$mnt/f"
-[ $(($(date +%s) - start)) -lt 60 ] || die "commands waited for a store that hangs"
+[ $(($(date +%s) - start)) -lt 100 ] || die "commands waited for a store that hangs"
 hf replace crm far n="$lab/c/new" --wait=60s 2>"$lab/said" >/dev/null || { cat "$lab/said"; die "replacing a store that hangs"; }
 grep -q "does not wait for the new store's disk" "$lab/said" || { cat "$lab/said"; die "nothing said of fstab"; }
 kill -CONT $far
@@ -70,10 +76,16 @@ hf status crm --test >/dev/null || die "not healthy with the new store"
 # Waiting ends: in time, and when what is waited for cannot come.
 refused 1 "store \"nowhere\"" hf store online crm nowhere
 refused 2 "takes 90s" hf resync crm --wait=soon
+refused 2 "takes 90s" hf resync crm --wait=0s
+refused 2 "is empty" hf store remove crm "" --yes
+refused 2 "are for stores" hf verify crm@x --repair
 hf store add crm p="$lab/c/more" --passive --wait=60s -q 2>/dev/null
 hf resync crm --wait=20s -q || die "resync --wait with a passive store"
 refused 2 "is passive" hf replace crm p "$lab/c/more"
 hf store offline crm n -q
+hf resync crm -q # what was taken out by hand stays out
+sleep 1
+[ "$(state_of n)" = OFFLINE ] || die "resync brought back what was taken out by hand"
 mkdir "$lab/c/new/sub"
 refused 5 "one lies in the other" hf store add crm z="$lab/c/new/sub"
 rmdir "$lab/c/new/sub"
@@ -83,14 +95,15 @@ refused 1 "it goes on" hf store online crm n --wait=2s
 "$bin" store online crm n --wait=4s -q 2>"$lab/said" &
 waiter=$!
 pids+=($waiter)
-sleep 1
-kill -USR1 $waiter
+shown() { (($((16#$(awk '/^SigBlk/ { print $2 }' /proc/$waiter/status))) & 512)) && kill -USR1 $waiter && grep -q "store \"n\": .* of .* to go" "$lab/said"; }
+wait_for shown
 wait $waiter || true
 ended $waiter
-grep -q "store \"n\": .* of .* to go" "$lab/said" || { cat "$lab/said"; die "SIGUSR1 shows nothing"; }
 hf resync crm --limit 0
 hf store online crm n --wait=60s -q
 hf store remove crm p --yes -q
+plain() { hf events crm -H | grep -q "more is a plain folder again"; }
+wait_for plain
 
 # Programs that are told of events, and those that are not.
 refused 3 "nobody is told" hf events crm --test
@@ -112,6 +125,12 @@ hf umount crm
 # Known again: what the admin wrote stays.
 hf import "$lab/a/s" "$lab/c/new" -q
 grep -q "^program = $lab/program" "$lab/etc/crm.conf" && grep -q "^mount = $mnt" "$lab/etc/crm.conf" || die "import forgot what was there"
+
+cp "$lab/etc/crm.conf" "$lab/crm.conf"
+echo "no key" >>"$lab/etc/crm.conf"
+refused 2 "is no KEY" hf import "$lab/a/s" "$lab/c/new"
+grep -q "no key" "$lab/etc/crm.conf" || die "import wrote over a file that it could not read"
+cp "$lab/crm.conf" "$lab/etc/crm.conf"
 
 # A passive store, added while nothing is mounted, is one.
 hf store add crm q="$lab/b/q" --passive -q 2>/dev/null && die "a folder that is not there"
@@ -142,7 +161,7 @@ mv "$lab/c/few" "$lab/c/gone"
 hf mount few "$mnt" -o degraded,min-stores=2
 [ "$(cat "$mnt/f" "$mnt/.holdfast/snapshots/s/f")" = "$(printf '2\n1')" ] || die "reading with too few stores"
 ! touch "$mnt/g" 2>/dev/null || die "a change with too few stores"
-refused 1 "Read-only" hf snapshot create few@t
+refused 1 "fewer stores" hf snapshot create few@t
 hf umount few
 mv "$lab/c/gone" "$lab/c/few"
 hf mount few "$mnt" -o min-stores=2

@@ -9,7 +9,9 @@ function __holdfast_words
     else if test (count $typed) -eq 2; and __holdfast_commands | grep -q "^$typed[2] "
         __holdfast_commands | sed -n "s/^$typed[2] //p"
     else if string match -q -- '-*' (commandline -ct)
-        holdfast $typed[2..-1] --help 2>/dev/null | head -1 | grep -oE -- '--?[A-Za-z][a-z-]*'
+        # nothing else that was typed: it could be run
+        set -l name (__holdfast_commands | grep -xF -e "$typed[2] $typed[3]" -e "$typed[2]")
+        test -n "$name"; and holdfast (string split ' ' -- $name[1]) --help 2>/dev/null | head -1 | grep -oE -- '--?[A-Za-z][a-z-]*'
     else
         holdfast list -H 2>/dev/null | cut -f1
         __fish_complete_directories

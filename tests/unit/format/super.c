@@ -138,6 +138,13 @@ Test(super, what_a_member_had_when_it_left_stays_known) {
     cr_assert(!super_knows(&s, &old));
 }
 
+Test(super, no_generation_is_known_because_places_are_unused) {
+    struct super s = sample();
+
+    cr_assert(super_knows(&s, &s.generation));
+    cr_assert_not(super_knows(&s, &(struct id){{0}}));
+}
+
 Test(super, names_follow_the_rule) {
     cr_assert(super_name_ok("crm"));
     cr_assert(super_name_ok("A1_.-"));

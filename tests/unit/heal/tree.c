@@ -584,3 +584,71 @@ Test(heal, what_had_the_name_when_it_was_copied_between_stores_without_stable_in
     add(c, then, 3);
     catch_up(c, true, false);
 }
+
+/* Folders change places on a source whose inodes say nothing, after the log was read and before it is worked off: what
+ * is done in the one is done by what the other has, until the log tells of the move. */
+Test(heal, folders_that_change_places_on_a_source_without_stable_inodes) {
+    struct journal_frame x = BIND_ON(0, 100, DT_DIR, "current"), y = BIND_ON(0, 101, DT_DIR, "new"),
+                         f = {.kind = JOURNAL_BIND,
+                              .number = 102,
+                              .parent = 100,
+                              .type = DT_REG,
+                              .name = "f"},
+                         written = {.kind = JOURNAL_DATA, .number = 102, .len = 4},
+                         name = {.kind = JOURNAL_NAME, .parent = 100, .name = "a"},
+                         away = MOVE(100, "current", "old"), there = MOVE(101, "new", "current"),
+                         again = {.kind = JOURNAL_DATA, .number = 102};
+    const struct journal_frame *first[] = {&x, &y, &f, &written, &name}, *moves[] = {&away, &there},
+                               *then[] = {&again};
+    struct catchup_config config = {.to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    struct catchup *c;
+
+    store_close(store[0]);
+    make_store(0, STORE_STABLE_INO);
+    config.from = store[0];
+    for (int i = 0; i < 2; i++) {
+        folder(i, i == 0 ? "old" : "current");
+        folder(i, i == 0 ? "current" : "new");
+        put(i, i == 0 ? "old/a" : "current/a", "a name of the first");
+        put(i, i == 0 ? "old/f" : "current/f", i == 0 ? "NEW bytes, first" : "old bytes, first");
+        put(i, i == 0 ? "old/unsaid" : "current/unsaid", "of the first");
+        put(i, i == 0 ? "current/f" : "new/f", "that of the second");
+        put(i, i == 0 ? "current/unsaid" : "new/unsaid", "not of the first");
+    }
+    c = catchup_of(&config);
+    add(c, first, sizeof(first) / sizeof(first[0]));
+    one_round(c);
+    add(c, moves, 2);
+    one_round(c);
+    put(0, "old/f", "AGAIN bytes, first");
+    add(c, then, 1);
+    catch_up(c, true, false);
+}
+
+/* A file of two names is written, and one of them is made anew before it has its turn. */
+Test(heal, a_name_of_two_that_is_made_anew_on_a_source_without_stable_inodes) {
+    struct journal_frame one = BIND_ON(0, 100, DT_REG, "l1", .linked = true),
+                         two = BIND_ON(0, 100, DT_REG, "l2", .linked = true),
+                         written = {.kind = JOURNAL_DATA, .number = 100, .len = 4},
+                         gone = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "l2"},
+                         made = BIND_ON(0, 101, DT_REG, "l2", .time_s = 1);
+    const struct journal_frame *first[] = {&one, &two, &written}, *then[] = {&gone, &made};
+    struct catchup_config config = {.to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    char p[300], q[300];
+    struct catchup *c;
+
+    store_close(store[0]);
+    make_store(0, STORE_STABLE_INO);
+    config.from = store[0];
+    put(0, "l1", "NEW bytes of the file");
+    put(0, "l2", "another file, made since");
+    put(1, "l1", "old bytes of the file");
+    (void)snprintf(p, sizeof(p), "%s/l1", path[1]);
+    (void)snprintf(q, sizeof(q), "%s/l2", path[1]);
+    cr_assert_eq(link(p, q), 0);
+    c = catchup_of(&config);
+    add(c, first, 3);
+    one_round(c);
+    add(c, then, 2);
+    catch_up(c, true, false);
+}

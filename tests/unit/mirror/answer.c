@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +199,41 @@ Test(mirror, a_store_that_is_gone_is_faulted_by_a_read) {
     cr_assert_eq(OP(read, f, h, buf, 8, 0), 8);
     cr_assert_str_eq(buf, "precious");
     cr_assert_eq(state_of(0), MEMBER_FAULTED);
+    cr_assert_eq(OP(close, f, h), 0);
+}
+
+Test(mirror, a_change_that_too_few_stores_refuse_touches_none) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "old bytes");
+    struct mirror_status s;
+    struct vol_handle h;
+    char buf[32] = "";
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    plan(0, FAULT_CREATE, -EIO, 1);
+    cr_assert_eq(make_file("g"), 0);
+    cr_assert_eq(state_of(0), MEMBER_FAULTED);
+    mirror_set_min_stores(mirror_of(rig.vol), 2);
+    cr_assert_eq(OP(write, f, h, "NEW", 3, 4, &rig_cred), -HFE_TOO_FEW);
+    cr_assert_eq(OP(fallocate, f, h, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 9, &rig_cred),
+                 -HFE_TOO_FEW);
+    cr_assert_eq(make_file("i"), -HFE_TOO_FEW);
+    cr_assert_eq(OP(read, f, h, buf, sizeof(buf), 0), 9);
+    cr_assert_str_eq(buf, "old bytes");
+    mirror_status(mirror_of(rig.vol), &s);
+    cr_assert(!s.unequal, "a hole that was refused was copied from a store that had left");
+    cr_assert(!on_disk(1, "i"));
+    cr_assert_eq(OP(close, f, h), 0);
+}
+
+Test(mirror, a_store_that_fails_to_sync_leaves_also_if_too_few_are_left_then) {
+    struct obj *f = rig_file(&rig, rig.root, "f", "hello");
+    struct vol_handle h;
+
+    cr_assert_eq(OP(open, f, O_RDWR, &rig_cred, &h), 0);
+    mirror_set_min_stores(mirror_of(rig.vol), 2);
+    plan(1, FAULT_FSYNC, -EIO, 1);
+    cr_assert_eq(OP(fsync, f, h, false), -EIO);
+    cr_assert_eq(state_of(1), MEMBER_FAULTED, "its next fsync would say 0");
     cr_assert_eq(OP(close, f, h), 0);
 }
 

@@ -280,6 +280,69 @@ Test(snap, breaks_loudly_and_lets_the_change_go_on_when_nothing_can_be_kept) {
     cr_assert_str_eq(content(".holdfast/snapshots/next/d/b"), "Bhe b file");
 }
 
+/* Changes are refused while too few stores are ONLINE, and nothing is taken for kept that was not written. */
+Test(snap, is_whole_after_changes_that_too_few_stores_refused) {
+    struct vol_attr attr = {.set = VOL_SET_MODE, .mode = 0600, .cred = &rig_cred};
+    struct vol_new new = {.mode = S_IFREG | 0600, .cred = &rig_cred};
+    struct vol_handle h;
+    struct vol_entry e;
+    struct obj *a;
+    struct stat st;
+
+    up();
+    before();
+    snapshot("s");
+    h = open_file("d/a", &a);
+    mirror_set_min_stores(mirror_of(rig.vol), 3);
+    cr_assert_eq(OP(write, a, h, "XXXX", 4, 0, &rig_cred), -HFE_TOO_FEW);
+    cr_assert_eq(OP(setattr, find("d/b"), VOL_NO_HANDLE, &attr, &st), -HFE_TOO_FEW);
+    cr_assert_eq(OP(unlink, find("d"), "c"), -HFE_TOO_FEW);
+    cr_assert_eq(OP(rename, rig.root, "x", rig.root, "z", 0), -HFE_TOO_FEW);
+    cr_assert_eq(OP(link, find("d/f"), rig.root, "f2", &e), -HFE_TOO_FEW);
+    cr_assert_eq(OP(make, rig.root, "new", &new, &e), -HFE_TOO_FEW);
+    (void)rig.top->ops->sync(rig.top);
+    snap_tick(snap_of(rig.top));
+    mirror_set_min_stores(mirror_of(rig.vol), 1);
+    write_and_close(a, h);
+    cr_assert_eq(OP(setattr, find("d/b"), VOL_NO_HANDLE, &attr, &st), 0);
+    cr_assert_eq(OP(unlink, find("d"), "c"), 0);
+    cr_assert_eq(OP(rename, rig.root, "x", rig.root, "z", 0), 0);
+    cr_assert_not(harmed());
+    check("s", 0);
+    rig_again(&rig);
+    cr_assert_not(harmed());
+    check("s", 1);
+}
+
+/* A store is lost after a change was let in. */
+Test(snap, breaks_loudly_if_too_few_stores_are_left_while_it_keeps) {
+    up();
+    before();
+    snapshot("s");
+    vol_fault_set(rig.gate,
+                  &(struct fault_plan){.op = FAULT_WRITE, .err = -HFE_TOO_FEW, .times = 1});
+    overwrite("d/b", "B", 0); /* the first write is the log's; the stores are there again */
+    cr_assert(harmed());
+    rig_again(&rig);
+    cr_assert(harmed());
+}
+
+Test(snap, what_waits_to_be_told_is_told_later_if_too_few_stores_are_left) {
+    up();
+    before();
+    snapshot("s");
+    cr_assert_eq(OP(rename, rig.root, "x", rig.root, "z", 0), 0); /* that it is done waits */
+    vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_WRITE, .err = -HFE_TOO_FEW});
+    (void)rig.top->ops->sync(rig.top);
+    vol_fault_set(rig.gate, &(struct fault_plan){.op = FAULT_NONE});
+    cr_assert_eq(OP(rename, rig.root, "z", rig.root, "x", 0), 0);
+    overwrite("d/b", "B", 0);
+    cr_assert_not(harmed());
+    rig_again(&rig);
+    cr_assert_not(harmed());
+    check("s", 0);
+}
+
 /* Behind our back: which file is which by their inodes, nobody can tell. */
 static void confuse(const char *store) {
     char f[300], g[300], away[300];
