@@ -4,6 +4,7 @@
  *     the daemon was killed               its ring tells what was under way: only that is compared
  *     power was lost, or a remount        one store serves, the others are caught up meanwhile */
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -251,6 +252,33 @@ static int recover_crashed(struct gather *g, struct why *why) {
     return err;
 }
 
+static bool tell_name(struct gather *g, struct candidate *c, uint64_t parent, const char *name) {
+    struct journal_frame f = {.kind = JOURNAL_NAME, .position = c->log_end, .parent = parent};
+    struct extend x = {.c = c, .volume = &g->record.volume_id};
+
+    (void)snprintf(f.name, sizeof(f.name), "%s", name); /* a name fits */
+    return extend_one(&x, &f) == 0;
+}
+
+/* What the log told of names may not have been done: from here on nobody knows who is there. Where inodes say
+ * nothing, a store that was away would believe it. A log that cannot say so is begun anew. */
+static void tell_under_way(struct gather *g, struct candidate *c, const struct journal_tail *t) {
+    bool told = true;
+
+    for (unsigned i = 0; i < t->count && told; i++) {
+        const struct journal_frame *f = &t->under_way[i];
+
+        if (f->kind == JOURNAL_NAME || f->kind == JOURNAL_MOVE) {
+            told = tell_name(g, c, f->parent, f->name);
+        }
+        if (f->kind == JOURNAL_MOVE && told) {
+            told = tell_name(g, c, f->parent2, f->name2);
+        }
+    }
+    c->log = told && store_log_sync(c->store) == 0;
+    g->position = c->log_end;
+}
+
 /* The daemon was killed: its ring says what was under way. */
 static int recover_killed(struct gather *g, const struct journal_tail *t, struct why *why) {
     int source, err = 0;
@@ -270,6 +298,9 @@ static int recover_killed(struct gather *g, const struct journal_tail *t, struct
         err = (int)i == source || !takes_part(&g->c[i])
                   ? 0
                   : recover_one(g, (unsigned)source, i, t, why);
+    }
+    if (err == 0) {
+        tell_under_way(g, &g->c[source], t);
     }
     equal_logs(g, (unsigned)source);
     return err;

@@ -69,7 +69,9 @@ int deed_begin(struct snap *s, struct deed *d) {
         return err;
     }
     err = log_flush(s);
-    if (err < 0) {
+    if (err == -HFE_TOO_FEW) {
+        deed_end(s, d, err); /* told together with it, before any change goes on */
+    } else if (err < 0) {
         pthread_mutex_lock(&s->mutex);
         end_locked(s, d);
         pthread_mutex_unlock(&s->mutex);
@@ -102,7 +104,7 @@ void deed_end(struct snap *s, struct deed *d, int err) {
     if (at_once) {
         err = err < 0 ? err : log_flush(s);
     }
-    if (err < 0) {
+    if (err < 0 && err != -HFE_TOO_FEW) {
         (void)snap_break(s, err, "what became of a change could not be noted");
     }
 }

@@ -195,6 +195,9 @@ static int flush_to(struct snap *s, uint64_t to) {
     if (n > 0) {
         room_ahead(s, at + n);
         err = snap_write(s, &l->file->file, buf, n, at);
+        if (err < 0 && s->next->ops->may_change(s->next) == -HFE_TOO_FEW) {
+            err = -HFE_TOO_FEW; /* the store that failed has left; the same bytes go there later */
+        }
         pthread_mutex_lock(&s->mutex);
         if (err == 0) {
             l->written = at + n;

@@ -124,27 +124,34 @@ static bool is_taken(struct snap *s, const struct end *e) {
     return true;
 }
 
-/* Tells that something is about to be made at `e`. Where it cannot be told, the snapshot is broken,
- * and the change goes on. */
-static bool begin_made(struct snap *s, struct end *e, uint8_t type, struct deed *d) {
+/* What a change needs could not be kept. -HFE_TOO_FEW: it must not be done; else the snapshot is broken, and
+ * the change goes on. */
+static int cannot_keep(struct snap *s, int err, const char *what) {
+    if (err == -HFE_TOO_FEW) {
+        return err;
+    }
+    (void)snap_break(s, err, what);
+    return 0;
+}
+
+/* Tells that something is about to be made at `e`: 1 if so, 0 if nothing is told; or what the change is
+ * answered. */
+static int begin_made(struct snap *s, struct end *e, uint8_t type, struct deed *d) {
     int err = place_of(s, e->dir, &e->folder);
 
     if (err == 0 && is_nothing(s, e)) {
-        return false;
+        return 0;
     }
     err = err < 0 ? err : keep_folder(s, e);
     if (err == 0 && is_taken(s, e)) {
-        return false; /* that will be the answer */
+        return 0; /* that will be the answer */
     }
     if (err == 0) {
         *d = deed_at(SNAP_MADE, e);
         d->r.type = type;
         err = deed_begin(s, d);
     }
-    if (err < 0) {
-        (void)snap_break(s, err, "a new name could not be noted");
-    }
-    return err == 0;
+    return err < 0 ? cannot_keep(s, err, "a new name could not be noted") : 1;
 }
 
 /* A change of one name, from its hold to its end. */
@@ -187,10 +194,10 @@ static int pass_making(struct making *m) {
 
 static int make_held(struct making *m) {
     struct deed d = {.replaced = 0};
-    bool told = begin_made(m->s, &m->at, (uint8_t)IFTODT(m->new->mode), &d);
-    int err = pass_making(m);
+    int told = begin_made(m->s, &m->at, (uint8_t)IFTODT(m->new->mode), &d);
+    int err = told < 0 ? told : pass_making(m);
 
-    if (told) {
+    if (told > 0) {
         deed_end(m->s, &d, err);
     }
     return err;
@@ -237,9 +244,9 @@ int snap_op_create(struct vol *v, struct obj *dir, const char *name, const struc
     return make(&m);
 }
 
-/* *ret_unknown: should the link be made, nobody will know of it. */
-static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct deed *d,
-                       bool *ret_unknown) {
+/* As begin_made(). *ret_unknown: should the link be made, nobody will know of it. */
+static int begin_link(struct snap *s, struct obj *obj, struct end *e, struct deed *d,
+                      bool *ret_unknown) {
     struct place p;
     int err = place_of(s, obj, &p);
 
@@ -253,27 +260,25 @@ static bool begin_link(struct snap *s, struct obj *obj, struct end *e, struct de
     err = err < 0 ? err : anchor(s, obj, e->node); /* before it has several names */
     if (err == -EPERM || err == -EMLINK || err == -EOPNOTSUPP) {
         *ret_unknown = true; /* then the link cannot be made, either */
-        return false;
+        return 0;
     }
     if (err == 0 && is_taken(s, e)) {
-        return false;
+        return 0;
     }
     if (err == 0) {
         *d = deed_at(SNAP_LINK, e);
         err = deed_begin(s, d);
     }
-    if (err < 0) {
-        (void)snap_break(s, err, "a new link could not be noted");
-    }
-    return err == 0;
+    return err < 0 ? cannot_keep(s, err, "a new link could not be noted") : 1;
 }
 
 static int link_held(struct snap *s, struct obj *obj, struct end *e, struct vol_entry *ret_entry) {
     struct deed d = {.replaced = 0};
-    bool unknown = false, told = begin_link(s, obj, e, &d, &unknown);
-    int err = s->next->ops->link(s->next, obj, e->dir, e->name, ret_entry);
+    bool unknown = false;
+    int told = begin_link(s, obj, e, &d, &unknown);
+    int err = told < 0 ? told : s->next->ops->link(s->next, obj, e->dir, e->name, ret_entry);
 
-    if (told) {
+    if (told > 0) {
         deed_end(s, &d, err);
     } else if (unknown && err == 0) {
         (void)snap_break(s, -EMLINK, "a new link could not be noted");
@@ -369,8 +374,8 @@ static int keep_gone(struct snap *s, struct end *e, bool folder) {
     int err = begin_gone(s, e, &d, kept, &keep);
 
     if (err < 0) {
-        (void)snap_break(s, err, "a name that goes could not be kept");
-        return pass_gone(s, e, folder);
+        err = cannot_keep(s, err, "a name that goes could not be kept");
+        return err < 0 ? err : pass_gone(s, e, folder);
     }
     err = keep ? s->next->ops->rename(s->next, e->dir, e->name, s->kept, kept, 0)
                : pass_gone(s, e, folder);
@@ -378,8 +383,8 @@ static int keep_gone(struct snap *s, struct end *e, bool folder) {
     if (keep && err == 0) {
         atomic_fetch_or(&e->obj->flags, OBJ_KEPT);
     } else if (keep) {
-        (void)snap_break(s, err, "a removed file could not be kept");
-        err = pass_gone(s, e, folder);
+        err = cannot_keep(s, err, "a removed file could not be kept");
+        err = err < 0 ? err : pass_gone(s, e, folder);
     }
     return err;
 }
@@ -520,8 +525,8 @@ static int keep_move(struct moving *m) {
     int err = begin_move(m, &d);
 
     if (err < 0) {
-        (void)snap_break(m->s, err, "a name that moves could not be kept");
-        return pass_move(m);
+        err = cannot_keep(m->s, err, "a name that moves could not be kept");
+        return err < 0 ? err : pass_move(m);
     }
     err = pass_move(m);
     deed_end(m->s, &d, err);

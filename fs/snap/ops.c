@@ -50,13 +50,14 @@ int snap_change_enter(struct snap *s) {
     return err;
 }
 
-/* Before the object changes: its attributes, and the bytes in [from, to). Inside the gate. */
-static void keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
+/* Before the object changes: its attributes, and the bytes in [from, to). Inside the gate. -HFE_TOO_FEW: it
+ * could not be written, and the change must not be done; all else breaks the snapshot. */
+static int keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
     struct place p;
     int err;
 
     if (!snap_keeps(s) || is_kept(s, obj, from, to)) {
-        return;
+        return 0;
     }
     rwlock_read(&s->names);
     err = place_of(s, obj, &p);
@@ -68,9 +69,24 @@ static void keep(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
         err = keep_bytes(s, obj, p.node, from, to); /* this may take long: names may change */
     }
     err = err < 0 ? err : log_flush(s);
-    if (err < 0) {
+    if (err < 0 && err != -HFE_TOO_FEW) {
         (void)snap_break(s, err, "what a change overwrites could not be kept");
+        err = 0;
     }
+    return err;
+}
+
+/* A change begins, and what it changes is kept: inside the gate. Or what it is answered. */
+static int keep_enter(struct snap *s, struct obj *obj, uint64_t from, uint64_t to) {
+    int err = snap_change_enter(s);
+
+    if (err == 0) {
+        err = keep(s, obj, from, to);
+        if (err < 0) {
+            gate_leave(&s->gate);
+        }
+    }
+    return err;
 }
 
 static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
@@ -82,12 +98,11 @@ static int op_setattr(struct vol *v, struct obj *obj, struct vol_handle h,
     if (of_view(obj)) {
         return -EROFS;
     }
-    err = snap_change_enter(s);
+    err = keep_enter(s, obj, attr->set & VOL_SET_SIZE ? (uint64_t)attr->size : 0,
+                     attr->set & VOL_SET_SIZE ? INT64_MAX : 0);
     if (err < 0) {
         return err;
     }
-    keep(s, obj, attr->set & VOL_SET_SIZE ? (uint64_t)attr->size : 0,
-         attr->set & VOL_SET_SIZE ? INT64_MAX : 0);
     err = s->next->ops->setattr(s->next, obj, h, attr, ret_attr);
     gate_leave(&s->gate);
     if (err == 0) {
@@ -104,11 +119,10 @@ static int op_setxattr(struct vol *v, struct obj *obj, const char *key, const vo
     if (of_view(obj)) {
         return -EROFS;
     }
-    err = snap_change_enter(s);
+    err = keep_enter(s, obj, 0, 0);
     if (err < 0) {
         return err;
     }
-    keep(s, obj, 0, 0);
     err = s->next->ops->setxattr(s->next, obj, key, value, size, flags, cred);
     gate_leave(&s->gate);
     return err;
@@ -121,11 +135,10 @@ static int op_removexattr(struct vol *v, struct obj *obj, const char *key) {
     if (of_view(obj)) {
         return -EROFS;
     }
-    err = snap_change_enter(s);
+    err = keep_enter(s, obj, 0, 0);
     if (err < 0) {
         return err;
     }
-    keep(s, obj, 0, 0);
     err = s->next->ops->removexattr(s->next, obj, key);
     gate_leave(&s->gate);
     return err;
@@ -142,11 +155,10 @@ static int op_open(struct vol *v, struct obj *obj, int flags, const struct cred 
     if (!(flags & O_TRUNC)) {
         return s->next->ops->open(s->next, obj, flags, cred, ret_handle);
     }
-    err = snap_change_enter(s);
+    err = keep_enter(s, obj, 0, INT64_MAX);
     if (err < 0) {
         return err;
     }
-    keep(s, obj, 0, INT64_MAX);
     err = s->next->ops->open(s->next, obj, flags, cred, ret_handle);
     gate_leave(&s->gate);
     return err;
@@ -157,11 +169,10 @@ static ssize_t op_write(struct vol *v, struct obj *obj, struct vol_handle h, con
     struct snap *s = snap_of(v);
     ssize_t n;
 
-    n = snap_change_enter(s);
+    n = keep_enter(s, obj, (uint64_t)off, (uint64_t)off + size);
     if (n < 0) {
         return n;
     }
-    keep(s, obj, (uint64_t)off, (uint64_t)off + size);
     n = s->next->ops->write(s->next, obj, h, buf, size, off, cred);
     gate_leave(&s->gate);
     return n;
@@ -174,14 +185,13 @@ static int op_fallocate(struct vol *v, struct obj *obj, struct vol_handle h, int
     struct snap *s = snap_of(v);
     int err;
 
-    err = snap_change_enter(s);
+    err = keep_enter(s, obj, changes ? (uint64_t)off : 0,
+                     shifts    ? INT64_MAX
+                     : changes ? (uint64_t)off + (uint64_t)len
+                               : 0);
     if (err < 0) {
         return err;
     }
-    keep(s, obj, changes ? (uint64_t)off : 0,
-         shifts    ? INT64_MAX
-         : changes ? (uint64_t)off + (uint64_t)len
-                   : 0);
     err = s->next->ops->fallocate(s->next, obj, h, mode, off, len, cred);
     gate_leave(&s->gate);
     return err;
@@ -218,11 +228,10 @@ static ssize_t op_copy(struct vol *v, struct obj *from, struct vol_handle hf, of
     if (of_view(from)) {
         return copy_from_view(s, from, hf, from_off, to, ht, to_off, len, cred);
     }
-    n = snap_change_enter(s);
+    n = keep_enter(s, to, (uint64_t)to_off, (uint64_t)to_off + len);
     if (n < 0) {
         return n;
     }
-    keep(s, to, (uint64_t)to_off, (uint64_t)to_off + len);
     n = s->next->ops->copy(s->next, from, hf, from_off, to, ht, to_off, len, cred);
     gate_leave(&s->gate);
     return n;

@@ -264,6 +264,51 @@ Test(assemble, a_killed_daemon_leaves_equal_stores_that_serve_at_once) {
     cr_assert_eq(tree_compare(config.store[0].path, config.store[1].path, &t), 0);
 }
 
+struct told {
+    bool moved, from, to;
+};
+
+static int note_names(void *arg, const struct journal_frame *f) {
+    struct told *t = arg;
+
+    t->moved = t->moved || f->kind == JOURNAL_MOVE;
+    t->from = t->from || (t->moved && f->kind == JOURNAL_NAME && strcmp(f->name, "two") == 0);
+    t->to = t->to || (t->moved && f->kind == JOURNAL_NAME && strcmp(f->name, "three") == 0);
+    return 0;
+}
+
+/* Told, and killed before it was done: whoever reads the log later must not take it for done. */
+Test(assemble, names_that_were_under_way_are_told_to_be_unknown) {
+    struct change c = {.what = "rename", .tells = TELLS_NAMES};
+    struct journal_intent intent;
+    struct told told = {false};
+    struct vol_entry e;
+    struct assembly a;
+    struct mirror *m;
+    uint64_t from;
+
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    make_folder(&a, "two");
+    m = mirror_of(a.mirror);
+    c.name[0] = (struct change_name){obj_root(mirror_objects(m)), "two"};
+    c.name[1] = (struct change_name){c.name[0].dir, "three"};
+    cr_assert_eq(a.top->ops->lookup(a.top, c.name[0].dir, "two", &e), 0);
+    c.obj = e.obj;
+    from = mirror_position(m);
+    log_change(m, &c, &intent);
+    disassemble(&a); /* no goodbye */
+    cr_assert_eq(mount_with(&plain, &a), 0, "%s", why.text);
+    cr_assert(all_online(&a) && has(&a, "two") && !has(&a, "three"));
+    m = mirror_of(a.mirror);
+    for (unsigned i = 0; i < 2; i++) {
+        told = (struct told){false};
+        cr_assert_eq(
+            store_log_read(m->member[i].store, from, mirror_log_flush(m), note_names, &told), 0);
+        cr_assert(told.moved && told.from && told.to, "store %u", i);
+    }
+    end(&a);
+}
+
 /* The log of a store that came back begins at its return. What the others were told before that, and did
  * not sync, they may yet lose. */
 Test(assemble, after_a_kill_what_is_stable_is_what_all_logs_say) {

@@ -314,17 +314,58 @@ Test(snap, is_whole_after_changes_that_too_few_stores_refused) {
     check("s", 1);
 }
 
-/* A store is lost after a change was let in. */
-Test(snap, breaks_loudly_if_too_few_stores_are_left_while_it_keeps) {
+/* A store is lost after a change was let in, and too few are left: what the change needs could not be kept
+ * on so many. */
+Test(snap, is_whole_if_too_few_stores_are_left_while_it_keeps, .timeout = 250) {
+    struct vol_new new = {.mode = S_IFREG | 0600, .cred = &rig_cred};
+    struct vol_handle h;
+    struct vol_entry e;
+    struct obj *a;
+
+    for (unsigned k = 0; k < 5; k++) {
+        up();
+        before();
+        snapshot("s");
+        h = open_file("d/a", &a);
+        vol_fault_set(rig.gate,
+                      &(struct fault_plan){.op = FAULT_WRITE, .err = -HFE_TOO_FEW, .times = 1});
+        cr_assert_eq(k == 0   ? OP(write, a, h, "XXXX", 4, 0, &rig_cred)
+                     : k == 1 ? OP(unlink, find("d"), "c")
+                     : k == 2 ? OP(rename, rig.root, "x", rig.root, "z", 0)
+                     : k == 3 ? OP(link, find("d/f"), rig.root, "f2", &e)
+                              : OP(make, rig.root, "new", &new, &e),
+                     -HFE_TOO_FEW, "change %u", k);
+        write_and_close(a, h); /* the stores are there again */
+        cr_assert_eq(OP(unlink, find("d"), "c"), 0);
+        cr_assert_eq(OP(rename, rig.root, "x", rig.root, "z", 0), 0);
+        cr_assert_not(harmed(), "change %u", k);
+        check("s", k);
+        rig_again(&rig);
+        cr_assert_not(harmed(), "change %u", k);
+        check("s", k);
+        cr_assert_not(find("new"));
+        if (k < 4) {
+            rig_down(&rig);
+        }
+    }
+}
+
+/* The same where a store gives the error. */
+Test(snap, is_whole_if_the_store_that_fails_is_one_too_many) {
+    struct vol_handle h;
+    struct obj *a;
+
     up();
     before();
     snapshot("s");
-    vol_fault_set(rig.gate,
-                  &(struct fault_plan){.op = FAULT_WRITE, .err = -HFE_TOO_FEW, .times = 1});
-    overwrite("d/b", "B", 0); /* the first write is the log's; the stores are there again */
-    cr_assert(harmed());
-    rig_again(&rig);
-    cr_assert(harmed());
+    h = open_file("d/a", &a);
+    mirror_set_min_stores(mirror_of(rig.vol), 2);
+    vol_fault_set(rig.fault[1], &(struct fault_plan){.op = FAULT_WRITE, .err = -EIO, .times = 1});
+    cr_assert_eq(OP(write, a, h, "XXXX", 4, 0, &rig_cred), -HFE_TOO_FEW);
+    mirror_set_min_stores(mirror_of(rig.vol), 1);
+    write_and_close(a, h);
+    cr_assert_not(harmed());
+    check("s", 0);
 }
 
 Test(snap, what_waits_to_be_told_is_told_later_if_too_few_stores_are_left) {
@@ -837,4 +878,35 @@ Test(snap, a_bookmark_is_asked_for_with_care) {
     (void)file("", "a", "nothing needs to be kept");
     overwrite("a", "X", 0);
     cr_assert_eq(kept(), 0);
+}
+
+/* As many as there may be, and no more; all are there after a remount, and each shows its instant. */
+Test(snap, of_which_there_are_as_many_as_there_may_be, .timeout = 250) {
+    struct why why = {""};
+    char name[32], path[80], text[16];
+    struct vol_handle h;
+    struct obj *obj;
+    uint64_t us;
+
+    up();
+    (void)file("", "f", "0000");
+    for (unsigned i = 0; i < SNAPSHOTS_MAX; i++) {
+        (void)snprintf(name, sizeof(name), "s%u", i);
+        cr_assert_eq(snap_create(snap_of(rig.top), name, "", 0, &us, &why), 0, "%s", why.text);
+        cr_assert_eq(snap_settle(snap_of(rig.top), NULL, &why), 0, "%s", why.text);
+        (void)snprintf(text, sizeof(text), "%04u", i + 1);
+        h = open_file("f", &obj);
+        cr_assert_eq(OP(write, obj, h, text, 4, 0, &rig_cred), 4);
+        cr_assert_eq(OP(close, obj, h), 0);
+    }
+    cr_assert_lt(snap_create(snap_of(rig.top), "one-more", "", 0, &us, &why), 0);
+    cr_assert(strstr(why.text, "1024"), "%s", why.text);
+    rig_again(&rig);
+    for (unsigned i = 0; i < SNAPSHOTS_MAX; i += 93) {
+        (void)snprintf(path, sizeof(path), ".holdfast/snapshots/s%u/f", i);
+        (void)snprintf(text, sizeof(text), "%04u", i);
+        cr_assert_str_eq(content(path), text);
+    }
+    cr_assert_eq(snap_destroy(snap_of(rig.top), "s500", &why), 0, "%s", why.text);
+    cr_assert_eq(snap_create(snap_of(rig.top), "one-more", "", 0, &us, &why), 0, "%s", why.text);
 }
