@@ -14,23 +14,29 @@
 
 enum { COMPARED_BYTES = 1 << 20, COMPARED_BLOCK = 4096 };
 
-/* A name of the first side that the second does not have: it may have moved. */
+/* A name that only one side has: it may have moved. */
 struct moved {
     uint64_t number; /* of the file; 0: nobody knows */
     struct moved *next;
     mode_t type; /* a number may be given to another file later */
-    bool found;
+    bool found;  /* it is on the other side under another name */
+    bool opened; /* a folder: what is in it is known, too */
     UT_hash_handle hh;
     char path[];
 };
 
+/* The names that one side has and the other one lacks, in the order in which they were found. */
+struct lone {
+    struct moved *first, **last;
+};
+
 struct diff {
     int top[2];
-    uint64_t cut_s; /* when the older side was cut */
-    struct moved *by_number;
-    struct moved *gone, *added; /* in the order of the walk */
-    struct moved **last_gone, **last_added;
-    const char *only; /* this path and what is below; "": all */
+    uint64_t cut_s;          /* when the older side was cut */
+    struct lone side[2];     /* gone, and added */
+    struct moved *by_number; /* of those that are gone */
+    const char *below[2]; /* where the tops of this walk are on each side: of a folder that moved */
+    const char *only;     /* this path and what is below; "": all */
     bool only_found;
     bool count;    /* the blocks that changed */
     bool zero;     /* with NULs, and nothing escaped */
@@ -39,13 +45,6 @@ struct diff {
 
 /* --- showing --- */
 
-static json_t *text_json(const char *path) {
-    char text[4 * PATH_BYTES + 1];
-
-    (void)text_escape(path, text, sizeof(text));
-    return json_sprintf("/%s", text);
-}
-
 /* `to`: of what moved, else NULL. blocks of `of`: of what changed, with -v; else -1. */
 static void show(const struct diff *d, const char *what, const char *path, const char *to,
                  int64_t blocks, int64_t of) {
@@ -53,8 +52,8 @@ static void show(const struct diff *d, const char *what, const char *path, const
     json_t *o;
 
     if (d->array) {
-        o = json_pack("{s:s, s:o, s:o*}", "change", what, "path", text_json(path), "to",
-                      to ? text_json(to) : NULL);
+        o = json_pack("{s:s, s:o, s:o*}", "change", what, "path", text_json("/", path), "to",
+                      to ? text_json("/", to) : NULL);
         if (blocks >= 0) {
             (void)json_object_set_new(o, "blocks", json_integer(blocks));
             (void)json_object_set_new(o, "blocks_total", json_integer(of));
@@ -83,8 +82,15 @@ static void show(const struct diff *d, const char *what, const char *path, const
 
 /* --- comparing --- */
 
-static int note(struct moved ***last, const char *path, const struct stat *st) {
-    struct moved *m = calloc(1, sizeof(*m) + strlen(path) + 1);
+static char *join(const char *folder, const char *path) {
+    char *joined = NULL;
+
+    return asprintf(&joined, "%s%s%s", folder, *folder && *path ? "/" : "", path) < 0 ? NULL
+                                                                                      : joined;
+}
+
+static int note(struct diff *d, int side, const char *path, const struct stat *st) {
+    struct moved *m = calloc(1, sizeof(*m) + strlen(path) + 1), *same = NULL;
 
     if (!m) {
         return -ENOMEM;
@@ -92,8 +98,14 @@ static int note(struct moved ***last, const char *path, const struct stat *st) {
     m->number = snap_ino_same(st->st_ino);
     m->type = st->st_mode & S_IFMT;
     memcpy(m->path, path, strlen(path) + 1);
-    **last = m;
-    *last = &m->next;
+    *d->side[side].last = m;
+    d->side[side].last = &m->next;
+    if (side == 0 && m->number != 0) {
+        HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), same);
+    }
+    if (side == 0 && m->number != 0 && !same) {
+        HASH_ADD(hh, d->by_number, number, sizeof(m->number), m);
+    }
     return 0;
 }
 
@@ -128,8 +140,10 @@ static off_t longer_size(const struct pair *p) {
 }
 
 static int64_t count_blocks(const struct pair *p) {
-    scope_fd int a = openat(p->folder[0], p->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    scope_fd int b = openat(p->folder[1], p->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    scope_fd int a =
+        openat(p->folder[0], p->name[0], O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    scope_fd int b =
+        openat(p->folder[1], p->name[1], O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     scope_free char *buf = calloc(2, COMPARED_BYTES);
     int64_t blocks = 0;
 
@@ -159,69 +173,189 @@ static bool is_below(const char *path, const char *top) {
     return n == 0 || (strncmp(path, top, n) == 0 && (path[n] == '/' || !path[n]));
 }
 
-static void show_changed(const struct diff *d, const struct pair *p, int64_t blocks) {
+static int show_changed(const struct diff *d, const struct pair *p, const char *path) {
     bool counted = d->count && S_ISREG(p->st[0]->st_mode);
+    int64_t blocks = counted ? count_blocks(p) : 0;
 
-    show(d, "M", p->path, NULL, counted ? blocks : -1,
+    if (blocks < 0) {
+        return (int)blocks;
+    }
+    show(d, "M", path, NULL, counted ? blocks : -1,
          (longer_size(p) + COMPARED_BLOCK - 1) / COMPARED_BLOCK);
+    return 0;
+}
+
+static bool is_folder(const struct stat *st) {
+    return st && S_ISDIR(st->st_mode);
+}
+
+/* One side alone has it, or both have something else there. */
+static int note_lone(struct diff *d, const struct pair *p) {
+    int err = 0;
+
+    for (int i = 0; i < 2 && err == 0; i++) {
+        scope_free char *path = p->st[i] ? join(d->below[i], p->path) : NULL;
+
+        if (p->st[i] && !path) {
+            return -ENOMEM;
+        }
+        err = path && is_below(path, d->only) ? note(d, i, path, p->st[i]) : 0;
+    }
+    return err;
 }
 
 static int compare(void *arg, const struct pair *p) {
     struct diff *d = arg;
     const struct stat *a = p->st[0], *b = p->st[1];
+    scope_free char *path = join(d->below[1], p->path);
     int err = 0;
 
-    if (!is_below(p->path, d->only)) { /* it leads there, if both have it; or it does not matter */
-        return is_below(d->only, p->path) || !*p->path
-                   ? a && b && S_ISDIR(a->st_mode) && S_ISDIR(b->st_mode)
-                   : 0;
+    if (!path) {
+        return -ENOMEM;
+    }
+    if (!is_below(path, d->only)) { /* it may lead there */
+        return (is_below(d->only, path) || !*path) && (is_folder(a) || is_folder(b));
     }
     d->only_found = true;
-    if (a && b && ((a->st_mode ^ b->st_mode) & S_IFMT) == 0) {
-        if (differs(d, p)) {
-            int64_t blocks = d->count && S_ISREG(a->st_mode) ? count_blocks(p) : 0;
-
-            if (blocks < 0) {
-                return (int)blocks;
-            }
-            show_changed(d, p, blocks);
-        }
-        return S_ISDIR(a->st_mode);
+    if (!a || !b || ((a->st_mode ^ b->st_mode) & S_IFMT)) {
+        return note_lone(d, p);
     }
-    err = a ? note(&d->last_gone, p->path, a) : 0;
-    return err < 0 || !b ? err : note(&d->last_added, p->path, b);
+    err = differs(d, p) ? show_changed(d, p, path) : 0;
+    return err < 0 ? err : is_folder(a);
 }
 
-/* All names of the first side are known now: those of the second are the same files, or new ones. */
-static void show_moved(struct diff *d) {
-    for (struct moved *m = d->gone; m; m = m->next) {
-        struct moved *same;
+/* --- what moved --- */
 
-        HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), same);
-        if (!same && m->number != 0) {
-            HASH_ADD(hh, d->by_number, number, sizeof(m->number), m);
+/* A path of each side (NULL: that side has none) as a pair, and its folders; closed by close_pair(). */
+static int open_pair(const struct diff *d, const char *const path[2], struct pair *ret,
+                     struct stat st[2]) {
+    *ret = (struct pair){.path = "", .folder = {-1, -1}};
+    for (int i = 0; i < 2; i++) {
+        if (!path[i]) {
+            continue;
         }
+        ret->folder[i] = pairs_open(d->top[i], path[i], &ret->name[i]);
+        if (ret->folder[i] < 0 ||
+            fstatat(ret->folder[i], ret->name[i], &st[i], AT_SYMLINK_NOFOLLOW) < 0) {
+            return ret->folder[i] < 0 ? ret->folder[i] : -errno;
+        }
+        ret->st[i] = &st[i];
     }
-    for (struct moved *m = d->added, *next; m; m = next) {
-        struct moved *from;
+    return 0;
+}
 
-        next = m->next;
-        HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), from);
-        if (from && !from->found && from->type == m->type) {
-            from->found = true;
-            show(d, "R", from->path, m->path, -1, 0);
-        } else {
-            show(d, "+", m->path, NULL, -1, 0);
+static void close_pair(struct pair *p) {
+    cleanup_fd(&p->folder[0]);
+    cleanup_fd(&p->folder[1]);
+}
+
+/* Compares all that is in the folder, which is at one path on the one side and at another (or none) on the
+ * other. */
+static int compare_below(struct diff *d, const struct pair *p, const char *const path[2]) {
+    const struct pairs_walk walk = {.each = compare, .arg = d};
+    scope_free char *where = NULL;
+    int top[2] = {-1, -1}, err = 0;
+
+    for (int i = 0; i < 2 && err == 0; i++) {
+        if (p->st[i]) {
+            top[i] =
+                openat(p->folder[i], p->name[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            err = top[i] < 0 ? -errno : 0;
         }
-        free(m);
+        d->below[i] = path[i] ? path[i] : path[!i];
     }
-    HASH_CLEAR(hh, d->by_number);
-    for (struct moved *m = d->gone, *next; m; m = next) {
-        next = m->next;
+    err = err < 0 ? err : pairs_walk(top, &walk, &where);
+    d->below[0] = d->below[1] = "";
+    cleanup_fd(&top[0]);
+    cleanup_fd(&top[1]);
+    return err;
+}
+
+/* It moved; it may have changed as well. */
+static int compare_moved(struct diff *d, const struct moved *from, const struct moved *to) {
+    const char *const path[2] = {from->path, to->path};
+    struct stat st[2];
+    struct pair p;
+    int err = open_pair(d, path, &p, st);
+
+    show(d, "R", from->path, to->path, -1, 0);
+    if (err == 0 && differs(d, &p)) {
+        err = show_changed(d, &p, to->path);
+    }
+    if (err == 0 && S_ISDIR(to->type)) {
+        err = compare_below(d, &p, path);
+    }
+    close_pair(&p);
+    return err == -ENOENT ? 0 : err; /* the live one just went */
+}
+
+/* Finds the added ones that are gone elsewhere. 1: some. */
+static int match(struct diff *d) {
+    int some = 0, err = 0;
+
+    for (struct moved *m = d->side[1].first; m && err == 0; m = m->next) {
+        struct moved *from = NULL;
+
         if (!m->found) {
-            show(d, "-", m->path, NULL, -1, 0);
+            HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), from);
         }
-        free(m);
+        if (from && !from->found && from->type == m->type) {
+            from->found = m->found = from->opened = m->opened = true;
+            some = 1;
+            err = compare_moved(d, from, m);
+        }
+    }
+    return err < 0 ? err : some;
+}
+
+/* What is in a folder that only one side has may be elsewhere on the other. 1: one was opened. */
+static int open_lone(struct diff *d) {
+    int some = 0, err = 0;
+
+    for (int i = 0; i < 2; i++) {
+        struct moved **end = d->side[i].last; /* what is found now has its turn later */
+
+        for (struct moved *m = d->side[i].first; m && err == 0;
+             m = &m->next == end ? NULL : m->next) {
+            const char *const path[2] = {i == 0 ? m->path : NULL, i == 1 ? m->path : NULL};
+            struct stat st[2];
+            struct pair p;
+
+            if (m->opened || !S_ISDIR(m->type)) {
+                continue;
+            }
+            m->opened = true;
+            some = 1;
+            err = open_pair(d, path, &p, st);
+            err = err < 0 ? err : compare_below(d, &p, path);
+            close_pair(&p);
+            err = err == -ENOENT ? 0 : err; /* the live one just went */
+        }
+    }
+    return err < 0 ? err : some;
+}
+
+/* First those that moved, and what is in them, so that a folder that moved is one line. */
+static int find_moved(struct diff *d) {
+    int some;
+
+    do {
+        some = match(d);
+        some = some == 0 ? open_lone(d) : some;
+    } while (some > 0);
+    return some;
+}
+
+static void show_lone(struct diff *d) {
+    HASH_CLEAR(hh, d->by_number);
+    for (int i = 0; i < 2; i++) {
+        for (struct moved *m = d->side[i].first, *next; m; m = next) {
+            next = m->next;
+            if (!m->found) {
+                show(d, i == 0 ? "-" : "+", m->path, NULL, -1, 0);
+            }
+            free(m);
+        }
     }
 }
 
@@ -232,12 +366,15 @@ static int diff(const struct args *a, const char *from, const char *to, uint64_t
     scope_free char *only = path_inside(a->path ? a->path : "", why);
     struct diff d = {.top = {first, second},
                      .cut_s = cut_s,
+                     .below = {"", ""},
                      .only = only,
+                     .only_found = only && !*only, /* there may be nothing in it */
                      .count = a->verbose,
                      .zero = a->zero,
                      .array = array};
     const struct pairs_walk walk = {.each = compare, .arg = &d};
     scope_free char *path = NULL;
+    char text[512];
     int err;
 
     if (first < 0 || second < 0) {
@@ -246,15 +383,17 @@ static int diff(const struct args *a, const char *from, const char *to, uint64_t
     if (!only) {
         return -HFE_USAGE;
     }
-    d.last_gone = &d.gone;
-    d.last_added = &d.added;
+    d.side[0].last = &d.side[0].first;
+    d.side[1].last = &d.side[1].first;
     (void)io_raise_file_limit();
     err = pairs_walk(d.top, &walk, &path);
+    err = err < 0 ? err : find_moved(&d);
     if (err < 0) {
-        (void)why_set(why, err, "/%s cannot be compared: %s; what is shown is not all",
-                      path ? path : "", error_words(err));
+        (void)text_escape(path ? path : "", text, sizeof(text));
+        (void)why_set(why, err, "/%s cannot be compared: %s; what is shown is not all", text,
+                      error_words(err));
     }
-    show_moved(&d);
+    show_lone(&d);
     return err == 0 && !d.only_found ? why_set(why, -ENOENT, "neither side has /%s", only) : err;
 }
 

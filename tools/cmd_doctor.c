@@ -297,7 +297,8 @@ int cmd_store_probe(const struct args *a) {
         }
     }
     if (list) {
-        print_json(json_pack("{s:i, s:s, s:o}", "schema", 1, "folder", a->word[0], "can", list));
+        print_json(json_pack("{s:i, s:o, s:o}", "schema", 1, "folder", text_json("", a->word[0]),
+                             "can", list));
     } else if (store_identify(a->word[0], &super, NULL) == 0) {
         (void)printf("it is a store of volume \"%s\"\n", super.volume_name);
     }

@@ -117,21 +117,35 @@ struct checking {
     uint64_t compared, different;
 };
 
+/* What is compared is what the disk has. */
+static void drop_cached(const struct pair *p) {
+    scope_fd int fd =
+        openat(p->folder[1], p->name[1], O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd >= 0) {
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* it was synced */
+    }
+}
+
 static int check_one(void *arg, const struct pair *p) {
     struct checking *c = arg;
     const struct stat *a = p->st[0], *b = p->st[1];
     bool same_type = a && b && ((a->st_mode ^ b->st_mode) & S_IFMT) == 0;
-    const char *what = !a                      ? "is there, and was not"
-                       : !b                    ? "is missing"
-                       : !same_type            ? "is of another type"
-                       : !copy_same_stat(a, b) ? "has another owner, mode, size or time"
-                       : !pair_same_content(p) ? "has other content"
-                                               : NULL;
+    const char *what;
     char text[4 * PATH_BYTES + 1];
 
     if (!a && !c->exact) {
         return 0;
     }
+    if (same_type && S_ISREG(a->st_mode)) {
+        drop_cached(p);
+    }
+    what = !a                      ? "is there, and was not"
+           : !b                    ? "is missing"
+           : !same_type            ? "is of another type"
+           : !copy_same_stat(a, b) ? "has another owner, mode, size or time"
+           : !pair_same_content(p) ? "has other content"
+                                   : NULL;
     c->compared++;
     if (what) {
         c->different++;
@@ -141,33 +155,32 @@ static int check_one(void *arg, const struct pair *p) {
     return same_type && S_ISDIR(a->st_mode);
 }
 
-/* Compares `path` of two folders with each other; "": the folders as a whole. */
-static int check_path(struct checking *c, const char *from, const char *to, const char *path,
-                      const char *to_path, struct why *why) {
+/* Compares a path of the snapshot with where it was restored to; "": all of it, and the folder itself. */
+static int check_path(struct checking *c, const int top[2], const char *path, const char *to_path,
+                      struct why *why) {
     const struct pairs_walk walk = {.each = check_one, .arg = c};
+    struct pair whole = {.path = "", .name = {".", "."}, .folder = {top[0], top[1]}};
     scope_free char *where = NULL;
-    char above[2][PATH_BYTES];
-    int folder[2] = {-1, -1};
-    int err = join(above[0], from, path, why);
+    const char *last;
+    struct stat st[2];
+    scope_fd int a = pairs_open(top[0], path, &last);
+    scope_fd int b = pairs_open(top[1], to_path, &last);
+    int err = a < 0 ? a : b < 0 ? b : 0;
+    char text[512];
 
-    err = err < 0 ? err : join(above[1], to, to_path, why);
-    for (int i = 0; i < 2 && err == 0; i++) {
-        if (*path) {
-            *strrchr(above[i], '/') = '\0';
-        }
-        folder[i] = open(above[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        err = folder[i] < 0 ? why_set(why, -errno, "%s: %s", above[i], error_words(-errno)) : 0;
+    if (err == 0 && !*path) {
+        err = fstat(top[0], &st[0]) < 0 || fstat(top[1], &st[1]) < 0 ? -errno : 0;
+        whole.st[0] = &st[0];
+        whole.st[1] = &st[1];
+        err = err < 0 ? err : check_one(c, &whole);
+        err = err < 0 ? err : pairs_walk(top, &walk, &where);
+    } else if (err == 0) {
+        err = pairs_walk_name((const int[]){a, b}, to_path, last, &walk, &where);
     }
-    if (err == 0) {
-        err = *path ? pairs_walk_name(folder, to_path, last_of(path), &walk, &where)
-                    : pairs_walk(folder, &walk, &where);
-        if (err < 0) {
-            (void)why_set(why, err, "%s/%s cannot be compared with the snapshot: %s", to,
-                          where ? where : to_path, error_words(err));
-        }
-    }
-    for (int i = 0; i < 2; i++) {
-        cleanup_fd(&folder[i]);
+    if (err < 0) {
+        (void)text_escape(where ? where : to_path, text, sizeof(text));
+        (void)why_set(why, err, "%s/%s cannot be compared with the snapshot: %s", c->where, text,
+                      error_words(err));
     }
     return err;
 }
@@ -176,8 +189,10 @@ static int check_path(struct checking *c, const char *from, const char *to, cons
 static int check(const struct args *a, const struct snapshot_view *view, struct checking *c,
                  struct why *why) {
     const char *to = a->to ? a->to : view->mount;
+    scope_fd int from = open(view->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scope_fd int fd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int err = fd < 0 || syncfs(fd) < 0
+    int err = from < 0 ? why_set(why, -errno, "%s: %s", view->path, error_words(-errno))
+              : fd < 0 || syncfs(fd) < 0
                   ? why_set(why, -errno, "%s cannot be synced: %s", to, error_words(-errno))
                   : 0;
 
@@ -186,7 +201,7 @@ static int check(const struct args *a, const struct snapshot_view *view, struct 
     for (int i = 1; (i < a->count || i == 1) && err == 0; i++) {
         scope_free char *path = path_inside(a->count > 1 ? a->word[i] : "", why);
 
-        err = path ? check_path(c, view->path, to, path, a->to ? last_of(path) : path, why)
+        err = path ? check_path(c, (const int[]){from, fd}, path, a->to ? last_of(path) : path, why)
                    : -HFE_USAGE;
     }
     return err < 0 || c->different == 0
@@ -200,9 +215,10 @@ static int check(const struct args *a, const struct snapshot_view *view, struct 
 static void tell_restored(const struct args *a, const struct target *t, const struct restored *r,
                           const struct checking *c) {
     if (a->json) {
-        json_t *o = json_pack("{s:i, s:s, s:s, s:b, s:s*, s:s*}", "schema", 1, "volume", t->volume,
-                              "snapshot", t->snapshot, "in_place", a->in_place, "to", a->to,
-                              "safety_snapshot", r->safety[0] ? r->safety : NULL);
+        json_t *o = json_pack("{s:i, s:s, s:s, s:b, s:o*, s:s*}", "schema", 1, "volume", t->volume,
+                              "snapshot", t->snapshot, "in_place", a->in_place, "to",
+                              a->to ? text_json("", a->to) : NULL, "safety_snapshot",
+                              r->safety[0] ? r->safety : NULL);
 
         if (a->in_place) {
             (void)json_object_set_new(o, "put_back", json_integer((json_int_t)r->put_back));
@@ -275,7 +291,7 @@ static void tell_bad(struct reading *r, const char *path, int err) {
     char text[4 * PATH_BYTES + 1];
 
     r->bad++;
-    (void)text_escape(path, text, sizeof(text));
+    (void)text_escape(*path ? path : "/", text, sizeof(text));
     if (r->list) {
         (void)json_array_append_new(
             r->list, json_pack("{s:s, s:s}", "path", text, "error", error_words(err)));
@@ -340,7 +356,7 @@ int verify_snapshot(const struct args *a, const char *path) {
     char size[32];
     struct reading r = {.percent = a->sample ? a->sample : 100, .seed = (unsigned)clock_us()};
     struct why why = {""};
-    char top[PATH_BYTES];
+    char top[PATH_BYTES], shown[PATH_BYTES + 1];
     struct target t;
     int err = snapshot_parse(a->word[0], true, &t, &why);
 
@@ -357,7 +373,8 @@ int verify_snapshot(const struct args *a, const char *path) {
     }
     (void)io_raise_file_limit();
     r.list = a->json ? json_array() : NULL;
-    read_all(&r, AT_FDCWD, top, top);
+    (void)snprintf(shown, sizeof(shown), "%s%s", *path ? "/" : "", path); /* it fits */
+    read_all(&r, AT_FDCWD, top, shown);
     free(r.buf);
     if (r.list) {
         print_json(json_pack("{s:i, s:s, s:s, s:I, s:o}", "schema", 1, "volume", t.volume,

@@ -443,7 +443,7 @@ int cmd_snapshot_release(const struct args *a) {
 /* --- prune --- */
 
 static int rules_of(const struct args *a, struct keep_rules *r, struct why *why) {
-    long any = 0;
+    bool any = a->keep_within || a->keep_tag;
 
     *r = (struct keep_rules){.last = a->keep_count[0],
                              .hourly = a->keep_count[1],
@@ -458,17 +458,22 @@ static int rules_of(const struct args *a, struct keep_rules *r, struct why *why)
         if (a->keep_count[i] < 0) {
             return why_set(why, -HFE_USAGE, "what --keep-... takes is a number, 0 or more");
         }
-        any += a->keep_count[i];
+        any = any || a->keep_count[i] > 0;
+    }
+    if (a->keep_within && strchr(a->keep_within, 'm')) {
+        return why_set(why, -HFE_USAGE,
+                       "--keep-within %s: restic means months by that, and these would be minutes: "
+                       "say it in s, h, d or w",
+                       a->keep_within);
     }
     if (a->keep_within && r->within_s < 0) {
-        return why_set(why, -HFE_USAGE, "--keep-within takes 90s, 15m, 2h, 3d or 8w");
+        return why_set(why, -HFE_USAGE, "--keep-within takes 90s, 2h, 3d or 8w");
     }
     if (a->keep_tag && (!snap_name_ok(a->keep_tag) || strlen(a->keep_tag) >= SNAPSHOT_TAGS_BYTES)) {
         return why_set(why, -HFE_USAGE, "--keep-tag takes one tag, and \"%s\" is none",
                        a->keep_tag);
     }
-    return any > 0 || a->keep_within || a->keep_tag
-               ? 0
+    return any ? 0
                : why_set(why, -HFE_USAGE,
                          "what is to be kept? Say --keep-last, --keep-hourly, --keep-daily, "
                          "--keep-weekly, --keep-monthly or --keep-yearly, each with a number, "
@@ -527,6 +532,24 @@ static int prune_one(const struct args *a, const struct table *table, const json
     return 0;
 }
 
+/* There are some that are looked at, and nothing keeps one of them. */
+static bool keeps_none(char (*kept)[KEEP_WHY_BYTES], const struct keep_rules *rules,
+                       const json_t *list) {
+    size_t count = json_array_size(list), looked_at = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const json_t *s = json_array_get(list, count - 1 - i);
+        bool is = !json_is_true(json_object_get(s, "bookmark")) &&
+                  (!rules->automatic || json_is_true(json_object_get(s, "auto")));
+
+        if (is && kept[i][0]) {
+            return false;
+        }
+        looked_at += is;
+    }
+    return looked_at > 0;
+}
+
 static int prune(const struct args *a, const struct keep_rules *rules, const struct table *table,
                  const json_t *list, struct why *why) {
     char(*kept)[KEEP_WHY_BYTES] = judge(rules, list);
@@ -534,16 +557,24 @@ static int prune(const struct args *a, const struct keep_rules *rules, const str
     size_t count = json_array_size(list);
     int err = kept ? 0 : why_set(why, -ENOMEM, "out of memory");
 
-    if (!a->quiet && !a->json) {
+    if (err == 0 && !a->dry_run && keeps_none(kept, rules, list)) {
+        err =
+            why_set(why, -HFE_UNSAFE,
+                    "no rule keeps any of the snapshots of \"%s\", and all would go: is that what "
+                    "is meant? See --dry-run; `holdfast snapshot destroy` destroys one",
+                    a->word[0]);
+    }
+    if (err == 0 && !a->quiet && !a->json) {
         table_header(table);
     }
     for (size_t i = 0; i < count && err == 0; i++) {
         err = prune_one(a, table, json_array_get(list, count - 1 - i), kept[i], told, why);
     }
-    if (told) {
-        print_json(json_pack("{s:i, s:s, s:b, s:o}", "schema", 1, "volume", a->word[0], "dry_run",
+    if (told && err == 0) {
+        print_json(json_pack("{s:i, s:s, s:b, s:O}", "schema", 1, "volume", a->word[0], "dry_run",
                              a->dry_run, "snapshots", told));
     }
+    json_decref(told);
     free(kept);
     return err;
 }
@@ -558,11 +589,12 @@ int cmd_prune(const struct args *a) {
     int err = rules_of(a, &rules, &why);
 
     err = err < 0 ? err : table_begin(&table, a, columns, 3, &why);
+    err = err < 0 ? err : ask_list(a->word[0], &reply, &why);
     if (err == 0 && !a->dry_run &&
         !confirmed(a, a->word[0], "Snapshots that no rule keeps are destroyed (see --dry-run).")) {
+        json_decref(reply);
         return EXIT_UNSAFE;
     }
-    err = err < 0 ? err : ask_list(a->word[0], &reply, &why);
     err = err < 0 ? err : prune(a, &rules, &table, json_object_get(reply, "snapshots"), &why);
     json_decref(reply);
     return err < 0 ? fail(err, &why) : EXIT_OK;

@@ -206,6 +206,20 @@ int cmd_store_offline(const struct args *a) {
     return change(a, "offline", "OFFLINE", NULL, "is out");
 }
 
+/* What was taken out by hand comes back by hand. */
+static int check_not_offline(const struct args *a, const char *label, struct why *why) {
+    json_t *st = NULL;
+    int err = ask_status(a->word[0], &st, why);
+
+    if (err == 0 && is_in(store_of(st, label), "OFFLINE")) {
+        err = why_set(why, -HFE_UNSAFE,
+                      "store \"%s\" was taken out by hand: `holdfast store online %s %s` first",
+                      label, a->word[0], label);
+    }
+    json_decref(st);
+    return err;
+}
+
 int cmd_store_set(const struct args *a) {
     bool passive = strcmp(a->word[2], "passive") == 0;
     char label[LABEL_BYTES];
@@ -215,6 +229,7 @@ int cmd_store_set(const struct args *a) {
             ? ask_label(a, label, &why)
             : why_set(&why, -HFE_USAGE, "a store is set active or passive, not \"%s\"", a->word[2]);
 
+    err = err < 0 ? err : check_not_offline(a, label, &why);
     err =
         err < 0
             ? err
@@ -536,6 +551,7 @@ int cmd_resync(const struct args *a) {
                     "--limit %s: bytes in a second, such as 20M; 0 takes the limit away", a->limit);
     }
     err = err < 0 || !store ? err : ask_label(a, label, &why);
+    err = err < 0 || !store ? err : check_not_offline(a, label, &why);
     err = err < 0 ? err
                   : tell(a->word[0],
                          json_pack("{s:s, s:s*, s:s, s:I}", "verb", "resync", "store", store, "do",
@@ -571,12 +587,16 @@ static int wait_for_verify(const struct args *a, struct why *why) {
         v = json_object_get(st, "verify");
         if (!json_is_true(json_object_get(v, "running"))) {
             progress_end(&progress);
-            code = number_of(v, "differences") > 0                ? EXIT_WARNINGS
-                   : strncmp(text_of(v, "result"), "no ", 3) == 0 ? EXIT_OK
-                                                                  : EXIT_FAILED;
+            code = !json_is_true(json_object_get(v, "complete")) ? EXIT_FAILED
+                   : number_of(v, "differences") > 0             ? EXIT_WARNINGS
+                                                                 : EXIT_OK;
             if (a->json) {
                 print_json(json_pack("{s:i, s:O}", "schema", 1, "verify", v));
-            } else if (!a->quiet) {
+            }
+            if (code == EXIT_FAILED) {
+                (void)fprintf(stderr, "holdfast: verify %s: %s\n", a->word[0],
+                              text_of(v, "result"));
+            } else if (!a->json && !a->quiet) {
                 (void)printf("%s: %s\n", a->word[0], text_of(v, "result"));
             }
         } else {
@@ -605,9 +625,9 @@ int cmd_verify(const struct args *a) {
     }
     err = err < 0 ? err
                   : tell(a->word[0],
-                         json_pack("{s:s, s:s*, s:b, s:b, s:s, s:i}", "verb", "verify", "store",
-                                   a->store, "repair", a->repair, "stop", a->stop, "path", path,
-                                   "percent", (int)a->sample),
+                         json_pack("{s:s, s:s*, s:b, s:b, s:o, s:i}", "verb", "verify", "store",
+                                   a->store, "repair", a->repair, "stop", a->stop, "path",
+                                   text_json("", path), "percent", (int)a->sample),
                          &why);
 
     return err < 0 ? fail(err, &why) : a->stop ? EXIT_OK : wait_for_verify(a, &why);

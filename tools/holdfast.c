@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "ctl/ctl.h"
 #include "tool.h"
 
@@ -138,6 +139,13 @@ void print_json(json_t *value) {
                      JSON_INDENT(2) | JSON_REAL_PRECISION(6)); /* a closed stdout shows below */
     (void)putchar('\n');
     json_decref(value);
+}
+
+json_t *text_json(const char *prefix, const char *path) {
+    char text[4 * PATH_BYTES + 1];
+
+    (void)text_escape(path, text, sizeof(text));
+    return json_sprintf("%s%s", prefix, text);
 }
 
 long long duration_of(const char *text) {

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "store/copy.h"
 #include "tools/pairs.h"
 #include "tools/snapshots.h"
@@ -66,24 +67,11 @@ struct restoring {
 };
 
 static int cannot(struct restoring *r, const char *path, int err) {
-    return why_set(r->why, err, "/%s cannot be put back: %s; all is as it was", path,
+    char text[512];
+
+    (void)text_escape(path, text, sizeof(text));
+    return why_set(r->why, err, "/%s cannot be put back: %s; all is as it was", text,
                    error_words(err));
-}
-
-/* The folder that a path leads to the last part of; no link is followed. */
-static int open_folder(int top, const char *path, const char **ret_last) {
-    int at = fcntl(top, F_DUPFD_CLOEXEC, 0);
-
-    for (const char *slash; at >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
-        char part[NAME_BYTES];
-        int above = at;
-
-        (void)snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path); /* a name: it fits */
-        at = openat(above, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        (void)close(above); /* only looked through */
-    }
-    *ret_last = *path ? path : ".";
-    return at < 0 ? -errno : at;
 }
 
 static ino_t ino_of(int folder, const char *name) {
@@ -100,7 +88,7 @@ static struct step *new_step(struct restoring *r, const struct pair *p, bool att
     if (s) {
         s->attrs = attrs;
         s->folder = ino_of(p->folder[1], ".");
-        s->live = ino_of(p->folder[1], p->name);
+        s->live = ino_of(p->folder[1], p->name[1]);
         s->staged = r->staged++;
         memcpy(s->path, p->path, strlen(p->path) + 1);
         if (attrs) {
@@ -136,7 +124,7 @@ static int note_linked(struct restoring *r, uint64_t ino, uint64_t live_ino, con
 
 static int link_to(const struct restoring *r, const struct linked *l, int to, const char *to_name) {
     const char *name = l->path;
-    scope_fd int folder = l->live_ino ? open_folder(r->top[1], l->path, &name) : -1;
+    scope_fd int folder = l->live_ino ? pairs_open(r->top[1], l->path, &name) : -1;
 
     if (linkat(l->live_ino ? folder : r->stage, name, to, to_name, 0) < 0) {
         return -errno;
@@ -224,7 +212,7 @@ static int plan_name(struct restoring *r, const struct pair *p) {
     r->put_back += s->wanted;
     r->removed += !s->wanted;
     (void)snprintf(staged, sizeof(staged), "%u", s->staged);
-    return s->wanted ? stage(r, p->folder[0], p->name, r->stage, staged, staged) : 0;
+    return s->wanted ? stage(r, p->folder[0], p->name[0], r->stage, staged, staged) : 0;
 }
 
 /* A ctime changes without the file, too: then the bytes say it. 1, 0, or a negative errno. */
@@ -277,14 +265,14 @@ static int plan_attrs(void *arg, const struct pair *p) {
     now.st[0] = &a;
     now.st[1] = &b;
     HASH_FIND(hh, r->touched, p->path, strlen(p->path), touched);
-    if (fstatat(p->folder[0], p->name, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
-        fstatat(p->folder[1], p->name, &b, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (fstatat(p->folder[0], p->name[0], &a, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(p->folder[1], p->name[1], &b, AT_SYMLINK_NOFOLLOW) < 0) {
         return -errno;
     }
     if (!touched && a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid &&
         clock_same(&a.st_mtim, &b.st_mtim) &&
         (pair_untouched(&now, r->cut_s) ||
-         copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name))) {
+         copy_same_xattrs(p->folder[0], p->name[0], p->folder[1], p->name[1]))) {
         return 0;
     }
     s = new_step(r, p, true);
@@ -292,7 +280,7 @@ static int plan_attrs(void *arg, const struct pair *p) {
         return -ENOMEM;
     }
     (void)snprintf(staged, sizeof(staged), "%u", s->staged);
-    return copy_new(p->folder[1], p->name, r->stage, staged, &r->stat);
+    return copy_new(p->folder[1], p->name[1], r->stage, staged, &r->stat);
 }
 
 /* Is it below another one, or the same as one before it? */
@@ -315,8 +303,8 @@ static int plan_path(struct restoring *r, const char *path, char **ret_where) {
     if (!*path) {
         return pairs_walk(r->top, &walk, ret_where);
     }
-    scope_fd int from = open_folder(r->top[0], path, &name);
-    scope_fd int to = open_folder(r->top[1], path, &name);
+    scope_fd int from = pairs_open(r->top[0], path, &name);
+    scope_fd int to = pairs_open(r->top[1], path, &name);
 
     *ret_where = strdup(path);
     if (from < 0 || to < 0) {
@@ -429,13 +417,13 @@ static int set_attrs(struct restoring *r, const struct step *s, int folder, cons
         (void)snprintf(staged, sizeof(staged), "%u", s->staged);
         return copy_attrs(r->stage, staged, live, ".", &r->stat);
     }
-    scope_fd int from = open_folder(r->top[0], s->path, &from_name);
+    scope_fd int from = pairs_open(r->top[0], s->path, &from_name);
     return from < 0 ? from : copy_attrs(from, from_name, live, ".", &r->stat);
 }
 
 static int do_step(struct restoring *r, const struct step *s, bool undo) {
     const char *name = NULL;
-    scope_fd int folder = open_folder(r->top[1], s->path, &name);
+    scope_fd int folder = pairs_open(r->top[1], s->path, &name);
 
     if (folder < 0) {
         return folder;

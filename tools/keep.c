@@ -73,11 +73,12 @@ void keep_judge(const struct keep_rules *rules, const struct keep_item *items, s
 
     for (size_t i = 0; i < count; i++) {
         if (is_looked_at(rules, &items[i])) {
-            newest_s = items[i].created_s > newest_s ? items[i].created_s : newest_s;
             oldest = i;
+            if (items[i].created_s <= now_s && items[i].created_s > newest_s) {
+                newest_s = items[i].created_s;
+            }
         }
     }
-    newest_s = newest_s < now_s ? newest_s : now_s;
     for (size_t i = 0; i < count; i++) {
         const struct keep_item *item = &items[i];
 

@@ -23,6 +23,6 @@ struct keep_item {
 };
 
 /* `items`, newest first. ret_why of each: "daily 3, hold"; "" if nothing keeps it. A time after `now_s`
- * is a clock that was wrong, and is not the newest for within_s. */
+ * is a clock that was wrong: it is not the newest for within_s. */
 void keep_judge(const struct keep_rules *rules, const struct keep_item *items, size_t count,
                 long long now_s, char (*ret_why)[KEEP_WHY_BYTES]);

@@ -44,14 +44,24 @@ static int push(struct walk *w, const char *name) {
 
 static int walk_folders(struct walk *w, const int folder[2]);
 
-/* Into a folder of both sides. */
+/* -1: that side has no folder there. */
+static int open_side(const struct pair *p, int side) {
+    int fd = p->st[side] && S_ISDIR(p->st[side]->st_mode)
+                 ? openat(p->folder[side], p->name[side],
+                          O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                 : -1;
+
+    return fd >= 0 || !p->st[side] || !S_ISDIR(p->st[side]->st_mode) ? fd : -errno;
+}
+
+/* Into a folder of both sides, or of one. */
 static int walk_into(struct walk *w, struct pair *p) {
-    scope_fd int a = openat(p->folder[0], p->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    scope_fd int b = openat(p->folder[1], p->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    scope_fd int a = open_side(p, 0);
+    scope_fd int b = open_side(p, 1);
     int err;
 
-    if (a < 0 || b < 0) {
-        return -errno;
+    if (a < -1 || b < -1) {
+        return a < -1 ? a : b;
     }
     err = walk_folders(w, (const int[]){a, b});
     p->path = w->path; /* it may have moved */
@@ -61,10 +71,13 @@ static int walk_into(struct walk *w, struct pair *p) {
 /* `listed`: the side that says that it has it. */
 static int walk_name(struct walk *w, const int folder[2], const char *name, int listed) {
     struct stat st[2];
-    struct pair p = {.path = w->path, .name = name, .folder = {folder[0], folder[1]}};
+    struct pair p = {.path = w->path, .name = {name, name}, .folder = {folder[0], folder[1]}};
     int err;
 
     for (int i = 0; i < 2; i++) {
+        if (folder[i] < 0) {
+            continue;
+        }
         if (fstatat(folder[i], name, &st[i], AT_SYMLINK_NOFOLLOW) == 0) {
             p.st[i] = &st[i];
         } else if (errno != ENOENT) {
@@ -85,7 +98,11 @@ static int walk_side(struct walk *w, const int folder[2], int side) {
     scope_dir DIR *d = NULL;
     struct dirent *e;
     size_t len = w->len;
-    int err = io_open_dir(folder[side], ".", &d);
+    int err = folder[side] < 0 ? 0 : io_open_dir(folder[side], ".", &d);
+
+    if (!d) {
+        return err;
+    }
 
     while (err == 0 && (errno = 0, e = readdir(d))) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) {
@@ -109,7 +126,7 @@ static int walk_folders(struct walk *w, const int folder[2]) {
 
 int pairs_walk(const int top[2], const struct pairs_walk *told, char **ret_path) {
     struct walk w = {.told = told};
-    struct pair p = {.name = ".", .folder = {top[0], top[1]}};
+    struct pair p = {.name = {".", "."}, .folder = {top[0], top[1]}};
     int err = push(&w, "");
 
     err = err < 0 ? err : walk_folders(&w, top);
@@ -129,10 +146,25 @@ int pairs_walk_name(const int folder[2], const char *path, const char *name,
     return err;
 }
 
+int pairs_open(int top, const char *path, const char **ret_last) {
+    int at = fcntl(top, F_DUPFD_CLOEXEC, 0);
+
+    for (const char *slash; at >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
+        char part[NAME_BYTES];
+        int above = at;
+
+        (void)snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path); /* a name: it fits */
+        at = openat(above, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        (void)close(above); /* only looked through */
+    }
+    *ret_last = *path ? path : ".";
+    return at < 0 ? -errno : at;
+}
+
 static bool same_target(const struct pair *p) {
     char a[PATH_BYTES], b[PATH_BYTES];
-    ssize_t n = readlinkat(p->folder[0], p->name, a, sizeof(a));
-    ssize_t m = readlinkat(p->folder[1], p->name, b, sizeof(b));
+    ssize_t n = readlinkat(p->folder[0], p->name[0], a, sizeof(a));
+    ssize_t m = readlinkat(p->folder[1], p->name[1], b, sizeof(b));
 
     return n > 0 && n == m && memcmp(a, b, (size_t)n) == 0;
 }
@@ -143,8 +175,8 @@ bool pair_same_content(const struct pair *p) {
     if (S_ISLNK(mode)) {
         return same_target(p);
     }
-    return copy_same_xattrs(p->folder[0], p->name, p->folder[1], p->name) &&
-           !(S_ISREG(mode) && copy_differs(p->folder[0], p->name, p->folder[1], p->name));
+    return copy_same_xattrs(p->folder[0], p->name[0], p->folder[1], p->name[1]) &&
+           !(S_ISREG(mode) && copy_differs(p->folder[0], p->name[0], p->folder[1], p->name[1]));
 }
 
 bool pair_untouched(const struct pair *p, uint64_t cut_s) {

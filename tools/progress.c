@@ -43,11 +43,18 @@ void progress_show(struct progress *p, uint64_t done, uint64_t total, uint64_t r
     if (!is_due(p, tenth)) {
         return;
     }
-    (void)fprintf(stderr, "%s%s: %d %%  %s of %s  %s/s  %llu:%02u:%02u to go%s",
-                  p->line ? "\r\033[K" : "", p->what, total > 0 ? (int)(shown * 100 / total) : 0,
-                  size_text(done, false, a), size_text(total, false, b), size_text(rate, false, c),
-                  (unsigned long long)left / 3600, (unsigned)(left / 60 % 60),
-                  (unsigned)(left % 60), isatty(STDERR_FILENO) ? "" : "\n");
+    if (total == 0) { /* nobody knows */
+        (void)fprintf(stderr, "%s%s: %s so far, %s/s%s", p->line ? "\r\033[K" : "", p->what,
+                      size_text(done, false, a), size_text(rate, false, c),
+                      isatty(STDERR_FILENO) ? "" : "\n");
+    } else {
+        (void)fprintf(stderr, "%s%s: %d %%  %s of %s  %s/s  %llu:%02u:%02u to go%s",
+                      p->line ? "\r\033[K" : "", p->what, (int)(shown * 100 / total),
+                      size_text(done, false, a), size_text(total, false, b),
+                      size_text(rate, false, c), (unsigned long long)left / 3600,
+                      (unsigned)(left / 60 % 60), (unsigned)(left % 60),
+                      isatty(STDERR_FILENO) ? "" : "\n");
+    }
     p->line = isatty(STDERR_FILENO);
     p->tenth = tenth;
     p->shown_ms = clock_ms();

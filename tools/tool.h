@@ -83,6 +83,8 @@ int fail(int err, const struct why *why);
 /* True if the admin agrees: --yes, or the volume's name typed at the question. */
 bool confirmed(const struct args *args, const char *name, const char *what);
 void print_json(json_t *value); /* and frees it */
+/* A name or path of any bytes, escaped (base/text.h), behind the prefix. */
+json_t *text_json(const char *prefix, const char *path);
 /* Members of a reply: "" or 0 if they are not there. */
 const char *text_of(const json_t *object, const char *key);
 long long number_of(const json_t *object, const char *key);

@@ -7,7 +7,12 @@
 /* Bytes of the character that begins here and can be shown (RFC 3629); 0: none does. */
 static unsigned shown_length(const uint8_t *s) {
     static const uint32_t least[] = {0, 0, 0xa0, 0x800, 0x10000}; /* below 0xa0 they are controls */
-    unsigned n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    unsigned n = s[0] < 0x80   ? 1
+                 : s[0] < 0xc2 ? 0
+                 : s[0] < 0xe0 ? 2
+                 : s[0] < 0xf0 ? 3
+                 : s[0] < 0xf5 ? 4
+                               : 0;
     uint32_t c = n < 2 ? s[0] : s[0] & (0xffU >> (n + 1));
 
     if (n < 2) {
@@ -20,6 +25,22 @@ static unsigned shown_length(const uint8_t *s) {
         c = c << 6 | (s[k] & 0x3f);
     }
     return c >= least[n] && c <= 0x10ffff && !(c >= 0xd800 && c <= 0xdfff) ? n : 0;
+}
+
+void text_unescape(char *text) {
+    char *to = text;
+
+    while (*text) {
+        unsigned byte;
+
+        if (sscanf(text, "\\%3o", &byte) == 1 && strspn(text + 1, "01234567") >= 3 && byte < 256) {
+            *to++ = (char)byte;
+            text += 4;
+        } else {
+            *to++ = *text++;
+        }
+    }
+    *to = '\0';
 }
 
 size_t text_escape(const char *bytes, char *ret_text, size_t size) {

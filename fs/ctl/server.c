@@ -220,6 +220,9 @@ int ctl_call(const char *path, json_t *request, int timeout_ms, json_t **ret_rep
     FILE *f;
     int code;
 
+    if (!request) {
+        return why_set(why, -HFE_USAGE, "a name that is not UTF-8 cannot be asked for");
+    }
     (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s",
                    path); /* too long: nobody answers there */
     /* connect(2) waits, too, where a daemon that is stopped takes nobody any more */

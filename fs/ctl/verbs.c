@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "ctl/ctl.h"
 
 static const char *state_name(const struct mirror_status *s) {
@@ -21,11 +22,12 @@ static json_t *verify_json(const struct ctl_volume *v) {
     verifier_status(v->verifier, &s);
     worked = (int64_t)((s.running ? clock_real_s() : s.ended_s) - s.started_s);
     rate = worked > 0 ? s.bytes / (uint64_t)worked : 0;
-    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "running", s.running,
-                     "started", (json_int_t)s.started_s, "ended", (json_int_t)s.ended_s, "objects",
-                     (json_int_t)s.objects, "bytes", (json_int_t)s.bytes, "bytes_total",
-                     (json_int_t)s.bytes_total, "bytes_per_s", (json_int_t)rate, "differences",
-                     (json_int_t)s.differences, "result", s.result);
+    return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "running", s.running,
+                     "complete", s.complete, "started", (json_int_t)s.started_s, "ended",
+                     (json_int_t)s.ended_s, "objects", (json_int_t)s.objects, "bytes",
+                     (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total, "bytes_per_s",
+                     (json_int_t)rate, "differences", (json_int_t)s.differences, "result",
+                     s.result);
 }
 
 static json_t *progress_json(const struct mirror_progress *p) {
@@ -349,10 +351,12 @@ static json_t *verb_add(const struct ctl_volume *v, const json_t *request) {
                                     (uint32_t)json_integer_value(json_object_get(request, "caps")),
                                 .passive = json_is_true(json_object_get(request, "passive")),
                                 .replaces = replaces ? find_store(v, request) : -1};
+    char shown[PATH_BYTES];
     unsigned index;
     int err = replaces && n.replaces < 0 ? -ENOENT
               : !super_name_ok(n.label) || n.path[0] != '/' || strlen(n.path) >= PATH_BYTES ||
-                      strpbrk(n.path, "\n\t") || id_parse(string_of(request, "id"), &n.id) < 0
+                      text_escape(n.path, shown, sizeof(shown)) != strlen(n.path) ||
+                      id_parse(string_of(request, "id"), &n.id) < 0
                   ? -EINVAL
                   : mirror_add(v->mirror, &n, &index);
 
@@ -417,6 +421,7 @@ static json_t *verb_verify(const struct ctl_volume *v, const json_t *request) {
     json_int_t percent = json_integer_value(json_object_get(request, "percent"));
     int used = snprintf(r.path, sizeof(r.path), "%s", string_of(request, "path"));
 
+    text_unescape(r.path);
     r.percent = percent > 0 && percent < 100 ? (unsigned)percent : 100;
     if (used >= (int)sizeof(r.path)) {
         return answer(v, -ENAMETOOLONG);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/text.h"
 #include "format/super.h"
 
 #define SYSTEM_CONF  "/etc/holdfast"
@@ -213,18 +214,21 @@ int config_load(const char *name, struct config *ret_config, struct why *why) {
 /* The library reads lines of so many bytes, and takes what follows " ;" for a comment. */
 static int check_line(const char *key, const char *value, struct why *why) {
     enum { LINE_BYTES = 198 };
+    size_t n = strlen(value);
+    char shown[4 * PATH_BYTES + 1];
+    bool plain = text_escape(value, shown, sizeof(shown)) == n;
 
-    return strlen(key) + strlen(" = ") + strlen(value) > LINE_BYTES
-               ? why_set(why, -HFE_USAGE, "%s = %s: this is too long for %s/NAME.conf (%d bytes)",
-                         key, value, config_dir(), LINE_BYTES)
-           : strstr(value, " ;") || strpbrk(value, "\n\t") || value[0] == ' ' ||
-                   (*value && value[strlen(value) - 1] == ' ')
-               ? why_set(
-                     why, -HFE_USAGE,
-                     "%s = %s: this cannot be written to %s/NAME.conf (blanks at an end, a tab, "
-                     "a new line, or a semicolon after a blank)",
-                     key, value, config_dir())
-               : 0;
+    if (strlen(key) + strlen(" = ") + n > LINE_BYTES) {
+        return why_set(why, -HFE_USAGE, "%s = %s: this is too long for %s/NAME.conf (%d bytes)",
+                       key, shown, config_dir(), LINE_BYTES);
+    }
+    return plain && !strstr(value, " ;") && value[0] != ' ' && (n == 0 || value[n - 1] != ' ')
+               ? 0
+               : why_set(why, -HFE_USAGE,
+                         "%s = %s: this cannot be written to %s/NAME.conf (blanks at an end, "
+                         "control characters, a backslash, what is not UTF-8, or a semicolon after "
+                         "a blank)",
+                         key, shown, config_dir());
 }
 
 int config_check(const struct config *c, struct why *why) {

@@ -237,7 +237,8 @@ static void finish(struct run *r, int err, const struct verify_stat *stat) {
             (unsigned long long)stat->differences, (unsigned long long)stat->objects,
             (unsigned long long)stat->repaired, r->unknown);
     }
-    event_post(v->events, err == 0 && stat->differences == 0 ? EVENT_INFO : EVENT_WARNING,
+    event_post(v->events,
+               err == -ENOENT || (err == 0 && stat->differences == 0) ? EVENT_INFO : EVENT_WARNING,
                "verify: %s", text);
     pthread_mutex_lock(&v->mutex);
     v->status.objects = stat->objects;
@@ -245,6 +246,7 @@ static void finish(struct run *r, int err, const struct verify_stat *stat) {
     v->status.differences = stat->differences;
     v->status.ended_s = clock_real_s();
     v->status.running = false;
+    v->status.complete = err == 0;
     (void)snprintf(v->status.result, sizeof(v->status.result), "%s", text);
     pthread_mutex_unlock(&v->mutex);
 }

@@ -16,7 +16,7 @@ struct verifier_request {
 };
 
 struct verifier_status {
-    bool running;
+    bool running, complete;      /* complete: all was compared */
     uint64_t started_s, ended_s; /* 0: not yet */
     uint64_t objects, bytes, differences;
     uint64_t bytes_total; /* about; 0: nobody knows */

@@ -83,6 +83,8 @@ hf store add crm p="$lab/c/more" --passive --wait=60s -q 2>/dev/null
 hf resync crm --wait=20s -q || die "resync --wait with a passive store"
 refused 2 "is passive" hf replace crm p "$lab/c/more"
 hf store offline crm n -q
+refused 5 "was taken out by hand" hf resync crm n
+refused 5 "was taken out by hand" hf store set crm n passive --wait
 hf resync crm -q # what was taken out by hand stays out
 sleep 1
 [ "$(state_of n)" = OFFLINE ] || die "resync brought back what was taken out by hand"
@@ -92,11 +94,12 @@ rmdir "$lab/c/new/sub"
 head -c 60000000 /dev/urandom >"$mnt/big"
 hf resync crm --limit 1M
 refused 1 "it goes on" hf store online crm n --wait=2s
-"$bin" store online crm n --wait=4s -q 2>"$lab/said" &
+"$bin" store online crm n --wait=60s -q 2>"$lab/said" &
 waiter=$!
 pids+=($waiter)
 shown() { (($((16#$(awk '/^SigBlk/ { print $2 }' /proc/$waiter/status))) & 512)) && kill -USR1 $waiter && grep -q "store \"n\": .* of .* to go" "$lab/said"; }
 wait_for shown
+kill $waiter
 wait $waiter || true
 ended $waiter
 hf resync crm --limit 0

@@ -6,8 +6,13 @@ d = json.load(sys.stdin)
 assert d["schema"] == 1
 print(eval(sys.argv[1], {"d": d}))' "$1"; }
 is() { [ "$1" = "$2" ] || die "it is \"$1\", not \"$2\""; }
+code() { local rc=0; "$@" >/dev/null 2>&1 || rc=$?; echo $rc; }
 odd=$'M\xfcll\e[2Jer\n\\x' # Latin-1, a terminal's control sequence, a newline, a backslash
 shown='M\374ll\033[2Jer\012\134x'
+hf snapshot create crm@nothing -q
+is "$(hf diff crm@nothing)" ""
+is "$(hf diff crm@nothing --json | json 'd["changes"]')" "[]"
+hf snapshot destroy crm@nothing --yes
 mkdir -p "$mnt/up/2026" "$mnt/other"
 head -c 3000000 /dev/urandom >"$mnt/up/2026/big"
 echo old >"$mnt/up/$odd"
@@ -50,14 +55,34 @@ is "$(hf diff crm@one -v --json | json '[(c["blocks"], c["blocks_total"]) for c 
 is "$(hf diff crm@one --json | json 'd["from"], [c["to"] for c in d["changes"] if c["path"] == "/up/moves"]')" "('one', ['/up/2026/moved'])"
 hf diff crm@one --json | json "$(printf '[c["path"] for c in d["changes"]].count(%s)' "'/up/${shown//\\/\\\\}'")" | grep -qx 1 || die "an odd name in JSON"
 
+# A folder that moved, one that is new, one that is gone: what is in them, too.
+hf snapshot create crm@two -q
+mv "$mnt/up" "$mnt/up.locked"
+printf y | dd of="$mnt/up.locked/2026/big" bs=1 seek=9000 conv=notrunc status=none
+mkdir -p "$mnt/fresh/deep"
+mv "$mnt/other/same" "$mnt/fresh/deep/moved"
+echo new >"$mnt/fresh/deep/new"
+rm -r "$mnt/other"
+hf diff crm@two -v >"$lab/diff"
+for line in "R  /up -> /up.locked" "M  /up.locked/2026/big  (1 of 733 blocks)" "+  /fresh" "+  /fresh/deep" "+  /fresh/deep/new" \
+    "R  /other/same -> /fresh/deep/moved" "-  /other" "-  /other/left"; do
+    grep -qxF -- "$line" "$lab/diff" || { cat "$lab/diff"; die "diff does not say: $line"; }
+done
+is "$(wc -l <"$lab/diff")" 8
+is "$(hf diff crm@two --path fresh/deep/new)" "+  /fresh/deep/new"
+is "$(hf diff crm@two --path other/left)" "-  /other/left"
+hf restore crm@two --in-place --yes --verify -q
+is "$(hf diff crm@two)" ""
+hf snapshot destroy crm@two --yes
+
 # What was restored is compared.
 hf restore crm@one up other/same --to "$lab/out" --verify >"$lab/said"
 grep -q "^7 objects compared" "$lab/said" || { cat "$lab/said"; die "restore --to --verify"; }
 cmp "$lab/out/up/2026/big" "$mnt/.holdfast/snapshots/one/up/2026/big" || die "it is another one"
 is "$(hf restore crm@one up --to "$lab/out2" --verify --json | json 'd["compared"], d["in_place"], d["snapshot"]')" "(6, False, 'one')"
-is "$(hf restore crm@one --to "$lab/all" --verify --json | json 'd["compared"]')" "8"
+is "$(hf restore crm@one --to "$lab/all" --verify --json | json 'd["compared"]')" "9"
 hf restore crm@one --in-place --yes --verify --json >"$lab/said"
-is "$(json 'd["in_place"], d["put_back"] > 0, d["compared"], d["safety_snapshot"][:15]' <"$lab/said")" "(True, True, 8, 'before-restore-')"
+is "$(json 'd["in_place"], d["put_back"] > 0, d["compared"], d["safety_snapshot"][:15]' <"$lab/said")" "(True, True, 9, 'before-restore-')"
 # ... and what is not like the snapshot is found: cp of another kind leaves something out, and adds something.
 mkdir "$lab/bin"
 cat >"$lab/bin/cp" <<'C'
@@ -77,8 +102,8 @@ done
 printf ROT | dd of="$lab/b/s/up/2026/big" bs=1 seek=100000 conv=notrunc status=none
 touch -r "$lab/a/s/up/2026/big" "$lab/b/s/up/2026/big"
 hf verify crm --path other -q || die "verify --path looks elsewhere"
-hf verify crm --path up/2026/big -q && die "verify --path does not look"
-hf verify crm --path /up -q && die "verify --path does not look into folders"
+is "$(code hf verify crm --path up/2026/big -q)" 3
+is "$(code hf verify crm --path /up -q)" 3
 refused 1 "no store has that path" hf verify crm --path up/2025 --json
 refused 1 "no store has that path" hf verify crm --path up/2026/big/x --json
 refused 1 "no store has that path" hf verify crm --path .holdfast/super --json
@@ -86,9 +111,9 @@ refused 2 "has no .." hf verify crm --path ../x
 refused 2 "1 to 100" hf verify crm --sample 0
 found=0
 for _ in $(seq 200); do # one of 12 parts differs, and one in ten is looked at
-    hf verify crm --path up --sample 10 -q || { found=1; break; }
+    hf verify crm --path up --sample 10 -q || { found=$?; break; }
 done
-[ $found = 1 ] || die "verify --sample finds nothing"
+[ $found = 3 ] || die "verify --sample finds nothing: $found"
 is "$(hf verify crm --path other --sample 10 --json | json 'd["verify"]["result"]')" "no difference in 2 objects; of their bytes 10 % were compared"
 # ... and of a snapshot.
 bytes() { hf verify crm@one "$@" --json | json 'd["bytes"]'; }
@@ -98,13 +123,16 @@ refused 1 "/nowhere: No such file" hf verify crm@one --path nowhere
 
 # An event names any file.
 chmod 600 "$lab/b/s/up/$odd"
-hf verify crm --path up -q && die "verify does not find it"
-hf events crm -H | grep -qF -- "mode: nobody can know which copy is right: /up/$shown" || { hf events crm | tail -3; die "an odd name in an event"; }
+is "$(code hf verify crm --path "up/$odd" -q)" 3
+refused 2 "are for stores" hf verify crm@one --repair
+hf events crm -H | grep -F -- "mode: nobody can know which copy is right: /up/$shown" >/dev/null || { hf events crm | tail -3; die "an odd name in an event"; }
 
 # What is pruned, and why not.
+refused 5 "no rule keeps any" hf prune crm --keep-tag nobody --yes
+refused 2 "would be minutes" hf prune crm --keep-within 6m --yes
 hf snapshot hold crm@one
 is "$(hf prune crm --keep-last 1 -n --json | json 'd["dry_run"], [(s["name"][:6], s["kept"], s["why_kept"]) for s in d["snapshots"]]')" \
-    "(True, [('before', True, 'last 1'), ('one', True, 'hold')])"
+    "(True, [('before', True, 'last 1'), ('before', False, ''), ('one', True, 'hold')])"
 hf snapshot release crm@one
 is "$(hf prune crm --keep-last 1 --yes -H -o why-kept,name | tail -1)" $'- (destroyed)\tone'
 is "$(hf snapshot list crm -H | wc -l)" 1

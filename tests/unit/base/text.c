@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -31,7 +32,21 @@ Test(text, what_is_not_utf_8_is_escaped) {
     ESCAPED("\xe0\x80\xaf", "\\340\\200\\257");
     ESCAPED("\xed\xa0\x80", "\\355\\240\\200");          /* a surrogate */
     ESCAPED("\xf4\x90\x80\x80", "\\364\\220\\200\\200"); /* beyond the last one */
+    ESCAPED("\xf8\x90\x80\x80", "\\370\\220\\200\\200"); /* no lead bytes of RFC 3629 */
+    ESCAPED("\xfc\x80", "\\374\\200");
     ESCAPED("\xff", "\\377");
+}
+
+Test(text, what_was_escaped_can_be_had_back) {
+    static const char bytes[] = "a\nb\\c\\012 M\xfcller \xc3\xbc \\";
+    char text[200];
+
+    (void)text_escape(bytes, text, sizeof(text));
+    text_unescape(text);
+    cr_assert_str_eq(text, bytes);
+    (void)snprintf(text, sizeof(text), "\\9 \\12 \\777 \\");
+    text_unescape(text);
+    cr_assert_str_eq(text, "\\9 \\12 \\777 \\", "none of these was escaped");
 }
 
 Test(text, nothing_is_cut_in_its_middle) {
