@@ -120,8 +120,16 @@ static const char *unreached(const char *name, int err) {
     return err != -HFE_UNREACHABLE || daemon_is_running(name) ? "UNKNOWN" : "UNMOUNTED";
 }
 
-/* One volume; adds to `all` with --json. */
-static enum health show_one(const char *name, const struct args *a, json_t *all) {
+/* An empty line between volumes. */
+static void separate(bool *shown) {
+    if (*shown) {
+        (void)putchar('\n');
+    }
+    *shown = true;
+}
+
+/* One volume; adds to `all` with --json. *shown: something was printed. */
+static enum health show_one(const char *name, const struct args *a, json_t *all, bool *shown) {
     json_t *st = NULL;
     struct why why = {""};
     enum health h;
@@ -132,6 +140,7 @@ static enum health show_one(const char *name, const struct args *a, json_t *all)
             (void)json_array_append_new(all, json_pack("{s:i, s:s, s:s}", "schema", 1, "volume",
                                                        name, "state", unreached(name, err)));
         } else if (!a->quiet) {
+            separate(shown);
             (void)printf("volume:  %s\nstate:   %s\n", name, unreached(name, err));
             if (err != -HFE_UNREACHABLE) { /* what it said tells what to do */
                 (void)printf("status:  %s\n", why.text);
@@ -147,6 +156,7 @@ static enum health show_one(const char *name, const struct args *a, json_t *all)
     if (all) {
         (void)json_array_append(all, st);
     } else if (!a->quiet && !(a->problems_only && h == HEALTH_GOOD && !*text_of(st, "action"))) {
+        separate(shown);
         print_status(st, a);
     }
     json_decref(st);
@@ -158,17 +168,15 @@ static enum health show_all(const struct args *a) {
     unsigned n = a->count > 0 ? 0 : config_list(names, VOLUMES_MAX);
     json_t *all = a->json ? json_array() : NULL;
     enum health worst = HEALTH_GOOD, h;
+    bool shown = false;
 
     if (a->count > 0) {
-        worst = show_one(a->word[0], a, all);
+        worst = show_one(a->word[0], a, all, &shown);
     } else if (n == 0 && !a->json) {
         (void)printf("no volumes; `holdfast create` makes one\n");
     }
     for (unsigned i = 0; i < n; i++) {
-        if (i > 0 && !a->json && !a->quiet) {
-            (void)putchar('\n');
-        }
-        h = show_one(names[i], a, all);
+        h = show_one(names[i], a, all, &shown);
         worst = h > worst ? h : worst;
     }
     if (all && a->count > 0) {

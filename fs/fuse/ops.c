@@ -422,9 +422,9 @@ static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         reply_err(req, err);
         return;
     }
-    /* The kernel does not keep the entries: where it has lost a part of them, it would go on in a handle
-     * that never read, with a position of another listing. */
     set_file_info(fi, h);
+    fi->cache_readdir = (obj_of(f, ino)->flags & (OBJ_FLEETING | OBJ_VIEW)) == 0;
+    fi->keep_cache = fi->cache_readdir; /* positions outlast the handle (store/stream.c) */
     if (fuse_reply_open(req, fi) == -ENOENT) {
         (void)f->vol->ops->closedir(f->vol, obj_of(f, ino), h); /* the opener was interrupted */
     }

@@ -371,6 +371,10 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     struct stat s, t;
     int err;
 
+    if (node->doubted && !view_is_somewhere(node)) {
+        node->doubted = node->attr = false; /* it was removed, and all that was in it */
+    }
+
     if (!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX) {
         return 0;
     }
@@ -381,6 +385,12 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     (void)snprintf(c->where, sizeof(c->where), "%s", from.name);
     c->stat.objects_compared++;
     err = catchup_by_names(c) ? 0 : who_find(c, TO, node, &to, &t);
+    if (err == 0 && !catchup_by_names(c) && to.at->parent == STAGE) {
+        if (c->view->no_names) {
+            return -HFE_STALE;
+        }
+        err = -ENOENT; /* it was in the way of itself, and what is there now is a copy of it */
+    }
     if (err < 0 && !who_is_gone(err)) {
         return err;
     }

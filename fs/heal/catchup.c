@@ -202,7 +202,7 @@ unsigned catchup_pending(const struct catchup *c) {
 
 bool catchup_doubts(const struct catchup *c) {
     for (const struct view_node *n = c->view->by_name ? c->view->nodes : NULL; n; n = n->next) {
-        if (n->doubted) {
+        if (n->doubted && view_is_somewhere(n)) {
             return true;
         }
     }

@@ -157,6 +157,8 @@ static int compare(struct catchup *c, int from, int to, bool top, bool all_data)
                                    .known_arg = c,
                                    .progress = c->stat.go_on,
                                    .progress_arg = c};
+    bool blind = !catchup_is_stable(c, FROM) || !catchup_is_stable(c, TO);
+    uint64_t torn = c->stat.links_torn;
     int err;
 
     for (struct view_node *n = c->view->by_name ? c->view->nodes : NULL; n; n = n->next) {
@@ -164,6 +166,7 @@ static int compare(struct catchup *c, int from, int to, bool top, bool all_data)
     }
     c->c.untouched = c->c.untouched && !top; /* as is_like() */
     err = heal_folder(from, to, top, !(store_caps(c->c.to) & STORE_SYNCFS), &options, &c->stat);
+    c->links_lost = c->links_lost || (!top && blind && c->stat.links_torn > torn);
     return err == -EINTR ? -ECANCELED : err;
 }
 

@@ -277,7 +277,8 @@ static void run(void *arg) {
             cut_off(&r, &stat);
         }
         for (unsigned k = 0; err == 0 && k < r.s.c.count; k++) {
-            mirror_count_wrong(v->m, r.s.index[k], stat.wrong[k]);
+            mirror_count_wrong(v->m, r.s.index[k], stat.wrong[k],
+                               !v->request.path[0] && v->request.percent == 100);
         }
         put_stores(&r.s);
     }

@@ -616,7 +616,10 @@ static int enter_folder(struct verify *v, const int *above, const char *name) {
     if (err < 0) {
         leave_folder(v);
     }
-    return is_gone(err) ? 0 : err; /* it has just gone */
+    if (is_gone(err)) { /* just now */
+        return v->depth < v->only_depth ? -ENOENT : 0;
+    }
+    return err;
 }
 
 static bool is_anywhere(const struct looked *l) {
@@ -637,11 +640,12 @@ static int compare_name(struct verify *v, const int *dir, const char *name) {
     if (strcmp(v->path[0], STORE_FOLDER) == 0 && v->depth <= 2) {
         return enter_folder(v, dir, name); /* itself, and snap in it, are each store's own */
     }
-    v->stat->objects++;
-    err = compare_attrs(v, &l, &equal);
+    err = v->depth <= v->only_depth ? look(&l) : 0;
     if (err == 0 && v->depth <= v->only_depth && !is_anywhere(&l)) {
         return -ENOENT;
     }
+    v->stat->objects++;
+    err = err < 0 ? err : compare_attrs(v, &l, &equal);
     if (err < 0 || !l.copy[0].here || !same_type_everywhere(&l)) {
         return err;
     }

@@ -352,11 +352,13 @@ int who_find(struct catchup *c, int side, struct view_node *node, struct spot *r
         return find_mirrored(c, node, ret_spot, ret_st);
     }
     node->busy = true;
-    for (unsigned i = node->places; i-- > 0 && err < 0;) {
+    for (unsigned k = 2 * node->places; k-- > 0 && err < 0;) {
+        unsigned i = k % node->places; /* what was put aside has another name as well, perhaps */
         struct view_name *n = node->place[i];
         int fd, look;
 
-        if (side == TO && n != node->at && !catchup_is_stable(c, TO)) {
+        if ((n->parent == STAGE) != (k < node->places) ||
+            (side == TO && n != node->at && !catchup_is_stable(c, TO))) {
             continue; /* it is nowhere else */
         }
         fd = who_open(c, side, n->parent);

@@ -360,7 +360,9 @@ static int add_name(struct view *v, const struct journal_frame *f) {
         return -ENOMEM;
     }
     mark_name(v, at);
-    doubt(v, at->node);
+    if (at->node && at->node->type != DT_DIR) { /* a folder is empty when it goes */
+        doubt(v, at->node);
+    }
     at->node = NULL;
     return 0;
 }

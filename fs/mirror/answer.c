@@ -332,6 +332,9 @@ int mirror_change(struct mirror *m, struct change *c) {
     }
     log_change(m, c, &intent);
     err = change_all(m, c);
+    if (err == 0 && atomic_load(&m->read_only)) {
+        err = -EIO; /* a loss meanwhile is recorded nowhere: nobody could tell who has it */
+    }
     if (c->took != 0 || c->failed >= 0) { /* else no store has anything new */
         apply_receiving(m, c, err);
     }

@@ -412,7 +412,7 @@ static int change_data(struct mirror *m, struct data_change *d, uint64_t lock_le
             }
         }
         err = err < 0 ? err : mirror_change(m, &d->c);
-        if (err == 0 && d->uneven) {
+        if (d->uneven && d->c.took != 0) { /* also if it is not acknowledged */
             level(m, d);
             spoil_receiving(m);
         } else if (err < 0 && d->partial && d->c.refused >= 0) {

@@ -42,7 +42,9 @@ void mirror_unlock_stores(struct mirror *m) {
     for (unsigned i = 0; i < m->count; i++) {
         const struct member *member = &m->member[i];
         unsigned uses = guard_uses(member->guard);
-        bool written = uses > 0 && (!is_online(m, i) || atomic_load(&m->compare.runs));
+        /* a comparison may repair it; a catch-up that did not end writes to it without calls of the guard */
+        bool written = (uses > 0 && atomic_load(&m->compare.runs)) ||
+                       (!is_online(m, i) && atomic_load(&member->state) != MEMBER_STALE);
 
         if (member->store && guard_calls(member->guard) == uses && !written) {
             store_unlock(member->store);
@@ -475,8 +477,10 @@ void mirror_distrust(struct mirror *m, unsigned i) {
     atomic_store(&m->member[i].unproven, true);
 }
 
-void mirror_count_wrong(struct mirror *m, unsigned i, uint64_t n) {
-    atomic_store(&m->member[i].checksum_errors, n);
+void mirror_count_wrong(struct mirror *m, unsigned i, uint64_t n, bool all) {
+    if (all || n > atomic_load(&m->member[i].checksum_errors)) {
+        atomic_store(&m->member[i].checksum_errors, n);
+    }
 }
 
 bool mirror_waits(struct mirror *m, unsigned i) {
@@ -545,13 +549,12 @@ static int lock_names(struct mirror *m, struct range_hold *hold, const struct ob
     enum { PATIENCE_MS = 30, PASS_MS = 5, TRIES = 100 };
 
     for (int tries = 0; tries < TRIES; tries++) {
-        if (!rwlock_try_write(&m->names, PATIENCE_MS)) {
-            continue;
+        if (rwlock_try_write(&m->names, PATIENCE_MS)) {
+            if (!obj || range_try_lock(&m->ranges, hold, obj, off, end, PATIENCE_MS)) {
+                return 0;
+            }
+            rwlock_write_done(&m->names);
         }
-        if (!obj || range_try_lock(&m->ranges, hold, obj, off, end, PATIENCE_MS)) {
-            return 0;
-        }
-        rwlock_write_done(&m->names);
         (void)poll(NULL, 0, PASS_MS); /* those that wait for names pass first */
     }
     return -HFE_IN_USE;

@@ -204,8 +204,9 @@ struct store *mirror_source(struct mirror *mirror, unsigned *ret_index);
 /* What is in the store may not be what it should be: when it leaves, it is compared as a whole before
  * it comes back. */
 void mirror_distrust(struct mirror *mirror, unsigned index);
-/* For status: of how many differences that were found this store's copy is the wrong one. */
-void mirror_count_wrong(struct mirror *mirror, unsigned index, uint64_t differences);
+/* For status: of how many differences that were found this store's copy is the wrong one. `all`: there are no
+ * others. */
+void mirror_count_wrong(struct mirror *mirror, unsigned index, uint64_t differences, bool all);
 bool mirror_is_online(struct mirror *mirror, unsigned index);
 /* Of the newest frame of the journal: it grows while applications change things. */
 uint64_t mirror_position(struct mirror *mirror);

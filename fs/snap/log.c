@@ -169,6 +169,12 @@ static bool put_back_locked(struct snap_log *l, const uint8_t *buf, size_t n) {
     return true;
 }
 
+/* A store that failed has left, and those that are left have it, or will: nothing is lost, and no change is
+ * taken until there are enough again. */
+static int if_too_few(struct snap *s, int err) {
+    return err < 0 && s->next->ops->may_change(s->next) == -HFE_TOO_FEW ? -HFE_TOO_FEW : err;
+}
+
 static int flush_to(struct snap *s, uint64_t to) {
     struct snap_log *l = &s->log;
     uint64_t at;
@@ -194,10 +200,8 @@ static int flush_to(struct snap *s, uint64_t to) {
     pthread_mutex_unlock(&s->mutex);
     if (n > 0) {
         room_ahead(s, at + n);
-        err = snap_write(s, &l->file->file, buf, n, at);
-        if (err < 0 && s->next->ops->may_change(s->next) == -HFE_TOO_FEW) {
-            err = -HFE_TOO_FEW; /* the store that failed has left; the same bytes go there later */
-        }
+        err = if_too_few(
+            s, snap_write(s, &l->file->file, buf, n, at)); /* the same again is harmless */
         pthread_mutex_lock(&s->mutex);
         if (err == 0) {
             l->written = at + n;
@@ -235,7 +239,7 @@ static int sync_file(struct snap *s, struct log_file *f, uint64_t to) {
     if (done) {
         return 0;
     }
-    err = s->next->ops->fsync(s->next, f->file.obj, f->file.h, true);
+    err = if_too_few(s, s->next->ops->fsync(s->next, f->file.obj, f->file.h, true));
     pthread_mutex_lock(&s->mutex);
     if (err == 0 && l->file == f && l->synced < to) {
         l->synced = to;

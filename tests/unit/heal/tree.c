@@ -652,3 +652,27 @@ Test(heal, a_name_of_two_that_is_made_anew_on_a_source_without_stable_inodes) {
     add(c, then, 2);
     catch_up(c, true, false);
 }
+
+/* A rename over a file is told and refused: the log does not know any more who has the name, so the file is in the way of
+ * its own copy. What is written to it afterwards goes into what is there, and not into what was put aside. */
+Test(heal, a_file_that_was_in_the_way_of_its_own_copy) {
+    struct journal_frame g = BIND_ON(1, 100, DT_REG, "g"),
+                         peer = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
+                         refused = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "g"},
+                         written = {.kind = JOURNAL_DATA, .number = 100};
+    const struct journal_frame *first[] = {&g, &peer, &refused}, *then[] = {&written};
+    struct catchup_config config = {
+        .from = store[0], .to = store[1], .to_slot = 1, .untouched = true, .live = true};
+    struct catchup *c;
+
+    put(0, "g", "as it was");
+    put(1, "g", "as it was");
+    g.ino[0] = ino_of(0, "g");
+    peer.ino[0] = ino_of(1, "g");
+    c = catchup_of(&config);
+    add(c, first, 3);
+    one_round(c);
+    put(0, "g", "NEW bytes since");
+    add(c, then, 1);
+    catch_up(c, true, false);
+}
