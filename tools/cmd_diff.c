@@ -278,6 +278,10 @@ static int compare_moved(struct diff *d, const struct moved *from, const struct 
     struct pair p;
     int err = open_pair(d, path, &p, st);
 
+    if (err == -ENOENT) {
+        close_pair(&p);
+        return 0; /* the live one just went */
+    }
     show(d, "R", from->path, to->path, -1, 0);
     if (err == 0 && differs(d, &p)) {
         err = show_changed(d, &p, to->path);
@@ -286,7 +290,25 @@ static int compare_moved(struct diff *d, const struct moved *from, const struct 
         err = compare_below(d, &p, path);
     }
     close_pair(&p);
-    return err == -ENOENT ? 0 : err; /* the live one just went */
+    return err;
+}
+
+/* What was noted of a folder before it was known to have moved is compared with where it moved to. */
+static void forget_below(struct diff *d, int side, const char *path) {
+    for (struct moved *m = d->side[side].first; m; m = m->next) {
+        struct moved *listed = NULL;
+
+        if (m->found || !is_below(m->path, path)) {
+            continue;
+        }
+        m->found = m->opened = true;
+        if (side == 0) {
+            HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), listed);
+        }
+        if (listed == m) {
+            HASH_DEL(d->by_number, m);
+        }
+    }
 }
 
 /* Finds the added ones that are gone elsewhere. 1: some. */
@@ -302,6 +324,8 @@ static int match(struct diff *d) {
         if (from && !from->found && from->type == m->type) {
             from->found = m->found = from->opened = m->opened = true;
             some = 1;
+            forget_below(d, 0, from->path);
+            forget_below(d, 1, m->path);
             err = compare_moved(d, from, m);
         }
     }
@@ -327,9 +351,10 @@ static int open_lone(struct diff *d) {
             m->opened = true;
             some = 1;
             err = open_pair(d, path, &p, st);
-            err = err < 0 ? err : compare_below(d, &p, path);
+            err = err == -ENOENT ? 0 /* the live one just went */
+                  : err < 0      ? err
+                                 : compare_below(d, &p, path);
             close_pair(&p);
-            err = err == -ENOENT ? 0 : err; /* the live one just went */
         }
     }
     return err < 0 ? err : some;

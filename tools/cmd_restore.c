@@ -117,7 +117,7 @@ struct checking {
     uint64_t compared, different;
 };
 
-/* What is compared is what the disk has. */
+/* What is compared is what the disk has, or the daemon of a volume. */
 static void drop_cached(const struct pair *p) {
     scope_fd int fd =
         openat(p->folder[1], p->name[1], O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);

@@ -570,7 +570,7 @@ static int prune(const struct args *a, const struct keep_rules *rules, const str
     for (size_t i = 0; i < count && err == 0; i++) {
         err = prune_one(a, table, json_array_get(list, count - 1 - i), kept[i], told, why);
     }
-    if (told && err == 0) {
+    if (told && (err == 0 || json_array_size(told) > 0)) {
         print_json(json_pack("{s:i, s:s, s:b, s:O}", "schema", 1, "volume", a->word[0], "dry_run",
                              a->dry_run, "snapshots", told));
     }

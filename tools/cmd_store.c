@@ -229,7 +229,7 @@ int cmd_store_set(const struct args *a) {
             ? ask_label(a, label, &why)
             : why_set(&why, -HFE_USAGE, "a store is set active or passive, not \"%s\"", a->word[2]);
 
-    err = err < 0 ? err : check_not_offline(a, label, &why);
+    err = err < 0 || !a->wait ? err : check_not_offline(a, label, &why); /* its role may be set */
     err =
         err < 0
             ? err
@@ -551,7 +551,9 @@ int cmd_resync(const struct args *a) {
                     "--limit %s: bytes in a second, such as 20M; 0 takes the limit away", a->limit);
     }
     err = err < 0 || !store ? err : ask_label(a, label, &why);
-    err = err < 0 || !store ? err : check_not_offline(a, label, &why);
+    if (err == 0 && store && !a->pause && !a->resume && !a->limit) {
+        err = check_not_offline(a, label, &why);
+    }
     err = err < 0 ? err
                   : tell(a->word[0],
                          json_pack("{s:s, s:s*, s:s, s:I}", "verb", "resync", "store", store, "do",

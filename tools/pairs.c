@@ -44,26 +44,24 @@ static int push(struct walk *w, const char *name) {
 
 static int walk_folders(struct walk *w, const int folder[2]);
 
-/* -1: that side has no folder there. */
-static int open_side(const struct pair *p, int side) {
-    int fd = p->st[side] && S_ISDIR(p->st[side]->st_mode)
-                 ? openat(p->folder[side], p->name[side],
-                          O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                 : -1;
-
-    return fd >= 0 || !p->st[side] || !S_ISDIR(p->st[side]->st_mode) ? fd : -errno;
+/* *ret_fd negative: that side has no folder there (any more, of the live one). */
+static int open_side(const struct pair *p, int side, int *ret_fd) {
+    if (!p->st[side] || !S_ISDIR(p->st[side]->st_mode)) {
+        return 0;
+    }
+    *ret_fd =
+        openat(p->folder[side], p->name[side], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return *ret_fd >= 0 || (side == 1 && errno == ENOENT) ? 0 : -errno;
 }
 
 /* Into a folder of both sides, or of one. */
 static int walk_into(struct walk *w, struct pair *p) {
-    scope_fd int a = open_side(p, 0);
-    scope_fd int b = open_side(p, 1);
-    int err;
+    scope_fd int a = -1;
+    scope_fd int b = -1;
+    int err = open_side(p, 0, &a);
 
-    if (a < -1 || b < -1) {
-        return a < -1 ? a : b;
-    }
-    err = walk_folders(w, (const int[]){a, b});
+    err = err < 0 ? err : open_side(p, 1, &b);
+    err = err < 0 ? err : walk_folders(w, (const int[]){a, b});
     p->path = w->path; /* it may have moved */
     return err < 0 || !w->told->left ? err : w->told->left(w->told->arg, p);
 }

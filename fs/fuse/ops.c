@@ -423,8 +423,9 @@ static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         return;
     }
     set_file_info(fi, h);
-    fi->cache_readdir = (obj_of(f, ino)->flags & (OBJ_FLEETING | OBJ_VIEW)) == 0;
-    fi->keep_cache = fi->cache_readdir; /* positions outlast the handle (store/stream.c) */
+    fi->cache_readdir = (obj_of(f, ino)->flags & (OBJ_FLEETING | OBJ_VIEW)) == 0 &&
+                        f->vol->ops->listings_last(f->vol);
+    fi->keep_cache = fi->cache_readdir;
     if (fuse_reply_open(req, fi) == -ENOENT) {
         (void)f->vol->ops->closedir(f->vol, obj_of(f, ino), h); /* the opener was interrupted */
     }

@@ -372,7 +372,9 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     int err;
 
     if (node->doubted && !view_is_somewhere(node)) {
-        node->doubted = node->attr = false; /* it was removed, and all that was in it */
+        node->again =
+            true; /* it was removed, and all that was in it; or the log says where it is just now */
+        return 0;
     }
 
     if (!bytes && !node->attr && node->ranges == 0 && node->tail == UINT64_MAX) {

@@ -181,6 +181,9 @@ static void run_differs(void *arg, const char *path, const char *what, uint32_t 
     char who[2 * LABEL_BYTES] = "nobody can know which copy is right";
 
     r->unknown += wrong == 0;
+    if (v->request.repair) { /* a name that the reader lacked comes back, perhaps */
+        mirror_doubt_listings(v->m);
+    }
     for (unsigned k = 0; k < r->s.c.count; k++) {
         if (wrong >> k & 1) {
             (void)snprintf(who, sizeof(who), "the copy on store \"%s\" is wrong", r->label[k]);

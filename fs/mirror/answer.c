@@ -269,6 +269,7 @@ void mirror_not_taken(struct mirror *m, const struct change *c, int err) {
 }
 
 static int too_few_took(struct mirror *m, const struct change *c) {
+    mirror_doubt_listings(m); /* it is done, and answered as if it were not */
     event_post(m->events, EVENT_ERROR, "a %s reached fewer than min-stores=%u stores", c->what,
                m->min_stores);
     return -EIO;
@@ -334,6 +335,7 @@ int mirror_change(struct mirror *m, struct change *c) {
     err = change_all(m, c);
     if (err == 0 && atomic_load(&m->read_only)) {
         err = -EIO; /* a loss meanwhile is recorded nowhere: nobody could tell who has it */
+        mirror_doubt_listings(m);
     }
     if (c->took != 0 || c->failed >= 0) { /* else no store has anything new */
         apply_receiving(m, c, err);

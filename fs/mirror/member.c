@@ -72,6 +72,9 @@ void member_pick_reader(struct mirror *m) {
     }
     if (best >= 0 && (unsigned)best != before) {
         atomic_store(&m->reader, (unsigned)best);
+        if (before < STORES_MAX) { /* another order, other positions */
+            mirror_doubt_listings(m);
+        }
         atomic_store(&m->renumbered, true);
     }
 }
@@ -378,6 +381,7 @@ static int begin_locked(struct mirror *m, unsigned i, enum member_state seen, st
     r->left_generation = m->super.generation;
     r->left_mount = m->super.mount_count;
     member->store = store;
+    atomic_store(&member->positions_last, store_positions_last(store));
     member->caps = store_caps(store);
     member_describe(m, i, store);
     store_attach(store, m->objs, (uint8_t)i, m->dirfds_max);

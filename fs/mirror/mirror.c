@@ -82,6 +82,18 @@ static int op_may_change(struct vol *v) {
     return mirror_may_change(mirror_of(v));
 }
 
+static bool op_listings_last(struct vol *v) {
+    struct mirror *m = mirror_of(v);
+    unsigned reader = atomic_load_explicit(&m->reader, memory_order_relaxed);
+
+    return reader < STORES_MAX && atomic_load(&m->member[reader].positions_last) &&
+           !atomic_load(&m->listings_doubted);
+}
+
+void mirror_doubt_listings(struct mirror *m) {
+    atomic_store(&m->listings_doubted, true);
+}
+
 struct vol_ops mirror_ops = {
     .name = "mirror",
     .free = mirror_free,
@@ -112,6 +124,7 @@ struct vol_ops mirror_ops = {
     .readdir = mirror_readdir,
     .closedir = mirror_closedir,
     .may_change = op_may_change,
+    .listings_last = op_listings_last,
     .statfs = mirror_statfs,
     .sync = mirror_sync,
 };

@@ -204,6 +204,9 @@ struct store *mirror_source(struct mirror *mirror, unsigned *ret_index);
 /* What is in the store may not be what it should be: when it leaves, it is compared as a whole before
  * it comes back. */
 void mirror_distrust(struct mirror *mirror, unsigned index);
+/* Names are not what a listing said, though nobody changed them through the mount: listings are not kept any
+ * more. */
+void mirror_doubt_listings(struct mirror *mirror);
 /* For status: of how many differences that were found this store's copy is the wrong one. `all`: there are no
  * others. */
 void mirror_count_wrong(struct mirror *mirror, unsigned index, uint64_t differences, bool all);

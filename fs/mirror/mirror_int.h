@@ -61,11 +61,13 @@ struct member {
     char reason[REASON_BYTES];
     struct mirror_progress progress;
     struct mirror_followed followed; /* up to where a passive store has all */
+    _Atomic bool positions_last;     /* in its folders: store_positions_last() */
 };
 
 struct mirror {
     struct vol vol;
     struct member member[STORES_MAX];
+    _Atomic bool listings_doubted;
     /* constant */
     unsigned min_stores, dirfds_max;
     int64_t store_timeout_ms;

@@ -207,6 +207,7 @@ static int flush_to(struct snap *s, uint64_t to) {
             l->written = at + n;
             l->written_seq = seq;
         } else if (err != -HFE_TOO_FEW || !put_back_locked(l, buf, n)) {
+            err = err == -HFE_TOO_FEW ? -ENOMEM : err;
             /* what follows, BROKEN it will be, comes where this should have been */
             l->used = 0;
             l->end = l->needed = at;

@@ -31,7 +31,8 @@ static bool is_kept(struct snap *s, struct obj *obj, uint64_t from, uint64_t to)
     if (n && n->attr) {
         uint64_t size = (uint64_t)n->attr->st.st_size;
 
-        kept = s->log.written >= s->log.needed && !snap_gap(n, from, to < size ? to : size, &a, &b);
+        kept = (s->config.strict ? s->log.synced : s->log.written) >= s->log.needed &&
+               !snap_gap(n, from, to < size ? to : size, &a, &b);
     } else {
         kept = n && n->made;
     }

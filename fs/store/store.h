@@ -111,6 +111,8 @@ uint64_t store_root_ino(const struct store *store);
 /* "ext4", "xfs", "fuse" ... and whether it is on another machine or behind FUSE. */
 const char *store_fs_name(const struct store *store);
 bool store_is_remote(const struct store *store);
+/* Do positions in its folders outlast a handle, whatever is made or removed there? */
+bool store_positions_last(const struct store *store);
 /* What it can do, with what its side file makes up for. */
 uint32_t store_caps(const struct store *store);
 

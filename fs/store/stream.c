@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "store/store_int.h"
 
 /* A folder's stream: its entries as they were when reading began, so that positions stay valid
@@ -15,66 +16,82 @@
  * The kernel keeps listings, and goes on behind an entry of one in a handle that never read: when it has lost
  * the rest, or another one reads the folder that has changed. So a position is the filesystem's own where those
  * outlast a handle (an NFS server needs them as well), marked with the store that it is of. Else it is a place
- * in this stream; one of another stream begins anew, for an entry that comes twice is better than one that
- * does not come at all. */
+ * in this stream, marked as such. Behind a position of another one it begins anew: an entry that comes twice is
+ * better than one that does not come at all. */
 struct stream {
     size_t len, room;
     uint64_t next;  /* the last position that was handed out, */
     size_t next_at; /* and where that is */
-    uint64_t mark;  /* of positions that last; 0: they do not */
-    unsigned cut;   /* bits that are left out of the filesystem's own */
+    uint64_t mark;  /* what its positions have in their upper bits */
+    bool lasts;     /* they are the filesystem's own, */
+    unsigned cut;   /* but for so many of their last bits */
     bool fresh;     /* just read, and nothing handed out yet */
     char *records;  /* struct linux_dirent64, as the kernel gave them */
 };
 
-enum { MARK_SHIFT = 56 }; /* below it, the filesystem's own position; ext4's loses its last bits */
+enum {
+    OWN_BITS = 56,   /* the filesystem's own position; above it 64 and the store's index */
+    PLACE_BITS = 32, /* a place in the stream; above it a number of the stream, below 2^30 */
+};
 
 static const struct dirent64 *record_at(const struct stream *s, size_t at) {
     return (const struct dirent64 *)(s->records + at);
 }
 
-static uint64_t own_position(const struct stream *s, size_t at) {
-    return (uint64_t)record_at(s, at)->d_off >> s->cut;
-}
-
-/* Behind the record. */
+/* Behind the record: in order. */
 static uint64_t position_of(const struct stream *s, size_t at) {
-    return s->mark ? s->mark | own_position(s, at) : at + record_at(s, at)->d_reclen;
+    return s->mark | (s->lasts ? (uint64_t)record_at(s, at)->d_off >> s->cut
+                               : at + record_at(s, at)->d_reclen);
 }
 
-/* Do all of them follow each other? Those of these filesystems do, but for two names of one hash. */
-static bool positions_last(const struct store *st, struct stream *s) {
-    uint64_t before = 0;
+static bool is_own(const struct stream *s, uint64_t pos) {
+    unsigned bits = s->lasts ? OWN_BITS : PLACE_BITS;
 
-    if (st->fs_type != XFS_SUPER_MAGIC && st->fs_type != EXT4_SUPER_MAGIC &&
-        st->fs_type != BTRFS_SUPER_MAGIC) {
-        return false;
-    }
+    return pos >> bits == s->mark >> bits;
+}
+
+bool store_positions_last(const struct store *st) {
+    return st->fs_type == XFS_SUPER_MAGIC || st->fs_type == EXT4_SUPER_MAGIC ||
+           st->fs_type == BTRFS_SUPER_MAGIC;
+}
+
+/* Do all of them follow each other, and fit? But for two names of one hash they do. */
+static bool in_order(const struct store *st, struct stream *s) {
+    uint64_t before;
+
+    s->lasts = true;
     s->cut = st->fs_type == EXT4_SUPER_MAGIC ? 8 : 0;
+    s->mark = before = (64 | (uint64_t)st->index) << OWN_BITS;
     for (size_t at = 0; at < s->len; at += record_at(s, at)->d_reclen) {
-        uint64_t own = own_position(s, at);
+        uint64_t own = (uint64_t)record_at(s, at)->d_off >> s->cut;
 
-        if (own <= before || own >> MARK_SHIFT) {
+        if (own >> OWN_BITS || (s->mark | own) <= before) {
             return false;
         }
-        before = own;
+        before = s->mark | own;
     }
     return true;
 }
 
-/* The first record behind `pos`, which may be anything: seekdir(3) takes any number. `fresh`: it is not of this
- * stream. */
-static size_t record_start(const struct stream *s, uint64_t pos, bool fresh) {
-    bool lasts = s->mark != 0 && pos >> MARK_SHIFT == s->mark >> MARK_SHIFT;
+static void mark(const struct store *st, struct stream *s) {
+    if (!store_positions_last(st) || !in_order(st, s)) {
+        s->lasts = false;
+        s->mark = ((uint64_t)clock_us() & ((1U << 30) - 1)) << PLACE_BITS;
+    }
+    s->next = s->next_at = 0;
+}
+
+/* The first record behind `pos`, which may be anything: seekdir(3) takes any number. */
+static size_t record_start(const struct stream *s, uint64_t pos) {
     size_t at = 0;
 
-    if (pos == 0 || (fresh && !lasts)) {
+    if (pos == 0 || !is_own(s, pos)) {
         return 0;
     }
     if (pos == s->next) {
         return s->next_at;
     }
-    while (at < s->len && (lasts ? (s->mark | own_position(s, at)) <= pos : at < pos)) {
+    while (at < s->len && position_of(s, at) <= pos) {
         at += record_at(s, at)->d_reclen;
     }
     return at;
@@ -131,8 +148,7 @@ static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
             return -errno;
         }
         if (n == 0) {
-            s->mark = positions_last(st, s) ? (UINT64_C(1) << 6 | st->index) << MARK_SHIFT : 0;
-            s->next = s->next_at = 0;
+            mark(st, s);
             return 0;
         }
         s->len += (size_t)n;
@@ -142,16 +158,14 @@ static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
 int store_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
                   vol_dirent_fn *fill, void *arg) {
     struct stream *s = (struct stream *)(uintptr_t)h.v;
-    bool begun = s->len == 0;
-    int err = (pos == 0 || begun) && !s->fresh ? stream_load(store_of(v), dir, s) : 0;
-    bool fresh = s->fresh || begun;
+    int err = (pos == 0 || s->len == 0) && !s->fresh ? stream_load(store_of(v), dir, s) : 0;
     size_t at;
 
     s->fresh = err == 0 && !fill;
     if (err < 0 || !fill) {
         return err;
     }
-    at = record_start(s, pos, fresh);
+    at = record_start(s, pos);
     while (at < s->len) {
         const struct dirent64 *e = record_at(s, at);
 

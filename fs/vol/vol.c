@@ -95,6 +95,9 @@ static int pass_closedir(struct vol *v, struct obj *dir, struct vol_handle h) {
 static int pass_may_change(struct vol *v) {
     return v->next ? v->next->ops->may_change(v->next) : 0;
 }
+static bool pass_listings_last(struct vol *v) {
+    return v->next && v->next->ops->listings_last(v->next);
+}
 static int pass_statfs(struct vol *v, struct statvfs *st) {
     return v->next->ops->statfs(v->next, st);
 }
@@ -137,6 +140,7 @@ void vol_complete(struct vol_ops *ops) {
     COMPLETE(readdir);
     COMPLETE(closedir);
     COMPLETE(may_change);
+    COMPLETE(listings_last);
     COMPLETE(statfs);
     COMPLETE(sync);
 }

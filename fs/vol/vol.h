@@ -144,6 +144,9 @@ struct vol_ops {
     /* Would a change be taken now? 0; -EROFS: never again; -HFE_TOO_FEW: not as things are. For whoever has
      * work of his own to do before it; the change may still be refused. */
     int (*may_change)(struct vol *v);
+    /* May whoever lists a folder keep the listing until he changes the folder himself, and go on with a position
+     * of it in another handle? */
+    bool (*listings_last)(struct vol *v);
     int (*statfs)(struct vol *v, struct statvfs *ret_stat);
     int (*sync)(struct vol *v);
 };

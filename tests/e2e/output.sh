@@ -30,7 +30,7 @@ refused 2 "there are: STORE STATE WHERE DISK" hf store list crm -o state,stores
 refused 2 "there is no column" hf list -o ""
 
 # What changed.
-printf x | dd of="$mnt/up/2026/big" bs=1 seek=5000 conv=notrunc status=none
+printf changed | dd of="$mnt/up/2026/big" bs=1 seek=5000 conv=notrunc status=none
 mv "$mnt/up/$odd" "$mnt/up/b$odd"
 mv "$mnt/up/moves" "$mnt/up/2026/moved"
 mv "$mnt/up/leaves" "$mnt/other/left"
@@ -58,7 +58,7 @@ hf diff crm@one --json | json "$(printf '[c["path"] for c in d["changes"]].count
 # A folder that moved, one that is new, one that is gone: what is in them, too.
 hf snapshot create crm@two -q
 mv "$mnt/up" "$mnt/up.locked"
-printf y | dd of="$mnt/up.locked/2026/big" bs=1 seek=9000 conv=notrunc status=none
+printf changed | dd of="$mnt/up.locked/2026/big" bs=1 seek=9000 conv=notrunc status=none
 mkdir -p "$mnt/fresh/deep"
 mv "$mnt/other/same" "$mnt/fresh/deep/moved"
 echo new >"$mnt/fresh/deep/new"
@@ -69,6 +69,12 @@ for line in "R  /up -> /up.locked" "M  /up.locked/2026/big  (1 of 733 blocks)" "
     grep -qxF -- "$line" "$lab/diff" || { cat "$lab/diff"; die "diff does not say: $line"; }
 done
 is "$(wc -l <"$lab/diff")" 8
+mkdir -p "$mnt/one/two/three"
+mv "$mnt/up.locked" "$mnt/one/two/three/up"
+for line in "R  /up -> /one/two/three/up" "M  /one/two/three/up/2026/big  (1 of 733 blocks)" "+  /one" "+  /one/two" "+  /one/two/three"; do
+    hf diff crm@two -v | grep -xF -- "$line" >/dev/null || { hf diff crm@two -v; die "diff does not say: $line"; }
+done
+is "$(hf diff crm@two | wc -l)" 11
 is "$(hf diff crm@two --path fresh/deep/new)" "+  /fresh/deep/new"
 is "$(hf diff crm@two --path other/left)" "-  /other/left"
 hf restore crm@two --in-place --yes --verify -q

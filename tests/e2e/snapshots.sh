@@ -123,9 +123,10 @@ hf restore crm@one --in-place --yes >"$lab/restored"
 # A little ruin, its time forged: that is put back, and nothing else is touched.
 touch -r "$mnt/crm/upload/2026/doc-9" "$lab/time"
 ino=$(stat -c %i "$mnt/crm/sparse")
-printf X | dd of="$mnt/crm/upload/2026/doc-9" bs=1 seek=5000 conv=notrunc status=none
+printf RUINED | dd of="$mnt/crm/upload/2026/doc-9" bs=1 seek=5000 conv=notrunc status=none
 touch -r "$lab/time" "$mnt/crm/upload/2026/doc-9"
-[ "$(hf diff crm@one -v)" = "M  /crm/upload/2026/doc-9  (1 of 7 blocks)" ] || { hf diff crm@one -v; die "diff -v"; }
+hf diff crm@one -v >"$lab/diff"
+[ "$(cat "$lab/diff")" = "M  /crm/upload/2026/doc-9  (1 of 7 blocks)" ] || { cat "$lab/diff"; die "diff -v"; }
 hf restore crm@one --in-place --yes | grep '^1 names put back, 0 removed' || die "more was put back than was ruined"
 "$treecmp" "$mnt" "$lab/ref" || die "restored again"
 [ "$(stat -c %i "$mnt/crm/sparse")" = "$ino" ] || die "a file that was whole was made anew"
