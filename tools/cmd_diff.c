@@ -22,12 +22,14 @@ struct moved {
     bool found;  /* it is on the other side under another name */
     bool opened; /* a folder: what is in it is known, too */
     UT_hash_handle hh;
+    UT_hash_handle by_path; /* of those that are found */
     char path[];
 };
 
 /* The names that one side has and the other one lacks, in the order in which they were found. */
 struct lone {
     struct moved *first, **last;
+    struct moved *found; /* by path: they are not noted again */
 };
 
 struct diff {
@@ -90,8 +92,13 @@ static char *join(const char *folder, const char *path) {
 }
 
 static int note(struct diff *d, int side, const char *path, const struct stat *st) {
-    struct moved *m = calloc(1, sizeof(*m) + strlen(path) + 1), *same = NULL;
+    struct moved *m, *same = NULL;
 
+    HASH_FIND(by_path, d->side[side].found, path, strlen(path), same);
+    if (same) {
+        return 0;
+    }
+    m = calloc(1, sizeof(*m) + strlen(path) + 1);
     if (!m) {
         return -ENOMEM;
     }
@@ -177,6 +184,9 @@ static int show_changed(const struct diff *d, const struct pair *p, const char *
     bool counted = d->count && S_ISREG(p->st[0]->st_mode);
     int64_t blocks = counted ? count_blocks(p) : 0;
 
+    if (blocks == -ENOENT) { /* the live one just went */
+        return 0;
+    }
     if (blocks < 0) {
         return (int)blocks;
     }
@@ -260,7 +270,7 @@ static int compare_below(struct diff *d, const struct pair *p, const char *const
         if (p->st[i]) {
             top[i] =
                 openat(p->folder[i], p->name[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            err = top[i] < 0 ? -errno : 0;
+            err = top[i] < 0 && !(i == 1 && errno == ENOENT) ? -errno : 0; /* the live one may go */
         }
         d->below[i] = path[i] ? path[i] : path[!i];
     }
@@ -268,28 +278,6 @@ static int compare_below(struct diff *d, const struct pair *p, const char *const
     d->below[0] = d->below[1] = "";
     cleanup_fd(&top[0]);
     cleanup_fd(&top[1]);
-    return err;
-}
-
-/* It moved; it may have changed as well. */
-static int compare_moved(struct diff *d, const struct moved *from, const struct moved *to) {
-    const char *const path[2] = {from->path, to->path};
-    struct stat st[2];
-    struct pair p;
-    int err = open_pair(d, path, &p, st);
-
-    if (err == -ENOENT) {
-        close_pair(&p);
-        return 0; /* the live one just went */
-    }
-    show(d, "R", from->path, to->path, -1, 0);
-    if (err == 0 && differs(d, &p)) {
-        err = show_changed(d, &p, to->path);
-    }
-    if (err == 0 && S_ISDIR(to->type)) {
-        err = compare_below(d, &p, path);
-    }
-    close_pair(&p);
     return err;
 }
 
@@ -311,6 +299,37 @@ static void forget_below(struct diff *d, int side, const char *path) {
     }
 }
 
+static void is_found(struct diff *d, int side, struct moved *m) {
+    m->found = m->opened = true;
+    HASH_ADD_KEYPTR(by_path, d->side[side].found, m->path, strlen(m->path), m);
+}
+
+/* It moved; it may have changed as well. */
+static int has_moved(struct diff *d, struct moved *from, struct moved *to) {
+    const char *const path[2] = {from->path, to->path};
+    bool opened = S_ISDIR(to->type) && (from->opened || to->opened);
+    struct stat st[2];
+    struct pair p;
+    int err = open_pair(d, path, &p, st);
+
+    if (err == -ENOENT && p.st[0]) { /* the live one just went: so it is gone */
+        to->found = true;
+        err = 0;
+    } else if (err == 0) {
+        is_found(d, 0, from);
+        is_found(d, 1, to);
+        if (opened) {
+            forget_below(d, 0, from->path);
+            forget_below(d, 1, to->path);
+        }
+        show(d, "R", from->path, to->path, -1, 0);
+        err = differs(d, &p) ? show_changed(d, &p, to->path) : 0;
+        err = err < 0 || !S_ISDIR(to->type) ? err : compare_below(d, &p, path);
+    }
+    close_pair(&p);
+    return err;
+}
+
 /* Finds the added ones that are gone elsewhere. 1: some. */
 static int match(struct diff *d) {
     int some = 0, err = 0;
@@ -322,11 +341,8 @@ static int match(struct diff *d) {
             HASH_FIND(hh, d->by_number, &m->number, sizeof(m->number), from);
         }
         if (from && !from->found && from->type == m->type) {
-            from->found = m->found = from->opened = m->opened = true;
             some = 1;
-            forget_below(d, 0, from->path);
-            forget_below(d, 1, m->path);
-            err = compare_moved(d, from, m);
+            err = has_moved(d, from, m);
         }
     }
     return err < 0 ? err : some;
@@ -374,6 +390,7 @@ static int find_moved(struct diff *d) {
 static void show_lone(struct diff *d) {
     HASH_CLEAR(hh, d->by_number);
     for (int i = 0; i < 2; i++) {
+        HASH_CLEAR(by_path, d->side[i].found);
         for (struct moved *m = d->side[i].first, *next; m; m = next) {
             next = m->next;
             if (!m->found) {

@@ -518,6 +518,9 @@ static int op_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint6
                       vol_dirent_fn *fill, void *arg) {
     struct stream *s = (struct stream *)(uintptr_t)h.v;
 
+    if (!s->v) {
+        return -HFE_GIVEN_UP;
+    }
     if (pos == 0 || !s->loaded) {
         struct op *o = guard_begin(guard_of(v), GUARD_READ, do_load, dir, NULL);
 

@@ -148,6 +148,7 @@ static int take_members(struct mirror *m, const struct mirror_config *c) {
         (void)snprintf(to->path, sizeof(to->path), "%s", from->path ? from->path : "");
         if (from->store) {
             to->caps = store_caps(from->store);
+            atomic_init(&to->positions_last, store_positions_last(from->store));
             (void)snprintf(to->path, sizeof(to->path), "%s", store_path(from->store));
             member_describe(m, i, from->store);
         }

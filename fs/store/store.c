@@ -339,6 +339,7 @@ static int open_parts(struct store *st, struct why *why) {
         return why_set(why, err < 0 ? err : -errno, "cannot stat %s", st->path);
     }
     st->fs_type = fs.f_type;
+    st->positions_last = stream_positions_last(st);
     return 0;
 }
 

@@ -26,6 +26,7 @@ struct store {
     dev_t dev;
     uint64_t mount_id, root_ino;
     long fs_type;
+    bool positions_last;
     uint8_t index;
     uint32_t caps;
     struct obj_table *table;
@@ -38,6 +39,9 @@ struct store {
         uint64_t start, end; /* positions of its first frame, and behind its last */
     } log;
 };
+
+/* What store_positions_last() says: by its filesystem, which is asked. */
+bool stream_positions_last(const struct store *store);
 
 /* A folder's descriptor for as long as it is held. */
 struct dir_ref {

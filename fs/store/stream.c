@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,9 +51,31 @@ static bool is_own(const struct stream *s, uint64_t pos) {
     return pos >> bits == s->mark >> bits;
 }
 
+/* ext4 has hashes for them if its folders are indexed; else (ext2) they are places. */
+static bool has_hashes(const struct store *st) {
+    scope_fd int fd = openat(st->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char records[4096];
+    ssize_t n = fd < 0 ? 0 : getdents64(fd, records, sizeof(records));
+
+    for (ssize_t at = 0; at < n;) {
+        struct dirent64 head;
+
+        memcpy(&head, records + at, offsetof(struct dirent64, d_type));
+        if ((uint64_t)head.d_off >> 32) {
+            return true;
+        }
+        at += head.d_reclen;
+    }
+    return false;
+}
+
+bool stream_positions_last(const struct store *st) {
+    return st->fs_type == XFS_SUPER_MAGIC || st->fs_type == BTRFS_SUPER_MAGIC ||
+           (st->fs_type == EXT4_SUPER_MAGIC && has_hashes(st));
+}
+
 bool store_positions_last(const struct store *st) {
-    return st->fs_type == XFS_SUPER_MAGIC || st->fs_type == EXT4_SUPER_MAGIC ||
-           st->fs_type == BTRFS_SUPER_MAGIC;
+    return st->positions_last;
 }
 
 /* Do all of them follow each other, and fit? But for two names of one hash they do. */
@@ -74,7 +97,7 @@ static bool in_order(const struct store *st, struct stream *s) {
 }
 
 static void mark(const struct store *st, struct stream *s) {
-    if (!store_positions_last(st) || !in_order(st, s)) {
+    if (!st->positions_last || !in_order(st, s)) {
         s->lasts = false;
         s->mark = ((uint64_t)clock_us() & ((1U << 30) - 1)) << PLACE_BITS;
     }
@@ -129,7 +152,7 @@ static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
     if (fd < 0) {
         return fd;
     }
-    s->len = 0;
+    s->len = s->next = s->next_at = 0;
     for (;;) {
         ssize_t n;
 
@@ -138,6 +161,7 @@ static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
             char *more = realloc(s->records, room);
 
             if (!more) {
+                s->len = 0;
                 return -ENOMEM;
             }
             s->records = more;
@@ -145,6 +169,7 @@ static int stream_load(struct store *st, struct obj *dir, struct stream *s) {
         }
         n = getdents64(fd, s->records + s->len, s->room - s->len);
         if (n < 0) {
+            s->len = 0;
             return -errno;
         }
         if (n == 0) {

@@ -77,6 +77,10 @@ done
 is "$(hf diff crm@two | wc -l)" 11
 is "$(hf diff crm@two --path fresh/deep/new)" "+  /fresh/deep/new"
 is "$(hf diff crm@two --path other/left)" "-  /other/left"
+mv "$mnt/one/two/three/up/2026/moved" "$mnt/y"
+hf diff crm@two >"$lab/diff"
+grep -qx "R  /up/2026/moved -> /y" "$lab/diff" || grep -qx "R  /up/moves -> /y" "$lab/diff" || { cat "$lab/diff"; die "what moved out of what moved"; }
+grep -q "^[-+] .*moved$" "$lab/diff" && grep -v "fresh/deep/moved" "$lab/diff" | grep "^[-+] .*/moved$" && die "it is told twice"
 hf restore crm@two --in-place --yes --verify -q
 is "$(hf diff crm@two)" ""
 hf snapshot destroy crm@two --yes
