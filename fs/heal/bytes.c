@@ -145,9 +145,9 @@ static int check_still(const struct catchup *c, int side, const struct spot *at,
                                                    : -HFE_STALE;
 }
 
-/* Attributes, by names. -ESTALE: one of the files moved, while a hold was waited for perhaps; it is done
- * again. If it moved just now, attributes of another one were copied, or to another one; once the target
- * receives names, that other one is told only from the beginning of the log on: -HFE_STALE. */
+/* Attributes, by names. -ESTALE: one of the files moved, while a hold was waited for perhaps, or just now, and
+ * those of another one were copied; it is done again. If they may have been copied to another one, that one is
+ * told only from the beginning of the log on, once the target receives names: -HFE_STALE. */
 static int equal_attrs(struct catchup *c, const struct spot *from, const struct stat *s,
                        const struct spot *to, const struct stat *t) {
     int err, a, b;
@@ -161,7 +161,7 @@ static int equal_attrs(struct catchup *c, const struct spot *from, const struct 
     if (a == 0 && b == 0) {
         return err;
     }
-    return c->view->no_names && (a == -HFE_STALE || b == -HFE_STALE) ? -HFE_STALE : -ESTALE;
+    return c->view->no_names && b == -HFE_STALE ? -HFE_STALE : -ESTALE;
 }
 
 /* The size, and attributes. Under a hold of all bytes. */
@@ -315,29 +315,57 @@ static bool is_unknown(struct catchup *c, const struct view_node *folder) {
     return !(folder->peers >> c->c.to_slot & 1);
 }
 
+/* Which inode the target has for what was found at the spot, as the mirror knows it. -ESTALE: another one has
+ * the name now. */
+static int ask_peer(struct catchup *c, struct view_node *node, const struct spot *spot,
+                    const struct stat *st, uint64_t *ret_ino) {
+    struct file f = {.depth = 0};
+    uint64_t number = 0;
+    int err = c->c.peer ? path_of(c, spot, &f) : -HFE_STALE;
+
+    err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st->st_ino, ret_ino, &number);
+    free(f.path);
+    return err == 0 && !catchup_is_stable(c, FROM) && view_find(c->view, number) != node ? -ESTALE
+                                                                                         : err;
+}
+
 /* The target receives all names, so what is at the same place is the same file: for what was bound
  * when nobody asked the target. Folders first. */
 static int learn(struct catchup *c, struct view_node *node) {
     struct view_node *n = NULL;
-    int err = c->c.peer ? 0 : -HFE_STALE;
+    int err = 0;
 
     while (err == 0 && n != node) {
-        struct file f = {.depth = 0};
         struct spot spot;
         struct stat st;
-        uint64_t ino, number = 0;
+        uint64_t ino;
 
         n = who_uppermost(c, node, is_unknown);
         err = who_find(c, FROM, n, &spot, &st);
-        err = err < 0 ? err : path_of(c, &spot, &f);
-        err = err < 0 ? err : c->c.peer(c->c.arg, f.path, f.depth, st.st_ino, &ino, &number);
-        free(f.path);
-        if (err == 0 && !catchup_is_stable(c, FROM) && view_find(c->view, number) != n) {
-            err = -ESTALE; /* another one has the name now */
-        }
+        err = err < 0 ? err : ask_peer(c, n, &spot, &st, &ino);
         err = err < 0 ? err : who_is(c, n, spot.at, ino);
     }
     return err;
+}
+
+/* The file was put aside on the target, which receives all names: a copy of it is in its place, which lacks
+ * what was told of it since. Or it was removed, and the one that is there now was given its inode; then too much
+ * is compared. */
+static int find_copy(struct catchup *c, struct view_node *node, const struct spot *from,
+                     const struct stat *s, struct spot *to, struct stat *t) {
+    uint64_t ino;
+    int err = ask_peer(c, node, from, s, &ino);
+
+    if (err < 0) {
+        return err;
+    }
+    *to = (struct spot){who_open(c, TO, from->at->parent), from->name, from->at};
+    err = to->fd < 0 ? to->fd : at_stat(to->fd, to->name, -1, t);
+    if (err == 0) {
+        node->tail = 0;
+        node->attr = true;
+    }
+    return err == 0 && t->st_ino != ino ? -ESTALE : err;
 }
 
 /* The node could not be found on the source: gone, or just moved. */
@@ -388,10 +416,12 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
     c->stat.objects_compared++;
     err = catchup_by_names(c) ? 0 : who_find(c, TO, node, &to, &t);
     if (err == 0 && !catchup_by_names(c) && to.at->parent == STAGE) {
-        if (c->view->no_names) {
-            return -HFE_STALE;
+        if (c->view->no_names && node->type == DT_DIR) { /* removed, and its inode given again */
+            return view_is_somewhere(node) ? -HFE_STALE : not_there(c, node);
         }
-        err = -ENOENT; /* it was in the way of itself, and what is there now is a copy of it */
+        /* it was in the way of itself, and what is there now is a copy of it */
+        err = c->view->no_names ? find_copy(c, node, &from, &s, &to, &t) : -ENOENT;
+        bytes = bytes || (err == 0 && node->type == DT_REG);
     }
     if (err < 0 && !who_is_gone(err)) {
         return err;

@@ -676,3 +676,86 @@ Test(heal, a_file_that_was_in_the_way_of_its_own_copy) {
     add(c, then, 1);
     catch_up(c, true, false);
 }
+
+/* The target has it by the same name. */
+static int same_path(void *arg, const char *const *names, unsigned depth, uint64_t ino,
+                     uint64_t *ret_ino, uint64_t *ret_number) {
+    (void)arg;
+    cr_assert_eq(depth, 1);
+    cr_assert_eq(ino, ino_of(0, names[0]));
+    *ret_ino = ino_of(1, names[0]);
+    *ret_number = 0;
+    return 0;
+}
+
+/* The same, with all names equal: what was told until then goes into what is in its place. */
+Test(heal, a_file_whose_copy_is_in_its_place_when_all_names_are_equal) {
+    struct journal_frame g = BIND_ON(1, 100, DT_REG, "g"),
+                         peer = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
+                         refused = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "g"},
+                         written = {.kind = JOURNAL_DATA, .number = 100, .len = 4};
+    const struct journal_frame *first[] = {&g, &peer, &refused}, *then[] = {&written};
+    struct catchup_config config = {.from = store[0],
+                                    .to = store[1],
+                                    .to_slot = 1,
+                                    .untouched = true,
+                                    .live = true,
+                                    .peer = same_path};
+    struct catchup *c;
+    struct why why = {""};
+
+    put(0, "g", "as it was");
+    put(1, "g", "as it was");
+    g.ino[0] = ino_of(0, "g");
+    peer.ino[0] = ino_of(1, "g");
+    c = catchup_of(&config);
+    add(c, first, 3);
+    one_round(c);
+    cr_assert_eq(catchup_names_exact(c, &why), 0, "%s", why.text);
+    catchup_receives(c, false);
+    put(0, "g", "NEW bytes since");
+    add(c, then, 1);
+    catchup_receives(c, true);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_pending(c), 0);
+    catch_up(c, false, false);
+}
+
+/* A folder is removed, and once all names are equal another one is made there, which the source gives its
+ * inode: the one that was put aside is not looked after any more. */
+Test(heal, a_folder_that_has_the_inode_of_one_that_was_put_aside) {
+    struct journal_frame d = BIND_ON(1, 100, DT_DIR, "d"),
+                         peer = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
+                         removed = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "d"},
+                         changed = {.kind = JOURNAL_ATTR, .number = 100};
+    const struct journal_frame *first[] = {&d, &peer, &removed}, *then[] = {&changed};
+    struct catchup_config config = {.from = store[0],
+                                    .to = store[1],
+                                    .to_slot = 1,
+                                    .untouched = true,
+                                    .live = true,
+                                    .peer = same_path};
+    struct catchup *c;
+    struct why why = {""};
+
+    folder(0, "d");
+    folder(1, "d");
+    d.ino[0] = ino_of(0, "d");
+    peer.ino[0] = ino_of(1, "d");
+    rename_in(0, "d", ".holdfast/d");
+    c = catchup_of(&config);
+    add(c, first, 3);
+    one_round(c);
+    cr_assert_eq(catchup_names_exact(c, &why), 0, "%s", why.text);
+    catchup_receives(c, false);
+    add(c, then, 1);
+    catchup_receives(c, true);
+    rename_in(0, ".holdfast/d", "d");
+    folder(1, "d");
+    for (int tries = 0; tries < 2; tries++) { /* it may just have moved, at first */
+        cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+        catchup_next(c);
+    }
+    cr_assert_eq(catchup_pending(c), 0);
+    catch_up(c, false, false);
+}
