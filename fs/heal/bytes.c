@@ -348,24 +348,30 @@ static int learn(struct catchup *c, struct view_node *node) {
     return err;
 }
 
+/* Found by two names, the two may be files that were made since, of which each was given the inode of the
+ * node, which is gone: -ESTALE. */
+static int check_peer(struct catchup *c, struct view_node *node, const struct spot *from,
+                      const struct stat *s, const struct stat *t) {
+    uint64_t ino;
+    int err = ask_peer(c, node, from, s, &ino);
+
+    return err == 0 && t->st_ino != ino ? -ESTALE : err;
+}
+
 /* The file was put aside on the target, which receives all names: a copy of it is in its place, which lacks
  * what was told of it since. Or it was removed, and the one that is there now was given its inode; then too much
  * is compared. */
 static int find_copy(struct catchup *c, struct view_node *node, const struct spot *from,
                      const struct stat *s, struct spot *to, struct stat *t) {
-    uint64_t ino;
-    int err = ask_peer(c, node, from, s, &ino);
+    int err;
 
-    if (err < 0) {
-        return err;
-    }
     *to = (struct spot){who_open(c, TO, from->at->parent), from->name, from->at};
     err = to->fd < 0 ? to->fd : at_stat(to->fd, to->name, -1, t);
     if (err == 0) {
         node->tail = 0;
         node->attr = true;
     }
-    return err == 0 && t->st_ino != ino ? -ESTALE : err;
+    return err < 0 ? err : check_peer(c, node, from, s, t);
 }
 
 /* The node could not be found on the source: gone, or just moved. */
@@ -422,6 +428,8 @@ static int equalize_node(struct catchup *c, struct view_node *node) {
         /* it was in the way of itself, and what is there now is a copy of it */
         err = c->view->no_names ? find_copy(c, node, &from, &s, &to, &t) : -ENOENT;
         bytes = bytes || (err == 0 && node->type == DT_REG);
+    } else if (err == 0 && c->view->no_names && !catchup_by_names(c) && from.at != to.at) {
+        err = check_peer(c, node, &from, &s, &t);
     }
     if (err < 0 && !who_is_gone(err)) {
         return err;

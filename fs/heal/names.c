@@ -323,8 +323,7 @@ static int equalize_unknown(struct catchup *c, int from, int to, struct view_nam
 
     /* What the log knows as another object must stay that. A new folder may be there, with files in it
      * that are known. */
-    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) &&
-        (!theirs || (node && who_are_one(c, theirs, node)))) {
+    if (t && IFTODT(t->st_mode) == IFTODT(s->st_mode) && (!theirs || theirs == node)) {
         if (S_ISDIR(s->st_mode)) {
             who_forget_below(c, node);
             err = compare_folder(c, from, to, n->text);

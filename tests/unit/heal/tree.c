@@ -759,3 +759,49 @@ Test(heal, a_folder_that_has_the_inode_of_one_that_was_put_aside) {
     cr_assert_eq(catchup_pending(c), 0);
     catch_up(c, false, false);
 }
+
+/* A file that had two names, one after the other, is removed once all names are equal. The source gives its inode
+ * to a new file of the one name, the target to a new one of the other: what was told of it goes into neither. */
+Test(heal, files_that_have_the_inodes_of_one_that_is_gone) {
+    struct journal_frame g = BIND_ON(1, 100, DT_REG, "g"),
+                         peer = {.kind = JOURNAL_PEER, .number = 100, .slot = 1},
+                         moved = MOVE(100, "g", "k"),
+                         written = {.kind = JOURNAL_DATA, .number = 100, .len = 4},
+                         removed = {.kind = JOURNAL_NAME, .parent = JOURNAL_ROOT, .name = "k"};
+    const struct journal_frame *first[] = {&g, &peer, &moved}, *then[] = {&written};
+    struct catchup_config config = {.from = store[0],
+                                    .to = store[1],
+                                    .to_slot = 1,
+                                    .untouched = true,
+                                    .live = true,
+                                    .peer = same_path};
+    struct catchup *c;
+    struct why why = {""};
+
+    put(0, "k", "the file");
+    put(1, "k", "the file");
+    g.ino[0] = ino_of(0, "k");
+    peer.ino[0] = ino_of(1, "k");
+    c = catchup_of(&config);
+    add(c, first, 3);
+    one_round(c);
+    cr_assert_eq(catchup_names_exact(c, &why), 0, "%s", why.text);
+    catchup_receives(c, false);
+    add(c, then, 1);
+    catchup_receives(c, true);
+    rename_in(0, "k", "g");
+    for (int s = 0; s < 2; s++) {
+        put(s, "g", "new at the one name");
+        put(s, "k", "and at the other");
+    }
+    cr_assert_eq(ino_of(0, "g"), g.ino[0]);
+    cr_assert_eq(ino_of(1, "k"), peer.ino[0]);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    catchup_next(c);
+    cr_assert_eq(catchup_add(c, &removed), 0);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    catchup_next(c);
+    cr_assert_eq(catchup_data(c, &why), 0, "%s", why.text);
+    cr_assert_eq(catchup_pending(c), 0);
+    catch_up(c, false, false);
+}
