@@ -8,7 +8,7 @@
 
 /* --- calls --- */
 
-static void returned(struct blocking *call) {
+void guard_returned(struct blocking *call) {
     atomic_fetch_sub(&((struct op *)call)->g->calls, 1);
 }
 
@@ -22,7 +22,7 @@ struct op *guard_begin(struct guard *g, enum guard_kind kind, void (*run)(struct
         return NULL;
     }
     o = fiber_seat();
-    o->call = (struct blocking){.run = run, .returned = returned, .owner = g, .kind = kind};
+    o->call = (struct blocking){.run = run, .returned = guard_returned, .owner = g, .kind = kind};
     o->g = g;
     o->v = g->below;
     o->a = a;

@@ -73,6 +73,8 @@ static inline struct guard *guard_of(struct vol *v) {
 /* Room for the next call, or NULL if the store is shut. */
 struct op *guard_begin(struct guard *g, enum guard_kind kind, void (*run)(struct blocking *),
                        struct obj *a, struct obj *b);
+/* A call that was given up has come back: what every `returned` of one ends with. */
+void guard_returned(struct blocking *call);
 /* Makes the call. Not 0 if it was given up: the thread that is stuck in it may still look at the
  * objects, so they stay for as long as the daemon runs. */
 int guard_make(struct op *o) must_check;

@@ -488,20 +488,26 @@ static off_t op_seek(struct vol *v, struct obj *obj, struct vol_handle h, off_t 
 /* A stream holds its entries in memory and the volume it was opened on: only reading it anew is a
  * call on the store. */
 struct stream {
-    struct vol *v;
+    struct vol *v; /* NULL once a call on it was given up: the stuck thread has the entries */
     struct vol_handle below;
     bool loaded;
 };
 
-static int op_opendir(struct vol *v, struct obj *dir, struct vol_handle *ret_handle) {
-    struct guard *g = guard_of(v);
-    struct stream *s = calloc(1, sizeof(*s));
-    int err = !s ? -ENOMEM : !guard_is_open(g) ? -ENODEV : 0;
+static int stream_open(struct guard *g, struct obj *dir, struct stream *s) {
+    struct vol *v = g->below;
+    int err = !guard_is_open(g) ? -ENODEV : v->ops->opendir(v, dir, &s->below);
 
     if (err == 0) {
-        s->v = g->below;
-        err = s->v->ops->opendir(s->v, dir, &s->below);
+        s->v = v;
+        s->loaded = false;
     }
+    return err;
+}
+
+static int op_opendir(struct vol *v, struct obj *dir, struct vol_handle *ret_handle) {
+    struct stream *s = calloc(1, sizeof(*s));
+    int err = !s ? -ENOMEM : stream_open(guard_of(v), dir, s);
+
     if (err < 0) {
         free(s);
         return err;
@@ -514,30 +520,37 @@ DO(load) {
     OP_AND_VOL;
     o->result = v->ops->readdir(v, o->a, o->ha, 0, NULL, NULL);
 }
-static int op_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
-                      vol_dirent_fn *fill, void *arg) {
-    struct stream *s = (struct stream *)(uintptr_t)h.v;
+static void load_returned(struct blocking *call) {
+    struct op *o = (struct op *)call;
 
-    if (!s->v) {
+    (void)o->v->ops->closedir(o->v, NULL, o->ha); /* frees memory */
+    guard_returned(call);
+}
+static int stream_load(struct guard *g, struct obj *dir, struct stream *s) {
+    struct op *o = guard_begin(g, GUARD_READ, do_load, dir, NULL);
+
+    if (!o) {
+        return -ENODEV;
+    }
+    o->call.returned = load_returned;
+    o->ha = s->below;
+    if (guard_make(o) < 0) {
+        s->v = NULL;
         return -HFE_GIVEN_UP;
     }
-    if (pos == 0 || !s->loaded) {
-        struct op *o = guard_begin(guard_of(v), GUARD_READ, do_load, dir, NULL);
+    s->loaded = o->result == 0;
+    return (int)o->result;
+}
+static int op_readdir(struct vol *v, struct obj *dir, struct vol_handle h, uint64_t pos,
+                      vol_dirent_fn *fill, void *arg) {
+    struct guard *g = guard_of(v);
+    struct stream *s = (struct stream *)(uintptr_t)h.v;
+    int err = s->v ? 0 : pos == 0 ? stream_open(g, dir, s) : -HFE_GIVEN_UP;
 
-        if (!o) {
-            return -ENODEV;
-        }
-        o->ha = s->below;
-        if (guard_make(o) < 0) {
-            s->v = NULL; /* the stuck thread has its entries: they are never freed */
-            return -HFE_GIVEN_UP;
-        }
-        if (o->result < 0) {
-            return (int)o->result;
-        }
-        s->loaded = true;
+    if (err == 0 && (pos == 0 || !s->loaded)) {
+        err = stream_load(g, dir, s);
     }
-    return s->v->ops->readdir(s->v, dir, s->below, pos, fill, arg);
+    return err < 0 ? err : s->v->ops->readdir(s->v, dir, s->below, pos, fill, arg);
 }
 static int op_closedir(struct vol *v, struct obj *dir, struct vol_handle h) {
     struct stream *s = (struct stream *)(uintptr_t)h.v;
